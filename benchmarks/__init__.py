@@ -1,0 +1,1 @@
+"""Torch and jaxnet side by side: `python -m benchmarks`."""

@@ -1,0 +1,30 @@
+"""A PyTorch lecture on small networks as pure-functional JAX: same seed, same numbers.
+
+Sub-modules: `random` (torch's streams), `nn`, `losses`, `optim`, `metrics`, `data`, `batches`,
+`train` and `lecture`.
+"""
+
+from jaxnet import batches, data, losses, metrics, nn, optim, random, train
+from jaxnet.evaluation import evaluate, predict
+from jaxnet.nn import init
+from jaxnet.state import History, TrainState
+from jaxnet.train import fit
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "History",
+    "TrainState",
+    "batches",
+    "data",
+    "evaluate",
+    "fit",
+    "init",
+    "losses",
+    "metrics",
+    "nn",
+    "optim",
+    "predict",
+    "random",
+    "train",
+]

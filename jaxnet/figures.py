@@ -1,0 +1,79 @@
+"""Every picture, drawn without a screen and written as PNG."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from jaxnet.data import Dataset
+from jaxnet.lecture import Result
+
+_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#777777"  # told apart by the colour-blind too
+_STYLE: Any = {
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "figure.dpi": 120,
+}
+
+
+@contextmanager
+def _canvas(path: Path, width: float, height: float) -> Iterator[Figure]:
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+
+
+def draw_digits(data: Dataset, path: Path, *, columns: int = 8) -> Path:
+    """The first digits of each class, a class a row, as `plt.imshow` shows them in the lecture."""
+    classes = np.unique(data.labels)
+    with _canvas(path, 1.0 * columns, 1.15 * len(classes)) as figure:
+        axes = figure.subplots(len(classes), columns, squeeze=False)
+        for row, label in zip(axes, classes, strict=True):
+            images = data.images[data.labels == label][:columns]
+            for axis in row:
+                axis.set_axis_off()
+            for axis, image in zip(row, images, strict=False):
+                axis.imshow(image.reshape(28, 28), cmap="gray", vmin=0, vmax=1)
+    return path
+
+
+def draw_training(result: Result, path: Path) -> Path:
+    """Loss of every step, and accuracy at the reports beside the published figure."""
+    record, losses = result.record, result.history.losses
+    with _canvas(path, 9.0, 3.4) as figure:
+        left, right = figure.subplots(1, 2)
+        dots = {"marker": "."} if len(losses) <= 20 else {}
+        left.plot(np.arange(1, len(losses) + 1), losses, color=_BLUE, linewidth=1, **dots)
+        left.set(title=f"{record['experiment']}: loss", xlabel="step", ylabel="loss")
+        epochs = [report["epoch"] for report in record["reports"]]
+        accuracies = [report["accuracy"] for report in record["reports"]]
+        right.plot(epochs, accuracies, color=_BLUE, marker="o", markersize=4, label="train")
+        right.plot(
+            epochs[-1:], [record["test_accuracy"]], "s", color=_ORANGE, label="test, at the end"
+        )
+        if published := record["published"]["train"]:
+            label = f"published, train: {published}"
+            right.axhline(published, color=_GREY, linestyle="--", linewidth=1, label=label)
+        right.xaxis.get_major_locator().set_params(integer=True)
+        right.set(title="accuracy", xlabel="epoch", ylim=(None, 1.02))
+        right.legend(loc="lower right", frameon=False)
+    return path
+
+
+def draw_lecture(results: Iterable[Result], data: Dataset, folder: Path) -> list[Path]:
+    """Sample digits, and a picture of each experiment's training."""
+    paths = [draw_digits(data, folder / "digits.png")]
+    for result in results:
+        paths.append(draw_training(result, folder / f"{result.record['experiment']}.png"))
+    return paths

@@ -1,0 +1,236 @@
+"""The lecture's experiments by name, each with the accuracies that the lecture published."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from jaxnet import metrics, nn, optim
+from jaxnet.data import Dataset, load_mnist, one_hot
+from jaxnet.evaluation import evaluate
+from jaxnet.losses import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+)
+from jaxnet.state import History, Hook, TrainState
+from jaxnet.train import fit
+
+PIXELS, HIDDEN = 784, 32
+
+
+class Published(NamedTuple):
+    """Accuracies as the lecture prints them, to four places; None where it prints none."""
+
+    train: float | None = None
+    test: float | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment of the lecture: everything that decides its numbers."""
+
+    id: str
+    section: str
+    net: nn.Sequential
+    loss: Callable[[Any, Any], Array]
+    optimizer: optax.GradientTransformation
+    epochs: int
+    report_every: int
+    seed: int
+    metric: Callable[[Any, Any], Any]
+    classes: tuple[int, ...] = (0, 1)
+    batch_size: int | None = None
+    published: Published = Published()
+
+    def targets(self, data: Dataset) -> Float[np.ndarray, "n outputs"]:
+        """Labels shaped for the loss: (n, 1) for two classes, one-hot for more."""
+        if len(self.classes) == 2:
+            return data.labels[:, None].astype(np.float32)
+        return one_hot(data.labels, len(self.classes))
+
+
+class Result(NamedTuple):
+    """A finished experiment: its record for tables and JSON, and what it was made from."""
+
+    record: dict[str, Any]
+    state: TrainState
+    history: History
+
+
+def manual_sigmoid_loss(logits: Float[Array, "n 1"], targets: Float[Array, "n 1"]) -> Array:
+    """BCE of exp(z) / (1 + exp(z)), as the lecture first writes it; overflows above z = 88.7.
+
+    >>> print(manual_sigmoid_loss(jnp.zeros((1, 1)), jnp.ones((1, 1))).round(4))
+    0.6931
+    """
+    return binary_cross_entropy(jnp.exp(logits) / (1 + jnp.exp(logits)), targets)
+
+
+def _mlp(*between: nn.Module, outputs: int = 1, probabilities: bool = False) -> nn.Sequential:
+    ends = [nn.Sigmoid()] if probabilities else []
+    return nn.Sequential(
+        [nn.Linear(PIXELS, HIDDEN), *between, nn.ReLU(), nn.Linear(HIDDEN, outputs), *ends]
+    )
+
+
+_EXPERIMENTS = (
+    Experiment(
+        id="full_batch",
+        section="1A",
+        net=_mlp(probabilities=True),
+        loss=binary_cross_entropy,
+        optimizer=optim.sgd(),
+        epochs=500,
+        report_every=50,
+        seed=1,
+        metric=metrics.probability_is_right,
+        published=Published(0.9936, 0.9986),
+    ),
+    Experiment(
+        id="dropout",
+        section="1B, 1C",
+        net=_mlp(nn.Dropout(0.9), probabilities=True),
+        loss=binary_cross_entropy,
+        optimizer=optim.sgd(),
+        epochs=500,
+        report_every=50,
+        seed=1,
+        metric=metrics.probability_is_right,
+        published=Published(0.9927, 0.9991),
+    ),
+    Experiment(
+        id="minibatch",
+        section="1D",
+        net=_mlp(nn.Dropout(0.5), probabilities=True),
+        loss=binary_cross_entropy,
+        optimizer=optim.sgd(),
+        epochs=2,
+        batch_size=16,
+        report_every=1,
+        seed=1,
+        metric=metrics.probability_is_right,
+    ),
+    Experiment(
+        id="manual_sigmoid",
+        section="2A",
+        net=_mlp(),
+        loss=manual_sigmoid_loss,
+        optimizer=optim.adam(),
+        epochs=10,
+        report_every=1,
+        seed=0,
+        metric=metrics.logit_is_right,
+    ),
+    Experiment(
+        id="logits",
+        section="2A",
+        net=_mlp(),
+        loss=binary_cross_entropy_with_logits,
+        optimizer=optim.adam(),
+        epochs=10,
+        report_every=1,
+        seed=0,
+        metric=metrics.logit_is_right,
+    ),
+    Experiment(
+        id="three_class",
+        section="2B, 2C",
+        net=_mlp(outputs=3),
+        loss=cross_entropy,
+        optimizer=optim.adam(),
+        epochs=100,
+        report_every=10,
+        seed=43052,
+        metric=metrics.class_is_right,
+        classes=(0, 1, 2),
+        published=Published(0.9827),
+    ),
+)
+
+EXPERIMENTS: dict[str, Experiment] = {experiment.id: experiment for experiment in _EXPERIMENTS}
+"""The lecture's experiments by id, in the lecture's order."""
+
+
+def run(
+    experiment: Experiment,
+    *,
+    root: str | PathLike[str] | None = None,
+    device: Any = None,
+    hooks: Sequence[Hook] = (),
+) -> Result:
+    """Run one experiment of the lecture from its seed.
+
+    Args:
+      experiment: one of `EXPERIMENTS`, or a `dataclasses.replace` of one.
+      root: where MNIST's files are, as in `jaxnet.data.load_mnist`.
+      device: where to run, one of `jax.devices()`; JAX's default if None. Which random numbers
+        are used does not depend on it.
+      hooks: as in `jaxnet.fit`.
+
+    >>> import dataclasses
+    >>> short = dataclasses.replace(EXPERIMENTS["logits"], epochs=1)
+    >>> round(run(short).record["reports"][0]["accuracy"], 4)
+    0.4677
+    """
+    train, test = load_mnist(experiment.classes, root)
+    device = device or jax.devices()[0]
+    train_xy, test_xy = (
+        jax.device_put((data.images, experiment.targets(data)), device) for data in (train, test)
+    )
+    chosen = {"accuracy": experiment.metric}
+    state, history = fit(
+        experiment.net,
+        train_xy,
+        loss=experiment.loss,
+        optimizer=experiment.optimizer,
+        epochs=experiment.epochs,
+        batch_size=experiment.batch_size,
+        seed=experiment.seed,
+        report_every=experiment.report_every,
+        report_loader=experiment.batch_size is not None,
+        metrics=chosen,
+        hooks=hooks,
+    )
+    train_accuracy, test_accuracy = (
+        evaluate(experiment.net, state, xy, metrics=chosen)["accuracy"]
+        for xy in (train_xy, test_xy)
+    )
+    record = {
+        "experiment": experiment.id,
+        "section": experiment.section,
+        "seed": experiment.seed,
+        "published": experiment.published._asdict(),
+        "train_accuracy": train_accuracy,
+        "test_accuracy": test_accuracy,
+        "reports": [
+            {"epoch": report.epoch, "loss": report.loss, **report.metrics}
+            for report in history.reports
+        ],
+        "steps": int(state.step),
+        "compile_seconds": history.compile_seconds,
+        "run_seconds": history.run_seconds,
+        "device": str(device),
+        "random": "torch",
+    }
+    return Result(record, state, history)
+
+
+def missed(record: dict[str, Any]) -> list[str]:
+    """Which published accuracies ("train", "test") a record does not reproduce to four places.
+
+    >>> record = {"published": {"train": 0.9936, "test": None}, "train_accuracy": 0.99361}
+    >>> missed(record | {"test_accuracy": 0.5}), missed(record | {"train_accuracy": 0.9937})
+    ([], ['train'])
+    """
+    return [
+        part
+        for part, value in record["published"].items()
+        if value is not None and f"{record[part + '_accuracy']:.4f}" != f"{value:.4f}"
+    ]

@@ -1,0 +1,475 @@
+"""MNIST as the lecture's torchvision pipeline gives it, and a clear refusal of all that is not it.
+
+Set JAXNET_MNIST to a folder that holds the real four IDX files to test on all ten digits as well.
+"""
+
+import gzip
+import hashlib
+import importlib.util
+import os
+import re
+import runpy
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms
+from torchvision.datasets import MNIST
+from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
+
+from jaxnet import data
+from tests.helpers import assert_same_bits
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "make_mnist012.py"
+ROOT = os.environ.get("JAXNET_MNIST")
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.astype(np.uint8).tobytes()
+
+
+def tiny_files() -> dict[str, bytes]:
+    """The four files with 40 and 20 random images; the labels go round all ten digits."""
+    files = {}
+    for split, count in (("train", 40), ("t10k", 20)):
+        images = np.random.default_rng(count).integers(0, 256, (count, 28, 28))
+        images[:, :16, :16] = np.arange(256).reshape(16, 16)  # every value a byte has
+        files[f"{split}-images-idx3-ubyte"] = idx_bytes(images)
+        files[f"{split}-labels-idx1-ubyte"] = idx_bytes(np.arange(count) * 7 % 10)
+    return files
+
+
+def write_files(folder: Path, ending: str = "", dotted: bool = False) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in tiny_files().items():
+        name = name.replace("-idx", ".idx") if dotted else name
+        content = gzip.compress(content) if ending else content
+        (folder / f"{name}{ending}").write_bytes(content)
+    return folder
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Has the reader take the tiny files for MNIST."""
+    digests = {name: hashlib.md5(content).hexdigest() for name, content in tiny_files().items()}
+    monkeypatch.setattr(data, "MNIST_MD5", digests)
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # no bug may reach the real one
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "jaxnet"
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """The module as users have it: here the import hook checks annotations ahead of our checks."""
+    spec = importlib.util.spec_from_file_location("plain_data", data.__file__)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def to_tensor(image: np.ndarray) -> np.ndarray:
+    """What the lecture does to an image."""
+    return transforms.ToTensor()(Image.fromarray(image.reshape(28, 28))).flatten().numpy()
+
+
+def assert_is_torchvision(root: Path, torchvision_root: Path, classes: tuple[int, ...]) -> None:
+    for train, dataset in zip((True, False), data.load_mnist(classes, root), strict=True):
+        mnist = MNIST(torchvision_root, train=train, transform=transforms.ToTensor())
+        pairs = [(image, target) for image, target in mnist if target in classes]
+        pairs.sort(key=lambda pair: classes.index(pair[1]))  # stable: the file's order is kept
+        assert_same_bits(dataset.images, torch.stack([image.flatten() for image, _ in pairs]))
+        labels = [classes.index(target) for _, target in pairs]
+        assert_same_bits(dataset.labels, np.array(labels, np.int32))
+
+
+# The bundled digits
+
+
+@pytest.mark.parametrize(
+    "classes, train_rows, test_rows",
+    [
+        ((0, 1), 12_665, 2_115),
+        ((0, 1, 2), 18_623, 3_147),
+        ([2, 0], 11_881, 2_012),
+        (np.array([1]), 6_742, 1_135),
+    ],
+)
+def test_bundled_rows(classes, train_rows, test_rows):
+    with np.load(data.BUNDLE) as bundle:
+        for split, dataset, rows in zip(
+            ("train", "test"), data.load_mnist(classes), (train_rows, test_rows), strict=True
+        ):
+            assert dataset.images.shape == (rows, 784) and dataset.labels.shape == (rows,)
+            assert dataset.images.dtype == np.float32 and dataset.labels.dtype == np.int32
+            assert dataset.images.min() == 0 and dataset.images.max() == 1
+            for position, digit in enumerate(classes):
+                of_digit = dataset.images[dataset.labels == position]
+                pixels = bundle[f"{split}_{digit}"]
+                assert of_digit.shape == pixels.shape
+                for row in (0, 1, len(pixels) // 2, len(pixels) - 1):
+                    assert_same_bits(of_digit[row], to_tensor(pixels[row]))
+            assert np.all(np.diff(dataset.labels) >= 0)
+
+
+def test_the_lecture_has_0_and_1():
+    for dataset, same in zip(data.load_mnist(), data.load_mnist((0, 1)), strict=True):
+        assert_same_bits(dataset.images, same.images)
+        assert_same_bits(dataset.labels, same.labels)
+
+
+def test_an_order_of_classes_is_an_order_of_rows():
+    (zeros_ones, _), (ones_zeros, _) = data.load_mnist((0, 1)), data.load_mnist((1, 0))
+    zeros = int(np.sum(zeros_ones.labels == 0))
+    assert_same_bits(ones_zeros.images, np.roll(zeros_ones.images, -zeros, axis=0))
+    assert not np.array_equal(zeros_ones.images, ones_zeros.images)
+
+
+def test_loads_without_torch():
+    program = (
+        "import sys; sys.modules['torch'] = sys.modules['torchvision'] = None\n"
+        "from jaxnet import data; print(data.load_mnist()[0].images.shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "(12665, 784)\n", done.stderr
+
+
+def test_a_damaged_bundle_is_refused(monkeypatch, tmp_path):
+    copy = tmp_path / "mnist012.npz"
+    content = data.BUNDLE.read_bytes()
+    monkeypatch.setattr(data, "BUNDLE", copy)
+    middle = len(content) // 4
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    for damaged in (b"", b"text", content[:-1], content[: len(content) // 2], flipped):
+        copy.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"mnist012.npz is not whole \(.*install jaxnet again"):
+            data.load_mnist()
+    copy.unlink()
+    with pytest.raises(ValueError, match="mnist012.npz is not whole .*No such file"):
+        data.load_mnist()
+
+
+def test_a_bundle_of_other_digits_is_refused(monkeypatch, tmp_path):
+    with np.load(data.BUNDLE) as bundle:
+        arrays = dict(bundle)
+    arrays["test_1"][-1, -1] ^= 1
+    monkeypatch.setattr(data, "BUNDLE", tmp_path / "mnist012.npz")
+    np.savez(data.BUNDLE, **arrays)
+    found = hashlib.sha256(arrays["test_1"].tobytes()).hexdigest()
+    with pytest.raises(
+        ValueError, match=f"test_1: {found}, expected {data.BUNDLE_SHA256['test_1']}"
+    ):
+        data.load_mnist((0, 1))
+    data.load_mnist((0, 2))  # reads only what it needs
+
+
+def test_a_flipped_bit_never_passes(monkeypatch, tmp_path, tiny):
+    root = write_files(tmp_path)
+    arrays: dict[str, Any] = data.read_digits(root, (0, 1))
+    digests = {name: hashlib.sha256(rows.tobytes()).hexdigest() for name, rows in arrays.items()}
+    monkeypatch.setattr(data, "BUNDLE", tmp_path / "tiny.npz")
+    monkeypatch.setattr(data, "BUNDLE_SHA256", digests)
+    np.savez_compressed(data.BUNDLE, **arrays)
+    content, expected = data.BUNDLE.read_bytes(), data.load_mnist()
+    refused, places = 0, range(0, len(content), 19)
+    for place in places:
+        byte = bytes([content[place] ^ (1 << place % 8)])
+        data.BUNDLE.write_bytes(content[:place] + byte + content[place + 1 :])
+        try:
+            loaded = data.load_mnist()
+        except ValueError:
+            refused += 1
+        else:  # a date, a flag: nothing that the arrays depend on
+            for one, other in zip(loaded, expected, strict=True):
+                assert_same_bits(one.images, other.images)
+                assert_same_bits(one.labels, other.labels)
+    assert refused > 0.9 * len(places)
+
+
+# IDX files
+
+
+@pytest.mark.parametrize("shape", [(5,), (0, 3), (2, 3), (2, 3, 4), (2, 1, 3, 2), ()])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_read_idx(tmp_path, shape, zipped):
+    array = np.random.default_rng(len(shape)).integers(0, 256, shape, np.uint8)
+    content = idx_bytes(np.asarray(array))
+    path = tmp_path / "file"
+    path.write_bytes(gzip.compress(content) if zipped else content)
+    read = data.read_idx(str(path))
+    assert_same_bits(read, array)
+    if not zipped and 1 <= len(shape) <= 3 and array.size:
+        assert_same_bits(read, read_sn3_pascalvincent_tensor(str(path)))
+
+
+WHOLE = idx_bytes(np.arange(6).reshape(2, 3))
+
+
+@pytest.mark.parametrize(
+    "content, match",
+    [
+        (b"", "starts with b''; expected IDX's 0, 0, 8"),
+        (b"\0\0\x08", "starts with"),
+        (b"\x01\x08\0\0" + WHOLE[4:], r"starts with b'\\x01\\x08"),  # the other byte order
+        (b"\0\0\x0d\x01\0\0\0\x01\0\0\0\0", r"starts with b'\\x00\\x00\\r"),  # a float
+        (WHOLE[:11], "ends within its header; expected 2 dimensions"),
+        (WHOLE[:-1], r"5 bytes of data; expected 6 for \(2, 3\)"),
+        (WHOLE + b"\0", r"7 bytes of data; expected 6 for \(2, 3\)"),
+        (WHOLE[:4] + struct.pack("<2I", 2, 3) + WHOLE[12:], "6 bytes of data; expected"),
+        (gzip.compress(WHOLE)[:-9], "damaged gzip"),
+        (gzip.compress(WHOLE)[:-6] + b"\0\0\0\0\0\0", "damaged gzip"),
+        (gzip.compress(WHOLE)[:10] + b"\xff" * 9, "damaged gzip"),
+        (gzip.compress(WHOLE[:-1]), "5 bytes of data; expected 6"),
+    ],
+)
+def test_read_idx_refuses(tmp_path, content, match):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))} .*{match}"):
+        data.read_idx(path)
+
+
+@pytest.mark.parametrize("below", ["", "MNIST/raw"])
+@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize("dotted", [False, True])
+def test_root_as_torchvision_reads_it(tmp_path, tiny, below, ending, dotted):
+    write_files(tmp_path / "torchvision" / "MNIST" / "raw")
+    write_files(tmp_path / "root" / below, ending, dotted)
+    assert_is_torchvision(tmp_path / "root", tmp_path / "torchvision", (7, 0, 3))
+
+
+def test_root_comes_before_the_bundle(tmp_path, tiny):
+    train, test = data.load_mnist(range(10), str(write_files(tmp_path)))
+    assert train.images.shape == (40, 784) and test.images.shape == (20, 784)
+    assert data.load_mnist((0, 1), tmp_path)[0].images.shape == (8, 784)
+
+
+@pytest.mark.parametrize("name", list(tiny_files()))
+def test_files_that_are_not_mnist_are_refused(tmp_path, tiny, monkeypatch, name):
+    write_files(tmp_path)
+    monkeypatch.setitem(data.MNIST_MD5, name, "0" * 32)
+    digest = hashlib.md5(tiny_files()[name]).hexdigest()
+    with pytest.raises(ValueError, match=f"{name} is not MNIST's .* {digest}, expected {'0' * 32}"):
+        data.load_mnist((3,), tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"\0\0\x08\x01\0\0\0\0", idx_bytes(np.zeros((40, 28, 27)))])
+def test_images_of_another_shape_are_refused(tmp_path, tiny, content):
+    (write_files(tmp_path) / "train-images-idx3-ubyte").write_bytes(content)
+    with pytest.raises(ValueError, match=r"images-idx3-ubyte has shape .*expected \('n', 28, 28\)"):
+        data.load_mnist((3,), tmp_path)
+
+
+def test_root_without_the_files_is_refused(tmp_path, plain):
+    expected = "expected a folder that holds MNIST's four IDX files, itself or in its MNIST/raw"
+    (write_files(tmp_path / "root") / "t10k-labels-idx1-ubyte").unlink()
+    (tmp_path / "file").touch()
+    for name, match in (
+        ("root", "which lacks t10k-labels-idx1-ubyte, plain or .gz"),
+        ("file", "which is not a folder"),
+        ("none", "which does not exist"),
+    ):
+        message = re.escape(f"root is {str(tmp_path / name)!r}, {match}; {expected}")
+        with pytest.raises(FileNotFoundError, match=message):
+            data.load_mnist((0, 1), tmp_path / name)
+    for root in (3, b"folder", ("a", "b")):
+        with pytest.raises(TypeError, match=f"root is .*; {expected}, as a str or os.PathLike"):
+            plain.load_mnist((0, 1), root)
+
+
+@pytest.mark.parametrize("classes", [(), [], (0, 0), (1, 0, 1), (0, 10), (-1,), range(11)])
+def test_wrong_classes(classes):
+    with pytest.raises(ValueError, match=re.escape(f"classes is {classes!r}; expected distinct")):
+        data.load_mnist(classes)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        1,
+        None,
+        "01",
+        "",
+        b"\0\1",
+        (0, 1.0),
+        ("0",),
+        (True, 0),
+        {0, 1},
+        frozenset([1]),
+        (None,),
+        ((0, 1),),
+    ],
+)
+def test_classes_of_a_wrong_type(plain, classes):
+    with pytest.raises(TypeError, match=re.escape(f"classes is {classes!r}; expected distinct")):
+        plain.load_mnist(classes)
+    with pytest.raises(TypeError):
+        data.load_mnist(classes)
+
+
+# Download
+
+
+def set_torchvision(monkeypatch, download) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", SimpleNamespace(MNIST=download))
+
+
+def refuse_download(folder, download):
+    raise AssertionError("nothing is to be downloaded")
+
+
+def test_download_fills_the_cache_once(monkeypatch, tmp_path, cache, tiny):
+    def download(folder, download):
+        assert download
+        write_files(Path(folder, "MNIST", "raw"))
+        write_files(Path(folder, "MNIST", "raw"), ".gz")
+
+    set_torchvision(monkeypatch, download)
+    first = data.load_mnist((3, 0))
+    assert sorted(path.name for path in cache.iterdir()) == sorted(tiny_files())
+    set_torchvision(monkeypatch, refuse_download)
+    for dataset, again in zip(first, data.load_mnist((3, 0)), strict=True):
+        assert_same_bits(dataset.images, again.images)
+    write_files(tmp_path / "MNIST" / "raw")
+    assert_is_torchvision(cache, tmp_path, (3, 0))
+
+
+def test_the_cache_lies_in_the_home_folder(monkeypatch, tmp_path, tiny):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    set_torchvision(monkeypatch, refuse_download)
+    write_files(tmp_path / ".cache" / "jaxnet" / "MNIST" / "raw")
+    assert data.load_mnist((9,))[0].images.shape == (4, 784)
+
+
+def test_bundled_digits_are_never_downloaded(monkeypatch, cache):
+    set_torchvision(monkeypatch, refuse_download)
+    data.load_mnist((2, 1))
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("Tried a,\ngot b"), URLError("no route"), EOFError()]
+)
+def test_a_failed_download_leaves_nothing(monkeypatch, cache, error):
+    def download(folder, download):
+        raw = write_files(Path(folder, "MNIST", "raw"))
+        (raw / "t10k-labels-idx1-ubyte").unlink()
+        raise error
+
+    set_torchvision(monkeypatch, download)
+    match = rf"^downloading MNIST into {re.escape(str(cache))} failed .*: check the network.*root="
+    with pytest.raises(RuntimeError, match=match) as caught:
+        data.load_mnist((0, 3))
+    assert caught.value.__cause__ is error and "\n" not in str(caught.value)
+    assert not list(cache.iterdir())
+
+
+def test_a_download_of_something_else_leaves_nothing(monkeypatch, cache):
+    set_torchvision(monkeypatch, lambda folder, download: write_files(Path(folder)))
+    with pytest.raises(RuntimeError, match="is not MNIST's train-images-idx3-ubyte"):
+        data.load_mnist((0, 3))
+    assert not list(cache.iterdir())
+
+
+def test_a_download_needs_torchvision(monkeypatch, cache):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    with pytest.raises(ImportError, match=r"classes is \(0, 3\), .*'\.\[torch\]'.*root=") as caught:
+        data.load_mnist((0, 3))
+    assert isinstance(caught.value.__cause__, ImportError)
+    assert not cache.exists()
+
+
+# one_hot
+
+
+@pytest.mark.parametrize("num_classes", [None, 3, 5])
+@pytest.mark.parametrize("shape", [(7,), (0,), (2, 3), ()])
+def test_one_hot(shape, num_classes):
+    labels = np.random.default_rng(0).integers(0, 3, shape)
+    if num_classes is None and labels.size == 0:
+        pytest.skip("there is nothing to count from, in torch neither")
+    one_hot_jaxnet = data.one_hot(labels, num_classes)
+    one_hot_torch = torch.nn.functional.one_hot(
+        torch.tensor(labels), -1 if num_classes is None else num_classes
+    )
+    assert one_hot_torch.dtype == torch.int64
+    assert_same_bits(one_hot_jaxnet, one_hot_torch.float())
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint64])
+def test_one_hot_of_any_integers(dtype):
+    expected = np.array([[0, 1, 0], [1, 0, 0]], np.float32)
+    assert_same_bits(data.one_hot(np.array([1, 0], dtype), np.int64(3)), expected)
+    assert data.one_hot(np.array([255], np.uint8), 300).argmax() == 255
+
+
+@pytest.mark.parametrize(
+    "labels, num_classes, error, match",
+    [
+        ([0, 3], 3, ValueError, "labels holds 3; expected integers from 0 to 2"),
+        ([0, -1], 3, ValueError, "labels holds -1; expected integers from 0 to 2"),
+        ([-2], None, ValueError, "labels holds -2"),
+        ([0], 0, ValueError, "num_classes is 0; expected a positive integer or None"),
+        ([0], -1, ValueError, "num_classes is -1"),
+        (np.zeros(0, int), None, ValueError, "labels is empty; expected num_classes with it"),
+        ([0.0, 1.0], 3, TypeError, "labels has dtype float64; expected integers"),
+        ([True], 3, TypeError, "labels has dtype bool"),
+        (["0"], 3, TypeError, "labels has dtype <U1"),
+        ([0], 3.0, TypeError, "num_classes is 3.0; expected a positive integer or None"),
+        ([0], True, TypeError, "num_classes is True"),
+    ],
+)
+def test_one_hot_refuses(plain, labels, num_classes, error, match):
+    with pytest.raises(error, match=match):
+        plain.one_hot(labels, num_classes)
+    with pytest.raises(error):
+        data.one_hot(labels, num_classes)
+
+
+# The bundle's making
+
+
+def run_script(monkeypatch, capsys, root, out: Path) -> dict[str, str]:
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(root), "--out", str(out)])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    return dict(re.findall(r'"(\w+)": "(\w{64})",', capsys.readouterr().out))
+
+
+def test_make_mnist012(monkeypatch, tmp_path, capsys, tiny):
+    root = write_files(tmp_path, ".gz")
+    digests = run_script(monkeypatch, capsys, root, tmp_path / "one.npz")
+    assert digests == run_script(monkeypatch, capsys, root, tmp_path / "two.npz")
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+    monkeypatch.setattr(data, "BUNDLE", tmp_path / "one.npz")
+    monkeypatch.setattr(data, "BUNDLE_SHA256", digests)
+    for bundled, from_files in zip(
+        data.load_mnist((2, 0, 1)), data.load_mnist((2, 0, 1), root), strict=True
+    ):
+        assert_same_bits(bundled.images, from_files.images)
+        assert_same_bits(bundled.labels, from_files.labels)
+
+
+@pytest.mark.skipif(ROOT is None, reason="JAXNET_MNIST names no folder of MNIST's four IDX files")
+def test_real_mnist(monkeypatch, tmp_path, capsys):
+    train, test = data.load_mnist(range(10), ROOT)
+    assert train.images.shape == (60_000, 784) and test.images.shape == (10_000, 784)
+    assert set(train.labels) == set(test.labels) == set(range(10))
+    for bundled, whole in zip(data.load_mnist((0, 1, 2)), (train, test), strict=True):
+        assert_same_bits(bundled.images, whole.images[whole.labels < 3])
+        assert_same_bits(bundled.labels, whole.labels[whole.labels < 3])
+    assert run_script(monkeypatch, capsys, ROOT, tmp_path / "made.npz") == data.BUNDLE_SHA256

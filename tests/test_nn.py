@@ -1,0 +1,207 @@
+"""Modules against torch's: names, layout, first weights, outputs, gradients, refusals."""
+
+import inspect
+
+import flax.linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax.traverse_util import flatten_dict
+
+import jaxnet
+from jaxnet import nn
+from tests.helpers import assert_close, assert_same_bits, assert_same_function
+from torchref.tolerances import REDUCTION
+
+KEY = jax.random.key(0)
+
+
+def rows(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+NETS = {
+    "linear": (lambda n: n.Linear(5, 3)),
+    "no_bias": (lambda n: n.Linear(5, 3, bias=False)),
+    "lecture": (lambda n: (n.Linear(5, 4), n.Dropout(0.5), n.ReLU(), n.Linear(4, 1), n.Sigmoid())),
+    "nested": (
+        lambda n: (n.Linear(5, 4), [n.ReLU(), [n.Dropout(0.3), n.Linear(4, 2)]], n.Sigmoid())
+    ),
+}
+
+
+def build_jax(layers):
+    if isinstance(layers, tuple | list):
+        return nn.Sequential([build_jax(layer) for layer in layers])
+    return layers
+
+
+def build_torch(layers):
+    if isinstance(layers, tuple | list):
+        return torch.nn.Sequential(*map(build_torch, layers))
+    return layers
+
+
+def both(name: str, seed: int = 3):
+    """The same net on both sides with torch's weights of a seed, and the generator after them."""
+    torch.manual_seed(seed)
+    net_torch = build_torch(NETS[name](torch.nn))
+    net = build_jax(NETS[name](nn))
+    generator, variables = jaxnet.init(net, jaxnet.random.manual_seed(seed))
+    return net, variables, generator, net_torch
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_init_gives_torchs_state_dict(name):
+    _, variables, _, net_torch = both(name)
+    flat = {".".join(path): leaf for path, leaf in flatten_dict(variables["params"]).items()}
+    expected = net_torch.state_dict()
+    assert list(flat) == list(expected)
+    for key, value in flat.items():
+        assert_same_bits(value, expected[key], where=key)
+
+
+@pytest.mark.parametrize("fan_in", [1, 2, 3, 7, 32, 784, 1000])
+def test_the_bound_of_the_first_weights_rounds_as_torchs(fan_in):
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(fan_in, 9)
+    _, variables = jaxnet.init(nn.Linear(fan_in, 9), jaxnet.random.manual_seed(0))
+    assert_same_bits(variables["params"]["weight"], layer.weight)
+    assert_same_bits(variables["params"]["bias"], layer.bias)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_flax_init_has_the_same_tree_and_distribution(name):
+    net, variables, _, _ = both(name)
+    own = net.init(KEY, rows(2, 5))
+    assert jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, variables)
+    wide = np.array(nn.Linear(400, 100).init(KEY, rows(1, 400))["params"]["weight"])
+    assert np.abs(wide).max() <= 1 / 20
+    deviation = 1 / 20 / np.sqrt(3)  # of a uniform number within ±1/20
+    assert abs(wide.mean()) < 5 * deviation / np.sqrt(wide.size)
+    assert abs(wide.std() / deviation - 1) < 0.01
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_evaluation_equals_torchs_in_value_and_gradient(name):
+    net, variables, _, net_torch = both(name)
+    assert_same_function(
+        lambda x: net.apply(variables, x), net_torch.eval(), [rows(6, 5)], tolerance=REDUCTION
+    )
+
+
+@pytest.mark.parametrize("name", ["lecture", "nested"])
+def test_training_draws_torchs_masks(name):
+    net, variables, generator, net_torch = both(name)
+    x = rows(50, 5)
+    _, masks = nn.draw_masks(net, generator, x)
+    outputs = net.apply(variables, x, train=True, masks=masks)
+    assert_close(outputs, net_torch.train()(torch.tensor(x)), REDUCTION)
+    assert not np.array_equal(outputs, net.apply(variables, x))
+
+
+@pytest.mark.parametrize("p", [0.0, 0.04, 0.15, 0.3, 0.42, 0.5, 0.9, 1.0])
+def test_dropout_equals_torchs_bit_for_bit(p):
+    """Signed zeros and the rounding of the scale included, forward and backward."""
+    x = rows(40, 11)
+    torch.manual_seed(5)
+    leaf = torch.tensor(x, requires_grad=True)
+    expected = torch.nn.functional.dropout(leaf, p)
+    cotangent = rows(40, 11, seed=1)
+    expected.backward(torch.tensor(cotangent))
+    layer = nn.Sequential([nn.Dropout(p)])
+    _, masks = nn.draw_masks(layer, jaxnet.random.manual_seed(5), x)
+    dropped, pullback = jax.vjp(
+        lambda x: layer.apply({}, x, train=True, masks=masks), jnp.asarray(x)
+    )
+    assert_same_bits(dropped, expected)
+    assert_same_bits(pullback(jnp.asarray(cotangent))[0], leaf.grad)
+
+
+def test_dropout_with_a_key_is_flaxs_way():
+    x = jnp.ones((200, 50))
+    layer = nn.Dropout(0.25)
+    first, second = (
+        layer.apply({}, x, train=True, rngs={"dropout": jax.random.key(i)}) for i in (0, 1)
+    )
+    assert not np.array_equal(first, second)
+    kept = (first != 0).mean()
+    assert abs(kept - 0.75) < 5 * np.sqrt(0.75 * 0.25 / x.size)
+    assert_same_bits(layer.apply({}, x), x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "function"),
+    [(nn.ReLU(), torch.nn.ReLU()), (nn.Sigmoid(), torch.nn.Sigmoid())],
+)
+def test_elementwise_layers(layer, function):
+    edges = np.array([0.0, -0.0, 1e-30, 80.0, -80.0, 1e9, -1e9, np.inf, -np.inf], np.float32)
+    x = np.concatenate([rows(100), edges])
+    assert_same_function(lambda x: layer.apply({}, x), function, [x])
+
+
+def test_masks_are_nested_like_the_parameters():
+    net = build_jax(NETS["nested"](nn))
+    _, masks = nn.draw_masks(net, jaxnet.random.manual_seed(0), rows(3, 5))
+    assert jax.tree.map(jnp.shape, masks) == {"1": {"1": {"0": (3, 4)}}}
+
+
+def test_a_precision_set_for_all_of_jax_wins():
+    layer, x = nn.Linear(5, 3), rows(2, 5)
+    variables = layer.init(KEY, x)
+
+    def program():
+        return jax.jit(lambda x: layer.apply(variables, x)).lower(x).as_text()
+
+    assert "precision = [HIGHEST, HIGHEST]" in program()
+    with jax.default_matmul_precision("default"):
+        assert "HIGHEST" not in program()
+
+
+def test_nets_compare_and_hash_by_what_they_are():
+    first, second = (build_jax(NETS["lecture"](nn)) for _ in range(2))
+    assert first == second and hash(first) == hash(second)
+    assert first != build_jax(NETS["nested"](nn))
+
+
+def test_other_flax_modules_may_stand_among_the_layers():
+    net = nn.Sequential([flax.linen.Dense(4), nn.ReLU()])
+    assert net.apply(net.init(KEY, rows(2, 5)), rows(2, 5)).shape == (2, 4)
+    with pytest.raises(TypeError, match="net must be made of jaxnet.nn modules, not Dense"):
+        jaxnet.init(net, jaxnet.random.manual_seed(0))
+
+
+X = rows(2, 5)
+DROPOUT = nn.Sequential([nn.Linear(5, 4), nn.Dropout(0.5)])
+VARIABLES = DROPOUT.init(KEY, X)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: DROPOUT.apply(VARIABLES, X, train=True), "dropout '1' has nothing to draw from"),
+        (lambda: DROPOUT.apply(VARIABLES, X, masks={"0": X}), r"masks names \['0'\]"),
+        (
+            lambda: DROPOUT.apply(VARIABLES, X, train=True, masks={"1": np.ones((2, 5), bool)}),
+            r"mask of dropout '1' must be boolean of shape \(2, 4\), not bool of shape \(2, 5\)",
+        ),
+        (
+            lambda: DROPOUT.apply(VARIABLES, X, train=True, masks={"1": np.ones((2, 4))}),
+            "must be boolean",
+        ),
+        (lambda: DROPOUT.apply(VARIABLES, rows(2, 4)), r"x must have shape \(..., 5\)"),
+        (lambda: nn.Dropout(1.5), "p must be a probability between 0 and 1, not 1.5"),
+        (lambda: nn.Dropout(float("nan")), "p must be a probability"),
+        (lambda: nn.Linear(0, 3), "in_features and out_features must be at least 1"),
+    ],
+)
+def test_refusals(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_init_refuses_a_jax_key():
+    with pytest.raises(TypeError, match="generator must come from jaxnet.random.manual_seed"):
+        inspect.unwrap(jaxnet.init)(DROPOUT, KEY)  # past the annotation, checked in the tests

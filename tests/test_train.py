@@ -1,0 +1,262 @@
+"""`fit`, `evaluate` and `predict`: what is computed, what is compiled, what is refused."""
+
+from typing import Any
+
+import flax.linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+
+import jaxnet
+from jaxnet import losses, metrics, nn, optim
+from jaxnet.train import make_train_step, start
+from tests.helpers import assert_same_bits, assert_same_function, to_numpy
+from torchref.tolerances import TRAJECTORY
+
+ROWS = 41
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(ROWS, 6)).astype(np.float32)
+Y = (X[:, :1] + X[:, 1:2] > 0).astype(np.float32)
+NET = nn.Sequential([nn.Linear(6, 8), nn.Dropout(0.4), nn.ReLU(), nn.Linear(8, 1)])
+LOSS = losses.binary_cross_entropy_with_logits
+ADAM = optim.adam(lr=0.01)
+ACCURACY = {"accuracy": metrics.logit_is_right}
+
+
+def fit(**changes):
+    arguments = {"loss": LOSS, "optimizer": ADAM, "epochs": 6, "seed": 1}
+    data = changes.pop("data", (X, Y))
+    net = changes.pop("net", NET)
+    return jaxnet.fit(net, data, **(arguments | changes))
+
+
+def assert_same_tree(actual, expected) -> None:
+    """Every leaf has the same bits."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert_same_bits(one, other)
+
+
+def torch_run(batch_size: int, shuffle: bool, epochs: int, report_loader: bool = False):
+    """A user's script: seed, net, loader, loop; losses, net, and the stream's next words."""
+    torch.manual_seed(1)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(6, 8), torch.nn.Dropout(0.4), torch.nn.ReLU(), torch.nn.Linear(8, 1)
+    )
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    data = torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y))
+    loader = torch.utils.data.DataLoader(data, batch_size=batch_size, shuffle=shuffle)
+    seen = []
+    for _ in range(epochs):
+        for x, y in loader:
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(net(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            seen.append(loss.item())
+        if report_loader:
+            list(torch.utils.data.DataLoader(data, batch_size=batch_size))
+    return np.array(seen), net, torch.rand(4)
+
+
+@pytest.mark.parametrize("report_loader", [False, True])
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 8, 40, 41])
+def test_minibatches_follow_a_torch_script(batch_size, shuffle, report_loader):
+    """Short last batches, shuffles, masks and reports: every loss, and the stream afterwards."""
+    expected, _, words = torch_run(batch_size, shuffle, 3, report_loader)
+    state, history = fit(
+        epochs=3,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        report_every=1,
+        report_loader=report_loader,
+    )
+    np.testing.assert_allclose(history.losses, expected, rtol=10 * TRAJECTORY.rtol)
+    _, following = jaxnet.random.uniform(state.generator, (4,))
+    assert_same_bits(following, words)
+    assert state.step == len(expected) == len(history.losses)
+
+
+def test_a_short_last_batch_counts_as_its_own_mean():
+    """41 rows in batches of 40: the second loss is that of one row alone."""
+    net = nn.Sequential([nn.Linear(6, 1)])
+    state, history = fit(net=net, epochs=1, batch_size=40)
+    before, _ = fit(net=net, data=(X[:40], Y[:40]), epochs=1)
+    alone = LOSS(jaxnet.predict(net, before, X[40:]), Y[40:])
+    assert history.losses[1] == pytest.approx(float(alone), rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", [1, jax.random.key(1)], ids=["torch", "jax"])
+@pytest.mark.parametrize("options", [{}, {"batch_size": 8}, {"batch_size": 8, "shuffle": True}])
+def test_cuts_change_no_bit(options, seed):
+    """Reports every 1, 4, 6 or 9 epochs of 9, and a run continued from its state."""
+    whole_state, whole = fit(epochs=9, seed=seed, **options)
+    for every in (1, 4, 6):
+        state, history = fit(epochs=9, seed=seed, report_every=every, metrics=ACCURACY, **options)
+        assert_same_bits(history.losses, whole.losses)
+        assert_same_tree(state._replace(generator=0), whole_state._replace(generator=0))
+        assert [report.epoch for report in history.reports] == list(range(every, 10, every))
+    half, first = fit(epochs=5, seed=seed, **options)
+    state, second = fit(epochs=4, seed=None, state=half, **options)
+    assert_same_bits(np.concatenate([first.losses, second.losses]), whole.losses)
+    assert_same_tree(state.params, whole_state.params)
+    assert state.step == whole_state.step
+
+
+def test_a_report_is_of_the_state_after_the_epoch_and_the_loss_before_its_last_update():
+    state, history = fit(epochs=4, batch_size=8, report_every=2, metrics=ACCURACY)
+    assert [report.loss for report in history.reports] == [history.losses[11], history.losses[23]]
+    assert history.reports[1].metrics == jaxnet.evaluate(NET, state, (X, Y), metrics=ACCURACY)
+    assert history.compile_seconds > 0 and history.run_seconds > 0
+
+
+def test_evaluation_counts_and_averages():
+    state, _ = fit()
+    outputs = jaxnet.predict(NET, state, X)
+    chosen = ACCURACY | {"logit": lambda outputs, y: outputs[:, 0]}
+    values = jaxnet.evaluate(NET, state, (X, Y), loss=LOSS, metrics=chosen)
+    assert values["accuracy"] == np.sum((outputs > 0) == (Y > 0.5)) / ROWS
+    assert values["logit"] == pytest.approx(float(np.mean(outputs)), rel=1e-5)
+    assert values["loss"] == pytest.approx(float(LOSS(outputs, Y)), rel=1e-6)
+    variables = {"params": state.params}
+    np.testing.assert_allclose(outputs, NET.apply(variables, X), rtol=1e-6)
+
+
+def test_hooks_see_every_chunk_and_may_stop_the_run():
+    seen = []
+    state, history = fit(
+        epochs=9,
+        report_every=2,
+        hooks=[seen.append, lambda chunk: chunk.epoch == 6, lambda chunk: None],
+    )
+    assert [chunk.epoch for chunk in seen] == [2, 4, 6]
+    assert [len(chunk.losses) for chunk in seen] == [2, 2, 2]
+    assert seen[-1].state.step == state.step == len(history.losses) == 6
+    assert [chunk.report for chunk in seen] == list(history.reports)
+    seen.clear()
+    fit(epochs=5, report_every=2, hooks=[seen.append])
+    assert [(chunk.epoch, chunk.report is None) for chunk in seen] == [
+        (2, False),
+        (4, False),
+        (5, True),
+    ]
+
+
+def test_a_run_compiles_once_for_all_its_chunks_and_for_the_next_run():
+    traces = []
+
+    def loss(outputs, y):
+        traces.append(outputs.shape)
+        return LOSS(outputs, y)
+
+    optimizer = optim.sgd()
+    fit(loss=loss, optimizer=optimizer, epochs=7, batch_size=8, report_every=3)
+    once = len(traces)
+    assert set(traces) == {(8, 1), (1, 1)}
+    fit(loss=loss, optimizer=optimizer, epochs=7, batch_size=8, report_every=3, seed=2)
+    assert len(traces) == once
+
+
+def test_a_step_compiles_once():
+    step: Any = jax.jit(make_train_step(NET, LOSS, ADAM))
+    generator, variables = jaxnet.init(NET, jaxnet.random.manual_seed(1))
+    state = start(NET, ADAM, variables, generator)
+    for _ in range(3):
+        state, _ = step(state, (X, Y))
+    assert step._cache_size() == 1
+
+
+def test_continuing_draws_no_weights():
+    state, _ = fit(epochs=1)
+    frozen = optim.sgd(lr=0.0)
+    state = state._replace(opt_state=frozen.init(state.params))
+    after, _ = fit(optimizer=frozen, seed=None, state=state)
+    assert_same_tree(after.params, state.params)
+
+
+def test_any_flax_module_and_optax_optimizer_with_a_key():
+    class Net(flax.linen.Module):
+        @flax.linen.compact
+        def __call__(self, x, train: bool):
+            x = flax.linen.BatchNorm(use_running_average=not train)(flax.linen.Dense(8)(x))
+            x = flax.linen.Dropout(0.2, deterministic=not train)(flax.linen.relu(x))
+            return flax.linen.Dense(1)(x)
+
+    class Evaluated(Net):
+        @flax.linen.compact
+        def __call__(self, x, train: bool = False):
+            return super().__call__(x, train)
+
+    key = jax.random.key(0)
+    state, history = fit(net=Evaluated(), optimizer=optax.adamw(1e-2), seed=key, epochs=60)
+    assert history.losses[-1] < history.losses[0] / 2
+    assert set(state.model_state) == {"batch_stats"}
+    assert np.abs(jax.tree.leaves(state.model_state["batch_stats"])[0]).max() > 0
+    assert jaxnet.evaluate(Evaluated(), state, (X, Y), metrics=ACCURACY)["accuracy"] > 0.8
+    plain = flax.linen.Dense(1)
+    _, history = fit(net=plain, optimizer=optax.sgd(0.1), seed=key, epochs=20)
+    assert history.losses[-1] < history.losses[0]
+
+
+def test_two_seeds_differ():
+    assert fit(seed=1)[1].losses[0] != fit(seed=2)[1].losses[0]
+    keys = [jax.random.key(i) for i in (1, 2)]
+    assert fit(seed=keys[0])[1].losses[0] != fit(seed=keys[1])[1].losses[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"epochs": 0}, ValueError, "epochs must be an integer of at least 1, not 0"),
+        ({"epochs": 1.5}, (ValueError, TypeError), "epochs"),
+        ({"batch_size": 0}, ValueError, "batch_size must be an integer of at least 1, not 0"),
+        ({"batch_size": 42}, ValueError, "at most the number of rows, 41, not 42"),
+        ({"report_every": -1}, ValueError, "report_every must be an integer of at least 1, not -1"),
+        ({"shuffle": True}, ValueError, "shuffle=True needs a batch_size"),
+        ({"seed": None}, ValueError, "either seed"),
+        ({"state": start(NET, ADAM, {"params": {}}, 0)}, ValueError, "either seed"),
+        ({"data": (X, Y[:-1])}, ValueError, r"their shapes are \(41, 6\) and \(40, 1\)"),
+        ({"data": (X[:0], Y[:0])}, ValueError, "at least one"),
+        ({"net": flax.linen.Dense(1)}, TypeError, "pass a jax.random.key"),
+        ({"seed": 2**64}, ValueError, "seed must lie between"),
+        (
+            {"metrics": {"mean": lambda outputs, y: outputs.mean()}, "report_every": 1},
+            ValueError,
+            "metric 'mean' must give one value for each of 41 rows",
+        ),
+    ],
+)
+def test_refusals(changes, error, message):
+    with pytest.raises(error, match=message):
+        fit(**changes)
+
+
+def test_the_loss_of_a_net_has_torchs_gradient_in_its_input():
+    _, net_torch, _ = torch_run(8, False, 1)
+    params = {
+        name: {"weight": to_numpy(layer.weight), "bias": to_numpy(layer.bias)}
+        for name, layer in net_torch.named_children()
+        if isinstance(layer, torch.nn.Linear)
+    }
+    net_torch.eval()
+    assert_same_function(
+        lambda x, y: LOSS(NET.apply({"params": params}, x), y),
+        lambda x, y: torch.nn.functional.binary_cross_entropy_with_logits(net_torch(x), y),
+        [X],
+        constants=[Y],
+    )
+
+
+def test_labels_of_two_classes_by_probability_logit_and_argmax_agree():
+    logits = RNG.normal(size=(30, 1)).astype(np.float32)
+    targets = Y[:30]
+    by_logit = metrics.logit_is_right(logits, targets)
+    by_probability = metrics.probability_is_right(jax.nn.sigmoid(logits), targets)
+    pair = jnp.concatenate([jnp.zeros_like(logits), logits], axis=1)
+    by_class = metrics.class_is_right(pair, jnp.concatenate([1 - targets, targets], axis=1))
+    assert_same_bits(by_logit, by_probability)
+    assert_same_bits(by_logit, by_class)

@@ -1,0 +1,268 @@
+"""Each experiment as the lecture's own loop, in its order of statements.
+
+A section's function takes the training tensors and two callbacks, so that the loops stay as they
+are: `report(epoch, loss, accuracy)` stands where the lecture prints, and `watch(net, output,
+loss)`, between `backward` and `step`, is where a recorder looks in. A net goes to the device and
+the type of X: in float64 the same seed gives the same weights, masks and orders, and a referee.
+"""
+
+import time
+from collections.abc import Callable
+from os import PathLike
+from typing import Any, NamedTuple
+
+import torch
+
+import jaxnet.lecture
+from jaxnet.data import load_mnist
+
+Report = Callable[[int, torch.Tensor, float], Any]
+Watch = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], Any]
+
+
+def ignore(net: torch.nn.Module, output: torch.Tensor, loss: torch.Tensor) -> None:
+    """Watch nothing."""
+
+
+def probability_accuracy(net: torch.nn.Module, X: torch.Tensor, y: torch.Tensor) -> float:
+    """Share of rows on the right side of probability 1/2."""
+    net.eval()
+    with torch.no_grad():
+        return ((net(X) > 0.5) == y).sum().item() / len(y)
+
+
+def logit_accuracy(net: torch.nn.Module, X: torch.Tensor, y: torch.Tensor) -> float:
+    """Share of rows on the right side of logit 0."""
+    net.eval()
+    with torch.no_grad():
+        return ((net(X) > 0) == y).sum().item() / len(y)
+
+
+def class_accuracy(net: torch.nn.Module, X: torch.Tensor, y: torch.Tensor) -> float:
+    """Share of rows whose largest logit is the target's."""
+    net.eval()
+    with torch.no_grad():
+        return (net(X).argmax(dim=1) == y.argmax(dim=1)).sum().item() / len(y)
+
+
+def loader_accuracy(net: torch.nn.Module, X: torch.Tensor, y: torch.Tensor) -> float:
+    """As `probability_accuracy`, counted over a loader's minibatches."""
+    dl = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, y), batch_size=16)
+    net.eval()
+    s = 0
+    with torch.no_grad():
+        for xi, yi in dl:
+            s = s + ((net(xi) > 0.5) == yi).sum().item()
+    return s / len(y)
+
+
+def full_batch(X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
+    """Section 1A: BCELoss, SGD, every row in every step."""
+    torch.manual_seed(1)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(784, 32),
+        torch.nn.ReLU(),
+        torch.nn.Linear(32, 1),
+        torch.nn.Sigmoid(),
+    ).to(X)
+    loss_fn = torch.nn.BCELoss()
+    optimizr = torch.optim.SGD(net.parameters())
+    for epoc in range(1, 501):
+        yhat = net(X)
+        loss = loss_fn(yhat, y)
+        loss.backward()
+        watch(net, yhat, loss)
+        optimizr.step()
+        optimizr.zero_grad()
+        if epoc % 50 == 0:
+            report(epoc, loss, probability_accuracy(net, X, y))
+    return net
+
+
+def dropout(X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
+    """Sections 1B and 1C: the same with nine tenths of the hidden units dropped."""
+    torch.manual_seed(1)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(784, 32),
+        torch.nn.Dropout(0.9),
+        torch.nn.ReLU(),
+        torch.nn.Linear(32, 1),
+        torch.nn.Sigmoid(),
+    ).to(X)
+    loss_fn = torch.nn.BCELoss()
+    optimizr = torch.optim.SGD(net.parameters())
+    for epoc in range(1, 501):
+        net.train()
+        yhat = net(X)
+        loss = loss_fn(yhat, y)
+        loss.backward()
+        watch(net, yhat, loss)
+        optimizr.step()
+        optimizr.zero_grad()
+        if epoc % 50 == 0:
+            report(epoc, loss, probability_accuracy(net, X, y))
+    return net
+
+
+def minibatch(X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
+    """Section 1D: batches of 16 from a DataLoader, two passes."""
+    torch.manual_seed(1)
+    ds = torch.utils.data.TensorDataset(X, y)
+    dl = torch.utils.data.DataLoader(ds, batch_size=16)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(784, 32),
+        torch.nn.Dropout(0.5),
+        torch.nn.ReLU(),
+        torch.nn.Linear(32, 1),
+        torch.nn.Sigmoid(),
+    ).to(X)
+    loss_fn = torch.nn.BCELoss()
+    optimizr = torch.optim.SGD(net.parameters())
+    loss = torch.tensor(0.0)
+    for epoc in range(1, 3):
+        net.train()
+        for xi, yi in dl:
+            yhat = net(xi)
+            loss = loss_fn(yhat, yi)
+            loss.backward()
+            watch(net, yhat, loss)
+            optimizr.step()
+            optimizr.zero_grad()
+        report(epoc, loss, loader_accuracy(net, X, y))
+    return net
+
+
+def manual_sigmoid(X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
+    """Section 2A: the sigmoid written out after a net of logits, then BCELoss; Adam."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(784, 32),
+        torch.nn.ReLU(),
+        torch.nn.Linear(32, 1),
+    ).to(X)
+    loss_fn = torch.nn.BCELoss()
+    optimizr = torch.optim.Adam(net.parameters())
+    for epoc in range(1, 11):
+        netout = net(X)
+        yhat = torch.exp(netout) / (1 + torch.exp(netout))
+        loss = loss_fn(yhat, y)
+        loss.backward()
+        watch(net, netout, loss)
+        optimizr.step()
+        optimizr.zero_grad()
+        report(epoc, loss, logit_accuracy(net, X, y))
+    return net
+
+
+def logits(X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
+    """Section 2A: the same with BCEWithLogitsLoss."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(784, 32),
+        torch.nn.ReLU(),
+        torch.nn.Linear(32, 1),
+    ).to(X)
+    loss_fn = torch.nn.BCEWithLogitsLoss()
+    optimizr = torch.optim.Adam(net.parameters())
+    for epoc in range(1, 11):
+        netout = net(X)
+        loss = loss_fn(netout, y)
+        loss.backward()
+        watch(net, netout, loss)
+        optimizr.step()
+        optimizr.zero_grad()
+        report(epoc, loss, logit_accuracy(net, X, y))
+    return net
+
+
+def three_class(X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
+    """Sections 2B and 2C: one-hot targets, CrossEntropyLoss; Adam."""
+    torch.manual_seed(43052)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(784, 32),
+        torch.nn.ReLU(),
+        torch.nn.Linear(32, 3),
+    ).to(X)
+    loss_fn = torch.nn.CrossEntropyLoss()
+    optimizr = torch.optim.Adam(net.parameters())
+    for epoc in range(1, 101):
+        netout = net(X)
+        loss = loss_fn(netout, y)
+        loss.backward()
+        watch(net, netout, loss)
+        optimizr.step()
+        optimizr.zero_grad()
+        if epoc % 10 == 0:
+            report(epoc, loss, class_accuracy(net, X, y))
+    return net
+
+
+class Section(NamedTuple):
+    """A section's training loop, and how it counts what its net gets right."""
+
+    train: Callable[..., torch.nn.Module]
+    accuracy: Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], float]
+
+
+SECTIONS = {
+    "full_batch": Section(full_batch, probability_accuracy),
+    "dropout": Section(dropout, probability_accuracy),
+    "minibatch": Section(minibatch, loader_accuracy),
+    "manual_sigmoid": Section(manual_sigmoid, logit_accuracy),
+    "logits": Section(logits, logit_accuracy),
+    "three_class": Section(three_class, class_accuracy),
+}
+
+
+class Result(NamedTuple):
+    """A finished experiment: the record that `jaxnet.lecture.run` gives too, and the net."""
+
+    record: dict[str, Any]
+    net: torch.nn.Module
+
+
+def tensors(name: str, root: str | PathLike[str] | None = None) -> list[torch.Tensor]:
+    """Training and test images and targets of an experiment: X, y, XX, yy."""
+    experiment = jaxnet.lecture.EXPERIMENTS[name]
+    return [
+        torch.tensor(array)
+        for data in load_mnist(experiment.classes, root)
+        for array in (data.images, experiment.targets(data))
+    ]
+
+
+def run(
+    name: str,
+    *,
+    root: str | PathLike[str] | None = None,
+    watch: Watch = ignore,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Result:
+    """Run one experiment of the lecture in torch; `run_seconds` is the loop with its reports."""
+    experiment, section = jaxnet.lecture.EXPERIMENTS[name], SECTIONS[name]
+    X, y, XX, yy = (tensor.to(device, dtype) for tensor in tensors(name, root))
+    reports = []
+
+    def report(epoch, loss, accuracy):
+        reports.append({"epoch": epoch, "loss": loss.item(), "accuracy": accuracy})
+
+    begin = time.perf_counter()
+    net = section.train(X, y, report, watch)
+    seconds = time.perf_counter() - begin
+    steps = experiment.epochs * (1 if experiment.batch_size is None else -(-len(X) // 16))
+    record = {
+        "experiment": name,
+        "section": experiment.section,
+        "seed": experiment.seed,
+        "published": experiment.published._asdict(),
+        "train_accuracy": section.accuracy(net, X, y),
+        "test_accuracy": section.accuracy(net, XX, yy),
+        "reports": reports,
+        "steps": steps,
+        "compile_seconds": 0.0,
+        "run_seconds": seconds,
+        "device": device,
+        "random": "torch",
+    }
+    return Result(record, net)
