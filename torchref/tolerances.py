@@ -53,3 +53,12 @@ TRAJECTORY = Tolerance(rtol=1e-6, atol=0.0)
 # Adam a gradient within rounding of zero still moves its weight, so this is no tighter.
 # Measured: 5.6e-7 with SGD, 2.6e-5 with Adam.
 FINAL_WEIGHTS = Tolerance(rtol=1e-4, atol=0.0)
+
+# One optimizer's update against torch's from the same gradients, relative to the step itself with
+# no absolute part (an Adam step of a gradient of 1e-15 is 1e-10): some ten float32 operations, and
+# the coefficients 0.999 and 0.001, which float32 rounds, in torch too. Measured: 6.5 ulp.
+STEP = Tolerance(rtol=12 * EPS, atol=0.0)
+
+# An optimizer's formula in float64, where only the roundings of the weights are left, relative to
+# which the steps are small.
+SAME_FORMULA_FLOAT64 = Tolerance(rtol=1e-10, atol=1e-14)

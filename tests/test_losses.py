@@ -1,0 +1,572 @@
+"""The losses against torch.nn.functional: values, gradients, edge cases and refusals."""
+
+import inspect
+import itertools
+from functools import partial
+from typing import Any, NamedTuple
+
+import hypothesis.extra.numpy as hnp
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+
+from jaxnet import losses
+from tests.helpers import assert_close, assert_same_function
+from torchref.tolerances import ELEMENTWISE, REDUCTION, REFEREE_RATIO, Tolerance
+
+INF, NAN = float("inf"), float("nan")
+REDUCTIONS = ("none", "mean", "sum")
+
+
+def numbers(*shape: int, low: float = -4, high: float = 4, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(low, high, shape).astype(np.float32)
+
+
+def floats(*values) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+def classes(*shape: int, of: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(of, size=shape)
+
+
+def compare(
+    name: str,
+    *inputs: np.ndarray,
+    constants=(),
+    tolerance: Tolerance = ELEMENTWISE,
+    jit: bool = False,
+    **options,
+) -> None:
+    """Jaxnet's and torch's function of that name, with NumPy `options` given as arrays to each.
+
+    `jit` differentiates the compiled function: quicker, for what other cases check op by op.
+    """
+    function = partial(getattr(losses, name), **options)
+    options_torch = {
+        key: torch.tensor(value) if isinstance(value, np.ndarray) else value
+        for key, value in options.items()
+    }
+    assert_same_function(
+        jax.jit(function) if jit else function,
+        partial(getattr(F, name), **options_torch),
+        inputs,
+        constants=constants,
+        tolerance=tolerance,
+    )
+
+
+def both(name: str, **options):
+    return partial(getattr(losses, name), **options), partial(getattr(F, name), **options)
+
+
+# Made once, so that the random tests compile once.
+BCE_NONE = both("binary_cross_entropy", reduction="none")
+LOGITS_NONE = both("binary_cross_entropy_with_logits", reduction="none")
+SMOOTHED = both("cross_entropy", label_smoothing=0.1)
+
+# binary_cross_entropy
+
+WEIGHT_SHAPES = [None, (), (3,), (2, 1), (2, 3)]
+
+
+WEIGHT_CASES = [
+    *itertools.product(WEIGHT_SHAPES, ["none"]),
+    *itertools.product([None, (3,)], ["mean", "sum"]),
+]
+
+
+@pytest.mark.parametrize(("shape", "reduction"), WEIGHT_CASES)
+def test_binary_cross_entropy(shape, reduction):
+    probs, targets = numbers(2, 3, low=0.01, high=0.99), numbers(2, 3, low=0, high=1, seed=1)
+    weight = None if shape is None else numbers(*shape, seed=2)
+    compare("binary_cross_entropy", probs, targets, weight=weight, reduction=reduction)
+
+
+@pytest.mark.parametrize(
+    ("shape", "reduction"),
+    [((), "none"), ((), "mean"), ((0, 3), "none"), ((0, 3), "mean"), ((2, 3, 4), "sum")],
+)
+@pytest.mark.parametrize("name", ["binary_cross_entropy", "binary_cross_entropy_with_logits"])
+def test_binary_shapes(name, reduction, shape):
+    probs, targets = numbers(*shape, low=0.1, high=0.9), numbers(*shape, low=0, high=1, seed=1)
+    compare(name, probs, targets, reduction=reduction, jit=True)
+
+
+# 1 - 2**-24 is the largest float32 below 1; near 1e-12 the floor of torch's gradient takes over.
+EDGE_PROBS = floats(0, 1, 0.5, 1 - 2**-24, 2**-24, 1e-6, 0.9e-12, 1e-12, 1.1e-12, 1e-20, 1.2e-38)
+
+
+def test_binary_cross_entropy_clamps_like_torch():
+    targets = floats(0, 1, 0.5, 2**-24, 1 - 2**-24)
+    probs, targets = map(np.ravel, np.meshgrid(EDGE_PROBS, targets))
+    compare("binary_cross_entropy", probs, targets, reduction="none")
+    # Here the targets do not vary: their infinite slope must not reach the gradient of input.
+    compare("binary_cross_entropy", probs, constants=[targets], reduction="none")
+    compare("binary_cross_entropy", probs, constants=[targets], weight=floats(0))
+
+
+def test_infinite_slope_of_still_targets_stays_out_of_forward_mode():
+    probs, targets = jnp.array([0.0, 1.0]), jnp.array([1.0, 1.0])
+    loss = partial(losses.binary_cross_entropy, target=targets, reduction="none")
+    _, tangent = jax.jvp(loss, (probs,), (jnp.ones(2),))
+    np.testing.assert_allclose(tangent, [-1e12, 0])
+
+
+def test_subnormal_probabilities_count_as_zero():
+    """The one value that differs from torch: XLA flushes subnormal numbers, torch does not."""
+    tiny, one = floats(1e-40), floats(1)
+    assert losses.binary_cross_entropy(tiny, one) == 100
+    assert 92 < F.binary_cross_entropy(torch.tensor(tiny), torch.tensor(one)) < 93
+
+
+def test_small_losses_keep_their_digits():
+    """Relative error: an absolute bound would let a loss of 0 pass for 1e-9."""
+    probs, targets = floats(1e-9, 3e-8, 1e-5), floats(0, 0, 0)
+    function_jax, function_torch = BCE_NONE
+    expected = function_torch(torch.tensor(probs), torch.tensor(targets))
+    loss = function_jax(probs, targets)
+    assert_close(loss, expected, Tolerance(rtol=ELEMENTWISE.rtol, atol=0))
+
+
+@given(
+    hnp.arrays(np.float32, 8, elements=st.floats(0, 1, width=32, allow_subnormal=False)),
+    hnp.arrays(np.float32, 8, elements=st.floats(0, 1, width=32, allow_subnormal=False)),
+)
+@settings(max_examples=40, deadline=None)
+def test_binary_cross_entropy_of_any_probabilities(probs, targets):
+    assert_same_function(*BCE_NONE, [probs, targets])
+
+
+# binary_cross_entropy_with_logits
+
+WEIGHT_PAIRS = [
+    *((shape, None, reduction) for shape, reduction in WEIGHT_CASES),
+    *((None, shape, "none") for shape in WEIGHT_SHAPES[1:]),
+    *[((2, 1), (1, 3), "none"), ((3,), (2, 3), "mean"), ((), (1,), "sum")],
+]
+
+
+@pytest.mark.parametrize(("weight_shape", "pos_shape", "reduction"), WEIGHT_PAIRS)
+def test_binary_cross_entropy_with_logits(weight_shape, pos_shape, reduction):
+    compare(
+        "binary_cross_entropy_with_logits",
+        numbers(2, 3),
+        numbers(2, 3, low=0, high=1, seed=1),
+        weight=None if weight_shape is None else numbers(*weight_shape, seed=2),
+        pos_weight=None if pos_shape is None else numbers(*pos_shape, low=0, high=5, seed=3),
+        reduction=reduction,
+    )
+
+
+# 0 is a tie of min(x, 0) and of |x|; at 17, 40 and 90 sigmoid, exp and its inverse run out.
+EDGE_LOGITS = floats(0, -0.0, 17, -17, 40, -40, 90, -90, 1e9, -1e9, 3e37, -3e37, INF, -INF, NAN)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_binary_cross_entropy_with_logits_of_any_size(weighted):
+    grid = np.meshgrid(EDGE_LOGITS, floats(0, 1, 0.5, -1, 2, NAN), floats(0, 1, 3))
+    logits, targets, pos_weight = map(np.ravel, grid)
+    options: dict[str, Any] = {"pos_weight": pos_weight if weighted else None, "reduction": "none"}
+    compare("binary_cross_entropy_with_logits", logits, targets, **options)
+    compare("binary_cross_entropy_with_logits", logits, constants=[targets], **options)
+
+
+def test_gradient_in_logits_is_exact_in_the_tail():
+    """Relative error: an absolute bound would let a gradient of 0 pass for 9e-14."""
+    logits = floats(-30, -60, -85)
+    gradient = jax.grad(lambda x: losses.binary_cross_entropy_with_logits(x, x * 0, None, "sum"))
+    np.testing.assert_allclose(gradient(jnp.asarray(logits)), np.exp(np.float64(logits)), rtol=1e-6)
+
+
+@given(
+    hnp.arrays(np.float32, 8, elements=st.floats(-8, 8, width=32, allow_subnormal=False)),
+    hnp.arrays(np.float32, 8, elements=st.floats(0, 1, width=32, allow_subnormal=False)),
+)
+@settings(max_examples=40, deadline=None)
+def test_binary_cross_entropy_with_any_logits(logits, targets):
+    assert_same_function(*LOGITS_NONE, [logits, targets])
+
+
+def test_result_has_the_dtype_of_targets():
+    logits, targets = numbers(4).astype(np.float16), numbers(4, low=0, high=1, seed=1)
+    loss = losses.binary_cross_entropy_with_logits(logits, targets)
+    expected = F.binary_cross_entropy_with_logits(torch.tensor(logits), torch.tensor(targets))
+    assert loss.dtype == jnp.float32 and expected.dtype == torch.float32
+    swapped = F.binary_cross_entropy_with_logits(torch.tensor(targets), torch.tensor(logits))
+    assert losses.binary_cross_entropy_with_logits(targets, logits).dtype == jnp.float16
+    assert swapped.dtype == torch.float16
+
+
+# cross_entropy
+
+OPTIONS = list(itertools.product(REDUCTIONS, (False, True), (0.0, 0.1)))
+CASES = [
+    *(((4, 3), *options) for options in OPTIONS),
+    *(((3,), reduction, True, 0.1) for reduction in REDUCTIONS),
+    *((shape, "none", True, 0.1) for shape in [(2, 3, 4), (2, 3, 1, 2, 2)]),
+    *((shape, "mean", True, 0.1) for shape in [(2, 3, 2, 2), (4, 1)]),
+]
+
+
+def without_classes(shape):
+    return () if len(shape) == 1 else shape[:1] + shape[2:]
+
+
+def class_weight(shape, weighted: bool):
+    return numbers(shape[min(1, len(shape) - 1)], low=0.1, high=2, seed=3) if weighted else None
+
+
+@pytest.mark.parametrize(("shape", "reduction", "weighted", "smoothing"), CASES)
+def test_cross_entropy_of_classes(shape, reduction, weighted, smoothing):
+    compare(
+        "cross_entropy",
+        numbers(*shape),
+        constants=[classes(*without_classes(shape), of=shape[min(1, len(shape) - 1)])],
+        weight=class_weight(shape, weighted),
+        reduction=reduction,
+        label_smoothing=smoothing,
+        jit=shape != (4, 3),
+    )
+
+
+@pytest.mark.parametrize(("shape", "reduction", "weighted", "smoothing"), CASES)
+def test_cross_entropy_of_probabilities(shape, reduction, weighted, smoothing):
+    compare(
+        "cross_entropy",
+        numbers(*shape),
+        numbers(*shape, low=0, high=1, seed=1),
+        weight=class_weight(shape, weighted),
+        reduction=reduction,
+        label_smoothing=smoothing,
+        jit=shape != (4, 3),
+    )
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize(("weighted", "smoothing"), [(False, 0.0), (True, 0.1)])
+@pytest.mark.parametrize(
+    ("targets", "ignore_index"),
+    [([0, 1, 2, 1], 1), ([-100] * 4, -100)],
+)
+def test_ignored_rows(targets, ignore_index, reduction, weighted, smoothing):
+    compare(
+        "cross_entropy",
+        numbers(4, 3),
+        constants=[np.array(targets)],
+        weight=class_weight((4, 3), weighted),
+        ignore_index=ignore_index,
+        reduction=reduction,
+        label_smoothing=smoothing,
+    )
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_ignored_row_alone_and_in_an_image(reduction):
+    compare("cross_entropy", numbers(3), constants=[np.array(7)], ignore_index=7)
+    image = np.array([[[0, -100], [2, 1]], [[-100, -100], [1, 0]]])
+    compare("cross_entropy", numbers(2, 3, 2, 2), constants=[image], reduction=reduction, jit=True)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_weights_of_zero(smoothing):
+    """The mean is 0 / 0, and unlike that of ignored rows its gradient is nan."""
+    constants = [classes(4, of=3), floats(0, 0, 0)]
+    compare("cross_entropy", numbers(4, 3), constants=constants, label_smoothing=smoothing)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize(("shape", "smoothing"), [((0, 3), 0.0), ((2, 3, 0), 0.1)])
+def test_empty_batches(shape, smoothing, reduction):
+    options: dict[str, Any] = {"reduction": reduction, "label_smoothing": smoothing, "jit": True}
+    empty = np.zeros(without_classes(shape), np.int64)
+    compare("cross_entropy", numbers(*shape), constants=[empty], **options)
+    compare("cross_entropy", numbers(*shape), numbers(*shape), **options)
+
+
+EDGE_ROWS = floats(
+    *[[1e9, 0, -1e9], [1e9, 1e9, 1e9], [1e9, 1e9 - 64, 0], [3e38, -3e38, 0], [0, 0, 0]],
+    *[[-INF, 0, 0], [-INF, -INF, 0], [-INF] * 3, [INF, 0, 0], [NAN, 0, 0], [100, 0, -100]],
+)
+
+
+@pytest.mark.parametrize(
+    ("weight", "smoothing"), [(None, 0.0), (None, 1.0), (floats(1, 0, 2), 0.1)]
+)
+def test_cross_entropy_of_logits_of_any_size(weight, smoothing):
+    options: dict[str, Any] = {"label_smoothing": smoothing, "reduction": "none"}
+    logits = np.concatenate([EDGE_ROWS] * 4)
+    targets = np.repeat([0, 1, 2, -100], len(EDGE_ROWS))
+    compare("cross_entropy", logits, constants=[targets], weight=weight, **options)
+    probs = np.eye(3, dtype=np.float32)[targets % 3]
+    compare("cross_entropy", logits, probs, weight=weight, **options)
+
+
+def test_gradient_in_the_weight_of_probabilities():
+    inputs = numbers(4, 3), numbers(4, 3, low=0, high=1, seed=1), numbers(3, low=0.1, seed=2)
+    assert_same_function(losses.cross_entropy, F.cross_entropy, inputs)
+
+
+@given(
+    hnp.arrays(np.float32, (4, 3), elements=st.floats(-1e4, 1e4, width=32, allow_subnormal=False)),
+    hnp.arrays(np.int64, 4, elements=st.sampled_from([0, 1, 2, -100])),
+)
+@settings(max_examples=40, deadline=None)
+def test_cross_entropy_of_any_logits(logits, targets):
+    assert_same_function(*SMOOTHED, [logits], constants=[targets, floats(0.5, 1, 2)])
+
+
+# all three
+
+
+def bits_and_probs(*shape: int):
+    return numbers(*shape, low=0.01, high=0.99), numbers(*shape, low=0, high=1, seed=1)
+
+
+LARGE = [
+    ("binary_cross_entropy", bits_and_probs(12665)),
+    ("binary_cross_entropy_with_logits", (numbers(12665), bits_and_probs(12665)[1])),
+    ("cross_entropy", (numbers(12665, 3), classes(12665, of=3))),
+]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize(("name", "arrays"), LARGE)
+def test_long_sums(name, arrays, reduction):
+    options: dict[str, Any] = {"reduction": reduction, "tolerance": REDUCTION, "jit": True}
+    compare(name, arrays[0], constants=[arrays[1]], **options)
+
+
+@pytest.mark.parametrize(("name", "arrays"), LARGE)
+def test_as_near_to_float64_as_torch(name, arrays):
+    """The root mean square of the elements' errors, against torch's own function in float64."""
+    input, target = map(torch.tensor, arrays)
+    exact_target = target.double() if target.is_floating_point() else target
+    exact = getattr(F, name)(input.double(), exact_target, reduction="none").numpy()
+    loss_torch = getattr(F, name)(input, target, reduction="none").numpy()
+    loss_jax = np.asarray(getattr(losses, name)(*arrays, reduction="none"))
+    error_jax, error_torch = (
+        np.sqrt(np.mean((loss - exact) ** 2)) for loss in (loss_jax, loss_torch)
+    )
+    assert error_jax <= REFEREE_RATIO * error_torch
+
+
+@pytest.mark.parametrize(("name", "arrays"), LARGE)
+def test_jit_grad_and_vmap_agree_with_the_plain_call(name, arrays):
+    function = getattr(losses, name)
+    batch = tuple(jnp.asarray(array[:12].reshape(3, 4, *array.shape[1:])) for array in arrays)
+    rows = jnp.stack([function(*row) for row in zip(*batch, strict=True)])
+    assert_close(jax.vmap(function)(*batch), rows)
+    gradients = jnp.stack([jax.grad(function)(*row) for row in zip(*batch, strict=True)])
+    assert_close(jax.jit(jax.vmap(jax.grad(function)))(*batch), gradients)
+    # Targets that jit closes over are known, so checked, while it traces.
+    closed = jax.jit(partial(function, target=batch[1][0]))
+    assert_close(closed(batch[0][0]), rows[0])
+
+
+@pytest.mark.parametrize(("name", "arrays"), LARGE)
+def test_second_derivative(name, arrays):
+    input, target = (array[:5] for array in arrays)
+    fixed = torch.tensor(target)
+    expected = torch.autograd.functional.hessian(
+        lambda x: getattr(F, name)(x, fixed), torch.tensor(input)
+    )
+    assert_close(jax.jit(jax.hessian(getattr(losses, name)))(input, target), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+@pytest.mark.parametrize(("name", "arrays"), LARGE)
+def test_half_precision_is_kept(name, arrays, reduction, dtype):
+    halves = [jnp.asarray(array[:6]) for array in arrays]
+    halves = [x.astype(dtype) if x.dtype == jnp.float32 else x for x in halves]
+    halves_torch = [torch.tensor(np.asarray(x, np.float32)) for x in halves]
+    halves_torch = [
+        x.to(getattr(torch, dtype)) if y.dtype == jnp.dtype(dtype) else x.long()
+        for x, y in zip(halves_torch, halves, strict=True)
+    ]
+    loss = getattr(losses, name)(*halves, reduction=reduction)
+    expected = getattr(F, name)(*halves_torch, reduction=reduction)
+    assert loss.dtype == jnp.dtype(dtype) and expected.dtype == getattr(torch, dtype)
+    eps = float(jnp.finfo(dtype).eps)
+    tolerance = Tolerance(rtol=4 * eps, atol=4 * eps)
+    assert_close(loss.astype(jnp.float32), expected.float(), tolerance)
+
+
+@pytest.mark.parametrize(("name", "arrays"), LARGE)
+def test_double_precision_is_kept(name, arrays):
+    doubles = [x[:6].astype(np.float64 if x.dtype == np.float32 else x.dtype) for x in arrays]
+    expected = getattr(F, name)(*map(torch.tensor, doubles))
+    with jax.enable_x64(True):
+        loss = getattr(losses, name)(*map(jnp.asarray, doubles))
+        assert_close(loss, expected, Tolerance(rtol=1e-14, atol=0))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "uint32", "int64"])
+def test_any_integer_dtype_holds_classes(dtype):
+    """Torch takes int64 and uint8 alone; ignore_index need not fit into the dtype."""
+    logits, targets = numbers(4, 3), classes(4, of=3)
+    expected = F.cross_entropy(torch.tensor(logits), torch.tensor(targets))
+    assert_close(losses.cross_entropy(logits, targets.astype(dtype)), expected)
+    ignored = F.cross_entropy(torch.tensor(logits), torch.tensor(targets), ignore_index=2)
+    assert_close(losses.cross_entropy(logits, targets.astype(dtype), ignore_index=2), ignored)
+    assert_close(jax.jit(losses.cross_entropy)(logits, targets.astype(dtype)), expected)
+
+
+def test_class_156_in_uint8_is_not_ignore_index():
+    """-100 wraps to 156 in 8 bits."""
+    compare("cross_entropy", numbers(2, 200), constants=[np.array([156, 3], np.uint8)])
+
+
+@pytest.mark.parametrize("name", ["binary_cross_entropy", "binary_cross_entropy_with_logits"])
+def test_integer_weights_are_cast_like_torch(name):
+    constants = [numbers(4, low=0, high=1, seed=1)]
+    compare(name, numbers(4, low=0, high=1), constants=constants, weight=np.array([2, 0, 1, 3]))
+
+
+@pytest.mark.parametrize("name", ["binary_cross_entropy", "binary_cross_entropy_with_logits"])
+def test_gradient_in_weight_follows_from_the_loss(name):
+    """Torch refuses it. A loss is linear in either weight, so its slope is a difference."""
+    probs, targets = bits_and_probs(4)
+    for key in ("weight", "pos_weight")[: 1 + name.endswith("logits")]:
+        loss = lambda w, key=key: getattr(losses, name)(probs, targets, **{key: w})  # noqa: E731
+        slope = loss(floats(1, 2, 1, 1)) - loss(floats(1, 1, 1, 1))
+        assert_close(jax.grad(loss)(jnp.ones(4))[1], slope, REDUCTION)
+
+
+# refusals
+
+HALF, ROWS, CLASSES = floats(0.5, 0.5), numbers(2, 3), np.array([0, 2])
+LONG_HALF = np.array([0, 1])
+
+
+class Refusal(NamedTuple):
+    name: str
+    arrays: tuple[np.ndarray, ...]
+    options: dict[str, Any]
+    error: type[Exception]
+    message: str
+
+
+BCE, LOGITS, CE = "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy"
+BINARY_REFUSALS = [
+    row
+    for name in (BCE, LOGITS)
+    for row in [
+        Refusal(name, (HALF, HALF), {"reduction": "avg"}, ValueError, "reduction is 'avg'"),
+        Refusal(name, (HALF, floats(0.5)), {}, ValueError, r"target has shape \(1,\)"),
+        Refusal(name, (HALF, floats([0.5, 0.5])), {}, ValueError, r"target has shape \(1, 2\)"),
+        Refusal(name, (HALF, LONG_HALF), {}, TypeError, "target has dtype int64"),
+        Refusal(name, (HALF, LONG_HALF > 0), {}, TypeError, "target has dtype bool"),
+        Refusal(name, (LONG_HALF, HALF), {}, TypeError, "input has dtype int64"),
+        *(
+            Refusal(name, (HALF, HALF), {"weight": numbers(*shape)}, ValueError, "weight has shape")
+            for shape in [(3,), (0,), (1, 2), (2, 2)]
+        ),
+        Refusal(name, (HALF[0], HALF[0]), {"weight": floats(1)}, ValueError, "weight has shape"),
+    ]
+]
+REFUSALS = BINARY_REFUSALS + [
+    *(
+        Refusal(BCE, (floats(0.5, bad), HALF), {}, ValueError, f"input holds {bad}")
+        for bad in (-0.5, 1.5, NAN, INF)
+    ),
+    *(
+        Refusal(BCE, (HALF, floats(0.5, bad)), {}, ValueError, f"target holds {bad}")
+        for bad in (-0.5, 1.5, NAN, INF)
+    ),
+    Refusal(BCE, (HALF[0], floats(2)[0]), {}, ValueError, "target holds 2.0"),
+    Refusal(BCE, (HALF, HALF.astype(np.float16)), {}, TypeError, "target has dtype float16"),
+    *(
+        Refusal(LOGITS, (HALF, HALF), {"pos_weight": numbers(*shape)}, ValueError, "pos_weight has")
+        for shape in [(3,), (0,), (1, 2)]
+    ),
+    Refusal(CE, (ROWS, CLASSES), {"reduction": "avg"}, ValueError, "reduction is 'avg'"),
+    Refusal(CE, (ROWS, CLASSES), {"label_smoothing": 1.1}, ValueError, "label_smoothing is 1.1"),
+    Refusal(CE, (ROWS, ROWS), {"label_smoothing": 1.1}, ValueError, "label_smoothing is 1.1"),
+    Refusal(CE, (ROWS, ROWS), {"ignore_index": 0}, ValueError, "ignore_index is 0"),
+    Refusal(CE, (ROWS, np.ones((2, 3), int)), {}, TypeError, "target has dtype int64"),
+    Refusal(CE, (ROWS, HALF), {}, TypeError, "target has dtype float32"),
+    Refusal(CE, (ROWS, CLASSES > 0), {}, TypeError, "target has dtype bool"),
+    Refusal(CE, (np.ones((2, 3), int), CLASSES), {}, TypeError, "input has dtype int64"),
+    *(
+        Refusal(CE, (ROWS, np.array([0, bad])), options, IndexError, f"target holds class {bad},")
+        for bad in (3, -1, -100, 2**32, 2**40)
+        for options in (
+            {"ignore_index": -5},
+            {"ignore_index": -5, "reduction": "none"},
+            {"ignore_index": -5, "label_smoothing": 0.1, "weight": floats(1, 1, 1)},
+        )
+    ),
+    Refusal(CE, (ROWS[0], np.array(3)), {}, IndexError, "target holds class 3"),
+    *(
+        Refusal(CE, (numbers(*shape), np.zeros(target, int)), {}, ValueError, "target has shape")
+        for shape, target in [
+            ((2, 3), (3,)),
+            ((2, 3), (2, 1)),
+            ((2, 3), ()),
+            ((3,), (2,)),
+            ((2, 3, 4), (2, 3)),
+            ((2, 3, 4), (4, 2)),
+            ((2, 3, 4, 5), (2, 5, 4)),
+            ((2, 3, 4, 5, 2), (2, 4, 5)),
+        ]
+    ),
+    Refusal(CE, (numbers(2, 3), numbers(2, 4)), {}, ValueError, "target has shape"),
+    Refusal(CE, (numbers(), numbers()), {}, ValueError, "input has shape"),
+    Refusal(CE, (numbers(2, 0), CLASSES), {}, ValueError, "input has shape"),
+    *(
+        Refusal(CE, (ROWS, target), {"weight": numbers(*shape)}, ValueError, "weight has shape")
+        for shape in [(2,), (1, 3), (), (4,)]
+        for target in (CLASSES, ROWS)
+    ),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda row: f"{row.name}-{row.message}")
+def test_refusals(refusal):
+    name, arrays, options, error, message = refusal
+    # Without beartype, whose own error would come first for a dtype.
+    unchecked = inspect.unwrap(getattr(losses, name))
+    with pytest.raises(error, match=f"^{message}.*expected"):
+        unchecked(*arrays, **options)
+    options_torch = {
+        key: torch.tensor(value) if isinstance(value, np.ndarray) else value
+        for key, value in options.items()
+    }
+    with pytest.raises((RuntimeError, ValueError, IndexError)):
+        getattr(F, name)(*map(torch.tensor, arrays), **options_torch)
+
+
+@pytest.mark.parametrize("refusal", [row for row in REFUSALS if "holds" not in row.message])
+def test_shapes_dtypes_and_options_are_refused_inside_jit_too(refusal):
+    name, arrays, options, error, message = refusal
+    function = partial(inspect.unwrap(getattr(losses, name)), **options)
+    with pytest.raises(error, match=message.replace("int64", "int32")):
+        jax.eval_shape(function, *map(jnp.asarray, arrays))
+
+
+def test_values_inside_jit_give_nan_where_they_would_be_refused():
+    bce, ce = jax.jit(losses.binary_cross_entropy), jax.jit(losses.cross_entropy)
+    assert np.isnan([bce(floats(bad), floats(0.5)) for bad in (-0.5, 1.5, NAN)]).all()
+    weight = floats(1, 2, 3)
+    assert np.isnan([ce(ROWS, np.array([0, bad])) for bad in (-1, -3, 3, 2**20)]).all()
+    assert np.isnan([ce(ROWS, np.array([0, bad]), weight) for bad in (-1, -3, 3, 2**20)]).all()
+
+
+def test_what_torch_takes_and_jaxnet_refuses():
+    logits, targets = torch.tensor(ROWS), torch.tensor(CLASSES)
+    for smoothing in (-0.1, NAN):
+        with pytest.raises(ValueError, match="label_smoothing is"):
+            losses.cross_entropy(ROWS, CLASSES, label_smoothing=smoothing)
+        assert F.cross_entropy(logits, targets, label_smoothing=smoothing) == F.cross_entropy(
+            logits, targets
+        )
+    with pytest.raises(ValueError, match=r"target has shape \(1,\)"):
+        losses.cross_entropy(ROWS[0], CLASSES[:1])
+    assert F.cross_entropy(logits[0], targets[:1]) == F.cross_entropy(logits[0], targets[0])
