@@ -15,19 +15,20 @@ def check_rows(x: Any, y: Any) -> None:
         )
 
 
-def check_devices(**trees: Any) -> None:
-    """Refuse arrays that were put on different devices, in one sentence."""
+def find_placement(**trees: Any) -> jax.sharding.Sharding | None:
+    """Where the arrays were put, None if nowhere; refuse different devices, in one sentence."""
     places = {}
     for name, tree in trees.items():
         for leaf in jax.tree.leaves(tree):
             if isinstance(leaf, jax.Array) and leaf.committed:
-                places.setdefault(frozenset(leaf.devices()), name)
+                places.setdefault(frozenset(leaf.devices()), (name, leaf.sharding))
     if len(places) > 1:
-        (first, name), (second, other) = list(places.items())[:2]
+        (first, (name, _)), (second, (other, _)) = list(places.items())[:2]
         raise ValueError(
             f"{name} is on {_names(first)} but {other} is on {_names(second)}: move one of them, "
             f"with jax.device_put({other}, jax.devices()[...]) for example"
         )
+    return next((sharding for _, sharding in places.values()), None)
 
 
 def _names(devices: frozenset) -> str:

@@ -8,7 +8,7 @@ import flax.linen
 import jax
 import jax.numpy as jnp
 
-from jaxnet.checks import check_devices, check_rows
+from jaxnet.checks import check_rows, find_placement
 from jaxnet.state import TrainState
 
 Metrics = Mapping[str, Callable[[Any, Any], Any]]
@@ -36,7 +36,7 @@ def predict(net: flax.linen.Module, state: TrainState, x: Any) -> jax.Array:
     Raises:
       ValueError: `state` and `x` are committed to different devices.
     """
-    check_devices(state=state, x=x)
+    find_placement(state=state, x=x)
     return _make_forward(net)(state.params, state.model_state, jnp.asarray(x))
 
 
@@ -81,7 +81,7 @@ def evaluate(
     """
     x, y = data
     check_rows(x, y)
-    check_devices(state=state, x=x, y=y)
+    find_placement(state=state, x=x, y=y)
     measure = _make_measure(net, loss, tuple((metrics or {}).items()))
     values = measure(state.params, state.model_state, jnp.asarray(x), jnp.asarray(y))
     values = {name: value.item() for name, value in values.items()}

@@ -66,8 +66,8 @@ def draw_training(result: Result, path: Path) -> Path:
             label = f"published, train: {published}"
             right.axhline(published, color=_GREY, linestyle="--", linewidth=1, label=label)
         right.xaxis.get_major_locator().set_params(integer=True)
-        right.set(title="accuracy", xlabel="epoch", ylim=(None, 1.02))
-        right.legend(loc="lower right", frameon=False)
+        right.set(title="accuracy", xlabel="epoch")
+        right.legend(loc="best", frameon=False)
     return path
 
 

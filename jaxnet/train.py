@@ -14,7 +14,7 @@ from jax import lax
 
 from jaxnet import nn
 from jaxnet.batches import Batching, start_epoch
-from jaxnet.checks import check_devices, check_rows
+from jaxnet.checks import check_rows, find_placement
 from jaxnet.evaluation import Metrics, evaluate, memoise
 from jaxnet.random import Generator, manual_seed
 from jaxnet.state import Chunk, History, Hook, Report, StepInfo, TrainState
@@ -156,15 +156,17 @@ def fit(
     """
     batching = _check_arguments(data, epochs, batch_size, shuffle, report_every, seed, state)
     x, y = data
-    check_devices(state=state, x=x, y=y)
+    placement = find_placement(state=state, x=x, y=y)
     begin = time.perf_counter()
     x, y = jnp.asarray(x), jnp.asarray(y)
     now = _start_from_seed(net, optimizer, seed, x) if state is None else state
+    if placement is not None:  # all of it: a program is compiled for where its arguments lie
+        now, x, y = jax.device_put((now, x, y), placement)
     every = epochs if report_every is None else min(report_every, epochs)
     run = _make_run(net, loss, optimizer, batching, every)
     jax.block_until_ready(run(now, x, y, 0))  # no epochs: compiles, computes nothing
     if report_every is not None:
-        evaluate(net, now, (x, y), metrics=metrics)
+        _report(net, now, (x, y), metrics, batching if report_loader else None)
     compiled = time.perf_counter()
 
     losses, reports = [], []
@@ -173,17 +175,25 @@ def fit(
         losses.append(np.asarray(rows)[:count].reshape(-1))
         report = None
         if report_every is not None and done % report_every == 0:
-            values = evaluate(net, now, (x, y), metrics=metrics)
+            values, now = _report(net, now, (x, y), metrics, batching if report_loader else None)
             report = Report(done, float(losses[-1][-1]), values)
             reports.append(report)
-            if report_loader:
-                generator, _ = start_epoch(now.generator, batching._replace(shuffle=False))
-                now = now._replace(generator=generator)
         chunk = Chunk(done, epochs, now, losses[-1], report)
         if any([hook(chunk) for hook in hooks]):  # a list: every hook sees every chunk
             break
     seconds = time.perf_counter() - compiled
     return now, History(np.concatenate(losses), tuple(reports), compiled - begin, seconds)
+
+
+def _report(
+    net: Any, state: TrainState, data: Any, metrics: Metrics | None, loader: Batching | None
+) -> tuple[dict[str, float], TrainState]:
+    """A report's metrics, and the state after the draws of the loader that it iterates, if any."""
+    values = evaluate(net, state, data, metrics=metrics)
+    if loader is not None:
+        generator, _ = start_epoch(state.generator, loader._replace(shuffle=False))
+        state = state._replace(generator=generator)
+    return values, state
 
 
 def _cut(epochs: int, every: int) -> Iterator[tuple[int, int]]:

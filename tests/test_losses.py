@@ -17,7 +17,15 @@ from hypothesis import given, settings
 
 from jaxnet import losses
 from tests.helpers import assert_close, assert_same_function
-from torchref.tolerances import ELEMENTWISE, REDUCTION, REFEREE_RATIO, Tolerance
+from torchref.tolerances import (
+    ELEMENTWISE,
+    ELEMENTWISE_RELATIVE,
+    FLOAT64,
+    REDUCTION,
+    REFEREE_RATIO,
+    Tolerance,
+    half_precision,
+)
 
 INF, NAN = float("inf"), float("nan")
 REDUCTIONS = ("none", "mean", "sum")
@@ -108,13 +116,13 @@ def test_binary_cross_entropy_clamps_like_torch():
     compare("binary_cross_entropy", probs, targets, reduction="none")
     # Here the targets do not vary: their infinite slope must not reach the gradient of input.
     compare("binary_cross_entropy", probs, constants=[targets], reduction="none")
-    compare("binary_cross_entropy", probs, constants=[targets], weight=floats(0))
+    compare("binary_cross_entropy", probs, constants=[targets], weight=floats(0), jit=True)
 
 
 def test_infinite_slope_of_still_targets_stays_out_of_forward_mode():
     probs, targets = jnp.array([0.0, 1.0]), jnp.array([1.0, 1.0])
     loss = partial(losses.binary_cross_entropy, target=targets, reduction="none")
-    _, tangent = jax.jvp(loss, (probs,), (jnp.ones(2),))
+    _, tangent = jax.jit(lambda x: jax.jvp(loss, (x,), (jnp.ones(2),)))(probs)
     np.testing.assert_allclose(tangent, [-1e12, 0])
 
 
@@ -131,7 +139,7 @@ def test_small_losses_keep_their_digits():
     function_jax, function_torch = BCE_NONE
     expected = function_torch(torch.tensor(probs), torch.tensor(targets))
     loss = function_jax(probs, targets)
-    assert_close(loss, expected, Tolerance(rtol=ELEMENTWISE.rtol, atol=0))
+    assert_close(loss, expected, ELEMENTWISE_RELATIVE)
 
 
 @given(
@@ -174,14 +182,16 @@ def test_binary_cross_entropy_with_logits_of_any_size(weighted):
     logits, targets, pos_weight = map(np.ravel, grid)
     options: dict[str, Any] = {"pos_weight": pos_weight if weighted else None, "reduction": "none"}
     compare("binary_cross_entropy_with_logits", logits, targets, **options)
-    compare("binary_cross_entropy_with_logits", logits, constants=[targets], **options)
+    compare("binary_cross_entropy_with_logits", logits, constants=[targets], jit=True, **options)
 
 
 def test_gradient_in_logits_is_exact_in_the_tail():
     """Relative error: an absolute bound would let a gradient of 0 pass for 9e-14."""
     logits = floats(-30, -60, -85)
     gradient = jax.grad(lambda x: losses.binary_cross_entropy_with_logits(x, x * 0, None, "sum"))
-    np.testing.assert_allclose(gradient(jnp.asarray(logits)), np.exp(np.float64(logits)), rtol=1e-6)
+    np.testing.assert_allclose(
+        jax.jit(gradient)(logits), np.exp(np.float64(logits)), rtol=ELEMENTWISE.rtol
+    )
 
 
 @given(
@@ -195,11 +205,12 @@ def test_binary_cross_entropy_with_any_logits(logits, targets):
 
 def test_result_has_the_dtype_of_targets():
     logits, targets = numbers(4).astype(np.float16), numbers(4, low=0, high=1, seed=1)
-    loss = losses.binary_cross_entropy_with_logits(logits, targets)
+    function = jax.jit(losses.binary_cross_entropy_with_logits)
+    loss = function(logits, targets)
     expected = F.binary_cross_entropy_with_logits(torch.tensor(logits), torch.tensor(targets))
     assert loss.dtype == jnp.float32 and expected.dtype == torch.float32
     swapped = F.binary_cross_entropy_with_logits(torch.tensor(targets), torch.tensor(logits))
-    assert losses.binary_cross_entropy_with_logits(targets, logits).dtype == jnp.float16
+    assert function(targets, logits).dtype == jnp.float16
     assert swapped.dtype == torch.float16
 
 
@@ -268,9 +279,10 @@ def test_ignored_rows(targets, ignore_index, reduction, weighted, smoothing):
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_ignored_row_alone_and_in_an_image(reduction):
-    compare("cross_entropy", numbers(3), constants=[np.array(7)], ignore_index=7)
+    options: dict[str, Any] = {"reduction": reduction, "jit": True}
+    compare("cross_entropy", numbers(3), constants=[np.array(7)], ignore_index=7, **options)
     image = np.array([[[0, -100], [2, 1]], [[-100, -100], [1, 0]]])
-    compare("cross_entropy", numbers(2, 3, 2, 2), constants=[image], reduction=reduction, jit=True)
+    compare("cross_entropy", numbers(2, 3, 2, 2), constants=[image], **options)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -304,7 +316,7 @@ def test_cross_entropy_of_logits_of_any_size(weight, smoothing):
     targets = np.repeat([0, 1, 2, -100], len(EDGE_ROWS))
     compare("cross_entropy", logits, constants=[targets], weight=weight, **options)
     probs = np.eye(3, dtype=np.float32)[targets % 3]
-    compare("cross_entropy", logits, probs, weight=weight, **options)
+    compare("cross_entropy", logits, probs, weight=weight, jit=True, **options)
 
 
 def test_gradient_in_the_weight_of_probabilities():
@@ -349,7 +361,7 @@ def test_as_near_to_float64_as_torch(name, arrays):
     exact_target = target.double() if target.is_floating_point() else target
     exact = getattr(F, name)(input.double(), exact_target, reduction="none").numpy()
     loss_torch = getattr(F, name)(input, target, reduction="none").numpy()
-    loss_jax = np.asarray(getattr(losses, name)(*arrays, reduction="none"))
+    loss_jax = np.asarray(jax.jit(partial(getattr(losses, name), reduction="none"))(*arrays))
     error_jax, error_torch = (
         np.sqrt(np.mean((loss - exact) ** 2)) for loss in (loss_jax, loss_torch)
     )
@@ -390,12 +402,11 @@ def test_half_precision_is_kept(name, arrays, reduction, dtype):
         x.to(getattr(torch, dtype)) if y.dtype == jnp.dtype(dtype) else x.long()
         for x, y in zip(halves_torch, halves, strict=True)
     ]
-    loss = getattr(losses, name)(*halves, reduction=reduction)
+    loss = jax.jit(partial(getattr(losses, name), reduction=reduction))(*halves)
     expected = getattr(F, name)(*halves_torch, reduction=reduction)
     assert loss.dtype == jnp.dtype(dtype) and expected.dtype == getattr(torch, dtype)
-    eps = float(jnp.finfo(dtype).eps)
-    tolerance = Tolerance(rtol=4 * eps, atol=4 * eps)
-    assert_close(loss.astype(jnp.float32), expected.float(), tolerance)
+    half = half_precision(float(jnp.finfo(dtype).eps))
+    assert_close(loss.astype(jnp.float32), expected.float(), half)
 
 
 @pytest.mark.parametrize(("name", "arrays"), LARGE)
@@ -403,8 +414,8 @@ def test_double_precision_is_kept(name, arrays):
     doubles = [x[:6].astype(np.float64 if x.dtype == np.float32 else x.dtype) for x in arrays]
     expected = getattr(F, name)(*map(torch.tensor, doubles))
     with jax.enable_x64(True):
-        loss = getattr(losses, name)(*map(jnp.asarray, doubles))
-        assert_close(loss, expected, Tolerance(rtol=1e-14, atol=0))
+        loss = jax.jit(getattr(losses, name))(*map(jnp.asarray, doubles))
+        assert_close(loss, expected, FLOAT64)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "uint32", "int64"])
@@ -434,7 +445,7 @@ def test_gradient_in_weight_follows_from_the_loss(name):
     """Torch refuses it. A loss is linear in either weight, so its slope is a difference."""
     probs, targets = bits_and_probs(4)
     for key in ("weight", "pos_weight")[: 1 + name.endswith("logits")]:
-        loss = lambda w, key=key: getattr(losses, name)(probs, targets, **{key: w})  # noqa: E731
+        loss = jax.jit(lambda w, key=key: getattr(losses, name)(probs, targets, **{key: w}))
         slope = loss(floats(1, 2, 1, 1)) - loss(floats(1, 1, 1, 1))
         assert_close(jax.grad(loss)(jnp.ones(4))[1], slope, REDUCTION)
 

@@ -1,5 +1,7 @@
 """`fit`, `evaluate` and `predict`: what is computed, what is compiled, what is refused."""
 
+import logging
+import re
 from typing import Any
 
 import flax.linen
@@ -17,6 +19,7 @@ from tests.helpers import assert_same_bits, assert_same_function, to_numpy
 from torchref.tolerances import TRAJECTORY
 
 ROWS = 41
+DEVICE = jax.devices()[0]
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(ROWS, 6)).astype(np.float32)
 Y = (X[:, :1] + X[:, 1:2] > 0).astype(np.float32)
@@ -159,6 +162,28 @@ def test_a_run_compiles_once_for_all_its_chunks_and_for_the_next_run():
     assert set(traces) == {(8, 1), (1, 1)}
     fit(loss=loss, optimizer=optimizer, epochs=7, batch_size=8, report_every=3, seed=2)
     assert len(traces) == once
+
+
+@pytest.mark.parametrize("put", [lambda data: data, lambda data: jax.device_put(data, DEVICE)])
+def test_xla_compiles_a_run_and_its_reports_once(put, caplog):
+    """Wherever the arrays are: a second compilation would hide in `run_seconds`."""
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        fit(
+            data=put((X, Y)),
+            optimizer=optim.adam(),
+            epochs=9,
+            report_every=2,
+            report_loader=True,
+            batch_size=8,
+            metrics={"accuracy": lambda outputs, y: metrics.logit_is_right(outputs, y)},
+            hooks=[lambda chunk: logging.warning("chunk")],
+        )
+    messages = [record.getMessage() for record in caplog.records]
+    names = re.findall(r"Finished XLA compilation of jit\((\w+)\)", "\n".join(messages))
+    assert names.count("run") == names.count("measure") == 1
+    first_chunk = messages.index("chunk")
+    later = [text for text in messages[first_chunk:] if "Finished XLA compilation" in text]
+    assert later == []
 
 
 def test_a_step_compiles_once():

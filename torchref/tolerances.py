@@ -20,6 +20,18 @@ class Tolerance(NamedTuple):
 # few ulp, and a loss chains two or three of them.
 ELEMENTWISE = Tolerance(rtol=16 * EPS, atol=4 * EPS)
 
+# The same where the result is far below 1: no absolute part, or a 0 would pass for 1e-9.
+ELEMENTWISE_RELATIVE = Tolerance(rtol=ELEMENTWISE.rtol, atol=0.0)
+
+# A float64 run of the same formula on both sides: some 50 ulp of float64.
+FLOAT64 = Tolerance(rtol=1e-14, atol=0.0)
+
+
+def half_precision(eps: float) -> Tolerance:
+    """float16 and bfloat16, of this `eps`: a loss rounds its few intermediate results to them."""
+    return Tolerance(rtol=4 * eps, atol=4 * eps)
+
+
 # A sum over n terms accumulated in another order: the expected gap grows like sqrt(n) ulp of the
 # largest partial sum. The largest sums compared in one step have 12,665 terms (about 113 ulp);
 # terms cancel, so the bound is absolute beside relative.
