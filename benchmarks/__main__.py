@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,63 +16,74 @@ from rich.progress import track
 from rich.table import Table
 
 import torchref.lecture
+from jaxnet.data import load_mnist
 from jaxnet.lecture import EXPERIMENTS, run
 from torchref.recorder import Recorder
+from torchref.tolerances import TRAJECTORY
 
 
 def compare(name: str, rounds: int, root: Path | None) -> dict[str, Any]:
-    """Run one experiment `rounds` times on each side, in turn: how far apart, and how fast.
+    """Run one experiment on both sides: how far apart they are, and how fast.
 
-    Seconds are training with its reports, without imports, data and compilation; the ratio is the
-    median of the rounds' own ratios.
+    A first round, recorded and not timed, shows whether the two agree and warms both up; then
+    `rounds` timed ones, in turn. Seconds are training with its reports, without imports, data and
+    compilation; the ratio is the median of the rounds' own ratios.
     """
-    pairs = []
-    for _ in range(rounds):
-        recorder = Recorder()
-        result_torch = torchref.lecture.run(name, root=root, watch=recorder)
-        pairs.append((result_torch.record, run(EXPERIMENTS[name], root=root), recorder.losses))
-    record_torch, result_jax, losses_torch = pairs[0]
-    gap = np.abs(result_jax.history.losses / np.array(losses_torch) - 1)
-    seconds_torch = [record["run_seconds"] for record, _, _ in pairs]
-    seconds_jax = [result.record["run_seconds"] for _, result, _ in pairs]
+    experiment = EXPERIMENTS[name]
+    data = load_mnist(experiment.classes, root)
+    recorder = Recorder()
+    first_torch = torchref.lecture.run(name, data, watch=recorder).record
+    first_jax = run(experiment, data)
+    gap = np.abs(first_jax.history.losses / np.array(recorder.losses) - 1).max()
+    accuracies = [_accuracies(record) for record in (first_torch, first_jax.record)]
+    pairs = [
+        (torchref.lecture.run(name, data).record, run(experiment, data).record)
+        for _ in range(rounds)
+    ]
+    seconds = [
+        [record["run_seconds"] for record in records] for records in zip(*pairs, strict=True)
+    ]
     return {
         "experiment": name,
-        "rounds": rounds,
-        "loss_gap": float(gap.max()),
-        "accuracy_torch": _accuracies(record_torch),
-        "accuracy_jax": _accuracies(result_jax.record),
-        "seconds_torch": seconds_torch,
-        "seconds_jax": seconds_jax,
-        "compile_seconds": result_jax.record["compile_seconds"],  # of the first round
-        "ratio": statistics.median(t / j for t, j in zip(seconds_torch, seconds_jax, strict=True)),
+        "agree": bool(gap <= TRAJECTORY.rtol and accuracies[0] == accuracies[1]),
+        "loss_gap": float(gap),
+        "accuracies_torch": accuracies[0],
+        "accuracies_jaxnet": accuracies[1],
+        "seconds_torch": seconds[0],
+        "seconds_jaxnet": seconds[1],
+        "compile_seconds": first_jax.record["compile_seconds"],
+        "ratio": statistics.median(t / j for t, j in zip(*seconds, strict=True)),
     }
 
 
 def _accuracies(record: dict[str, Any]) -> list[float]:
+    """At every report, then on the training and the test rows at the end."""
     reports = [report["accuracy"] for report in record["reports"]]
-    return [*reports, record["test_accuracy"]]
+    return [*reports, record["train_accuracy"], record["test_accuracy"]]
 
 
 def tabulate(rows: list[dict[str, Any]]) -> Table:
-    """A row for each experiment."""
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("experiment", no_wrap=True)
-    headings = ("loss gap", "accuracies", "torch s", "jaxnet s", "compile s", "torch/jaxnet")
-    for heading in headings:
+    """A row for each experiment; one whose sides disagree shows no time."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("experiment", "torch\ntrain/test", "jaxnet\ntrain/test"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("loss\ngap", "torch\ns", "jaxnet\ns", "compile\ns", "ratio"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        pairs = list(zip(row["accuracy_torch"], row["accuracy_jax"], strict=True))
-        same = sum(first == second for first, second in pairs)
+        seconds = [statistics.median(row[f"seconds_{side}"]) for side in ("torch", "jaxnet")]
+        times = [*(f"{s:.3f}" for s in seconds), f"{row['compile_seconds']:.2f}"]
         table.add_row(
             row["experiment"],
+            *(_pair(row[f"accuracies_{side}"]) for side in ("torch", "jaxnet")),
             f"{row['loss_gap']:.1e}",
-            f"{same}/{len(pairs)} equal",
-            f"{statistics.median(row['seconds_torch']):.3f}",
-            f"{statistics.median(row['seconds_jax']):.3f}",
-            f"{row['compile_seconds']:.2f}",
-            f"{row['ratio']:.1f}x",
+            *(times if row["agree"] else ["", "", ""]),
+            f"{row['ratio']:.1f}x" if row["agree"] else "DIFFER",
         )
     return table
+
+
+def _pair(accuracies: list[float]) -> str:
+    return "/".join(f"{value:.4f}".removeprefix("0") for value in accuracies[-2:])
 
 
 @click.command()
@@ -80,20 +92,27 @@ def tabulate(rows: list[dict[str, Any]]) -> Table:
 @click.option("--root", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path))
 def main(only: tuple[str, ...], rounds: int, root: Path | None, json_path: Path | None) -> None:
-    """Time each experiment of the lecture on torch and on jaxnet, side by side."""
+    """Time each experiment of the lecture on torch and on jaxnet, side by side.
+
+    Exit status 1 says that the two sides of an experiment disagree.
+    """
+    if json_path is not None:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
     console = Console()
     chosen = list(dict.fromkeys(only or EXPERIMENTS))
     progress = track(chosen, "torch, then jaxnet", console=Console(stderr=True), transient=True)
     rows = [compare(name, rounds, root) for name in progress]
     console.print(
-        f"torch {torch.__version__} on {torch.get_num_threads()} threads, "
-        f"jax {jax.__version__} on {jax.devices()[0]}; medians of {rounds} interleaved rounds. "
-        "Loss gap: the largest relative difference of a step's loss. Accuracies: how many of the "
-        "reports' and the final test's are the same count of rows."
+        f"torch {torch.__version__} on {torch.get_num_threads()} threads, jax {jax.__version__} "
+        f"on {jax.devices()[0]}. Seconds: training with its reports, median of {rounds} "
+        "interleaved rounds. Loss gap: the largest relative difference of a step's loss. "
+        "Ratio: torch's seconds over jaxnet's, compilation apart."
     )
     console.print(tabulate(rows))
     if json_path is not None:
         json_path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    if not all(row["agree"] for row in rows):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

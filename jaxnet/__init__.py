@@ -1,10 +1,21 @@
 """A PyTorch lecture on small networks as pure-functional JAX: same seed, same numbers.
 
-Sub-modules: `random` (torch's streams), `nn`, `losses`, `optim`, `metrics`, `data`, `batches`,
-`train` and `lecture`.
+Sub-modules: `random` (torch's streams), `nn`, `masks`, `losses`, `optim`, `metrics`, `data`,
+`batches`, `train`, `progress` and `lecture`.
 """
 
-from jaxnet import batches, data, losses, metrics, nn, optim, random, train
+from jaxnet import (
+    batches,
+    data,
+    lecture,
+    losses,
+    masks,
+    metrics,
+    nn,
+    optim,
+    random,
+    train,
+)
 from jaxnet.evaluation import evaluate, predict
 from jaxnet.nn import init
 from jaxnet.state import History, TrainState
@@ -20,7 +31,9 @@ __all__ = [
     "evaluate",
     "fit",
     "init",
+    "lecture",
     "losses",
+    "masks",
     "metrics",
     "nn",
     "optim",

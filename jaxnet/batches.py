@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array, Int32
 
+from jaxnet.checks import check_count
 from jaxnet.random import Generator, randperm
 from jaxnet.random.engine import draw, seed_words
 
@@ -32,6 +33,18 @@ class Batching(NamedTuple):
     def steps(self) -> int:
         """Minibatches in an epoch; the last one may be short."""
         return math.ceil(self.rows / self.size)
+
+
+def make_batching(rows: int, batch_size: Any, shuffle: bool) -> Batching:
+    """A `Batching`, or a ValueError that names what does not fit the rows."""
+    if batch_size is None:
+        if shuffle:
+            raise ValueError("shuffle=True needs a batch_size: a full batch has no order")
+        return Batching(rows, None, shuffle=False)
+    batch_size = check_count("batch_size", batch_size)
+    if batch_size > rows:
+        raise ValueError(f"batch_size must be at most the number of rows, {rows}, not {batch_size}")
+    return Batching(rows, batch_size, shuffle)
 
 
 def start_epoch(generator: Any, batching: Batching) -> tuple[Any, Int32[Array, " rows"] | None]:

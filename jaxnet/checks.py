@@ -3,7 +3,10 @@
 from typing import Any
 
 import jax
+import jax.core
 import numpy as np
+
+from jaxnet.state import TrainState
 
 
 def check_rows(x: Any, y: Any) -> None:
@@ -15,20 +18,60 @@ def check_rows(x: Any, y: Any) -> None:
         )
 
 
-def find_placement(**trees: Any) -> jax.sharding.Sharding | None:
-    """Where the arrays were put, None if nowhere; refuse different devices, in one sentence."""
-    places = {}
+def check_devices(**trees: Any) -> None:
+    """Refuse arrays that were put on different devices, in one sentence."""
+    places: dict[frozenset, str] = {}
     for name, tree in trees.items():
-        for leaf in jax.tree.leaves(tree):
-            if isinstance(leaf, jax.Array) and leaf.committed:
-                places.setdefault(frozenset(leaf.devices()), (name, leaf.sharding))
+        for leaf in committed_arrays(tree):
+            places.setdefault(frozenset(leaf.devices()), name)
     if len(places) > 1:
-        (first, (name, _)), (second, (other, _)) = list(places.items())[:2]
+        (first, name), (second, other) = list(places.items())[:2]
         raise ValueError(
             f"{name} is on {_names(first)} but {other} is on {_names(second)}: move one of them, "
             f"with jax.device_put({other}, jax.devices()[...]) for example"
         )
-    return next((sharding for _, sharding in places.values()), None)
+
+
+def committed_arrays(tree: Any) -> list[jax.Array]:
+    """The arrays that were put somewhere; the others go where these are. Tracers have no place."""
+    return [
+        leaf
+        for leaf in jax.tree.leaves(tree)
+        if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.committed
+    ]
+
+
+def check_count(name: str, value: Any) -> int:
+    """A count as an int; refuse what is none, or below 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
+    return int(value)
+
+
+def check_reports(batch_size: Any, report_every: Any, report_loader: bool, metrics: Any) -> None:
+    """Refuse what only reports would use where there are none."""
+    if report_every is not None:
+        check_count("report_every", report_every)
+    if metrics and report_every is None:
+        raise ValueError("metrics need report_every: they are measured at reports")
+    if report_loader and (report_every is None or batch_size is None):
+        raise ValueError("report_loader=True needs report_every and batch_size")
+
+
+def check_source(optimizer: Any, seed: Any, state: Any) -> None:
+    """Refuse a run that starts from two places or none, or from another optimizer's state."""
+    if (seed is None) == (state is None):
+        raise ValueError("fit needs either seed (a new run) or state (one that goes on), not both")
+    if state is None:
+        return
+    if not isinstance(state, TrainState):
+        raise TypeError(f"state must be a TrainState, not {type(state).__name__}")
+    expected = jax.eval_shape(optimizer.init, state.params)
+    if jax.tree.structure(expected) != jax.tree.structure(state.opt_state):
+        raise ValueError(
+            "state must come from this optimizer: its opt_state has the parts "
+            f"{jax.tree.structure(state.opt_state)}, not {jax.tree.structure(expected)}"
+        )
 
 
 def _names(devices: frozenset) -> str:

@@ -2,7 +2,8 @@
 
 import json
 import os
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,33 +11,31 @@ import click
 import jax
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import jaxnet
 from jaxnet.data import load_mnist
 from jaxnet.lecture import EXPERIMENTS, Experiment, Result, missed, run
-from jaxnet.state import Chunk
+from jaxnet.progress import bar
 
-_FOLDER = click.Path(file_okay=False, path_type=Path)
 _ROOT = click.option(
     "--root",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder with MNIST's four IDX files, plain or gzipped.  [default: the bundled digits]",
 )
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-class _Commands(click.Group):
-    """Reports bad input as a usage error: one sentence, exit status 2, no traceback."""
+@contextmanager
+def _input() -> Iterator[None]:
+    """What goes wrong with the user's input in here is one sentence and exit status 2."""
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        raise click.UsageError(str(error)) from error
 
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (ValueError, OSError) as error:
-            raise click.UsageError(str(error)) from error
 
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(jaxnet.__version__, prog_name="jaxnet")
 def main() -> None:
     """A PyTorch lecture on small networks as JAX: same seed, same numbers."""
@@ -46,10 +45,12 @@ def main() -> None:
 @click.option(
     "--only", type=click.Choice(list(EXPERIMENTS)), multiple=True, help="Run this one; repeatable."
 )
+@click.option("--json", "json_path", type=_FILE, help="Write results.")
 @click.option(
-    "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write results."
+    "--figures",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Draw the runs as pictures in this folder.",
 )
-@click.option("--figures", type=_FOLDER, help="Draw the runs as pictures in this folder.")
 @click.option("--device", type=click.Choice(["cpu", "gpu"]), help="Where to run.")
 @_ROOT
 @click.pass_context
@@ -70,22 +71,27 @@ def lecture(
       jaxnet lecture
       jaxnet lecture --only minibatch --only logits --json results.json
     """
-    place = _find_device(device)
-    for path in (json_path, figures and figures / "digits.png"):
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-    chosen = [EXPERIMENTS[name] for name in only or EXPERIMENTS]
-    results = _run_all(list(dict.fromkeys(chosen)), root, place)
+    chosen = [EXPERIMENTS[name] for name in dict.fromkeys(only or EXPERIMENTS)]
+    with _input():  # all of it before the first run: nothing is lost to a wrong path
+        place = _find_device(device)
+        _prepare_file(json_path)
+        if figures is not None:
+            figures.mkdir(parents=True, exist_ok=True)
+        data = {classes: load_mnist(classes, root) for classes in {e.classes for e in chosen}}
+
+    results = []
+    for experiment in chosen:
+        with bar(experiment.id, experiment.epochs) as hook:
+            results.append(run(experiment, data[experiment.classes], device=place, hooks=[hook]))
     records = [result.record for result in results]
+    console = Console()
+    console.print(_tabulate(chosen, results))
     if json_path is not None:
         _write_whole(json_path, json.dumps(records, indent=2) + "\n")
-    console = Console()
-    console.print(_tabulate(records))
     if figures is not None:
         from jaxnet.figures import draw_lecture  # matplotlib takes a while to import
 
-        train, _ = load_mnist(sorted({c for e in chosen for c in e.classes}), root)
-        paths = draw_lecture(results, train, figures)
+        paths = draw_lecture(results, data[max(data, key=len)][0], figures)
         console.print(f"{len(paths)} figures are in {figures}{os.sep}", soft_wrap=True)
     if any(missed(record) for record in records):
         console.print("A published figure, marked ✗, was not reproduced.")
@@ -94,11 +100,7 @@ def lecture(
 
 @main.command()
 @click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("digits.png"),
-    show_default=True,
-    help="The PNG to write.",
+    "--out", type=_FILE, default=Path("digits.png"), show_default=True, help="The PNG to write."
 )
 @click.option("--classes", default="012", show_default=True, help="Which digits, written together.")
 @_ROOT
@@ -106,13 +108,17 @@ def show(out: Path, classes: str, root: Path | None) -> None:
     """Draw sample digits, as the lecture's imshow does."""
     from jaxnet.figures import draw_digits
 
-    if not classes.isdecimal():
-        raise ValueError(f"--classes must be digits written together, such as 01, not {classes!r}")
-    train, _ = load_mnist([int(digit) for digit in classes], root)
+    with _input():
+        if not (classes.isascii() and classes.isdecimal()):
+            raise ValueError(f"--classes must be digits together, such as 01, not {classes!r}")
+        _prepare_file(out)
+        train, _ = load_mnist([int(digit) for digit in classes], root)
     click.echo(f"drew {draw_digits(train, out)}")
 
 
 def _find_device(name: str | None) -> Any:
+    if name is None:
+        return None
     try:
         return jax.devices(name)[0]
     except RuntimeError as error:
@@ -122,68 +128,53 @@ def _find_device(name: str | None) -> Any:
         ) from error
 
 
-def _run_all(chosen: list[Experiment], root: Path | None, device: Any) -> list[Result]:
-    """Every experiment in turn, with a bar for each on a terminal's standard error."""
-    results = []
-    columns = (
-        TextColumn("{task.fields[experiment]:<14}"),
-        BarColumn(),
-        TextColumn("{task.fields[status]}"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        for experiment in chosen:
-            task = progress.add_task(
-                "", experiment=experiment.id, status="compiling", total=experiment.epochs
-            )
-
-            def show(chunk: Chunk, task=task) -> None:
-                status = f"epoch {chunk.epoch}, loss {chunk.losses[-1]:.4f}"
-                if chunk.report is not None:
-                    status += f", accuracy {chunk.report.metrics['accuracy']:.4f}"
-                progress.update(task, completed=chunk.epoch, status=status)
-
-            results.append(run(experiment, root=root, device=device, hooks=[show]))
-    return results
+def _prepare_file(path: Path | None) -> None:
+    """Make a file's folder, and see that it can be written there."""
+    if path is None:
+        return
+    if not path.name:
+        raise ValueError("the name of the file to write is empty")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    target = path if path.exists() else path.parent
+    if not os.access(target, os.W_OK):
+        raise PermissionError(f"{target} cannot be written")
 
 
-def _tabulate(records: list[dict[str, Any]]) -> Table:
+def _tabulate(chosen: list[Experiment], results: list[Result]) -> Table:
     """The lecture's figures beside ours, narrow enough for 80 columns."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("experiment", "section", "published\ntrain/test", "ours\ntrain/test"):
         table.add_column(heading, no_wrap=True)
     for heading in ("epochs", "compile s", "run s"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for record in records:
-        published = record["published"]
-        has_figures = any(published.values())
+    for experiment, (record, *_) in zip(chosen, results, strict=True):
+        has_figures = any(experiment.published)
         mark = "" if not has_figures else " ✗" if missed(record) else " ✓"
         table.add_row(
-            record["experiment"],
-            record["section"],
-            _pair(published["train"], published["test"]) if has_figures else "",
+            experiment.id,
+            experiment.section,
+            _pair(*experiment.published),
             _pair(record["train_accuracy"], record["test_accuracy"]) + mark,
-            str(record["reports"][-1]["epoch"]),
+            str(experiment.epochs),
             f"{record['compile_seconds']:.2f}",
             f"{record['run_seconds']:.2f}",
         )
     return table
 
 
-def _pair(train: float, test: float | None) -> str:
+def _pair(train: float | None, test: float | None) -> str:
     """Accuracies as the lecture prints them, ".9936/.9986"."""
-    return "/".join(f"{value:.4f}".lstrip("0") for value in (train, test) if value is not None)
+    return "/".join(f"{value:.4f}".removeprefix("0") for value in (train, test) if value)
 
 
 def _write_whole(path: Path, text: str) -> None:
     """Write a file under another name and move it into place, so that no half of it stays."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-        temporary = Path(file.name)
-        try:
-            file.write(text)
-            file.close()
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    if path.exists() and not path.is_file():  # a device or a pipe is written, not replaced
+        path.write_text(text, encoding="utf-8")
+        return
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path.resolve())
+    finally:
+        part.unlink(missing_ok=True)

@@ -8,7 +8,8 @@ import flax.linen
 import jax
 import jax.numpy as jnp
 
-from jaxnet.checks import check_rows, find_placement
+from jaxnet.checks import check_devices, check_rows
+from jaxnet.nn import call_keywords
 from jaxnet.state import TrainState
 
 Metrics = Mapping[str, Callable[[Any, Any], Any]]
@@ -31,20 +32,32 @@ def memoise(factory: Callable) -> Callable:
 
 
 def predict(net: flax.linen.Module, state: TrainState, x: Any) -> jax.Array:
-    """The net's outputs in evaluation mode, `net.eval()(x)` in torch: no dropout, no gradients.
+    """The net's outputs in evaluation mode: no dropout.
+
+    In torch this is `net.eval()(x)` under `torch.no_grad()`; here it may be jitted, vmapped and
+    differentiated.
 
     Raises:
-      ValueError: `state` and `x` are committed to different devices.
+      ValueError: `state` and `x` were put on different devices.
+
+    >>> import jaxnet
+    >>> net = jaxnet.nn.Sequential([jaxnet.nn.Dropout(0.5), jaxnet.nn.Sigmoid()])
+    >>> generator = jaxnet.random.manual_seed(0)
+    >>> state = jaxnet.train.start(jaxnet.optim.sgd(), {"params": {}}, generator)
+    >>> print(predict(net, state, jnp.array([[0.0]])))
+    [[0.5]]
     """
-    find_placement(state=state, x=x)
+    check_devices(state=state, x=x)
     return _make_forward(net)(state.params, state.model_state, jnp.asarray(x))
 
 
 @memoise
 def _make_forward(net: Any):
+    mode = call_keywords(net, train=False)
+
     @jax.jit
     def forward(params, model_state, x):
-        return net.apply({"params": params, **model_state}, x)
+        return net.apply({"params": params, **model_state}, x, **mode)
 
     return forward
 
@@ -60,6 +73,7 @@ def evaluate(
     """Mean of each metric over the rows in evaluation mode, and the loss if one is given.
 
     A metric of booleans is counted in integers, so an accuracy is an exact count over the rows.
+    Gives Python numbers, so it cannot be jitted.
 
     Args:
       net, state: as `fit` took and gave them.
@@ -69,19 +83,21 @@ def evaluate(
 
     Raises:
       ValueError: the arrays differ in length or lie on different devices, or a metric does not
-        give one value for each row.
+        give one value for each row or takes the name "loss" from the loss.
 
     >>> import jaxnet
     >>> net = jaxnet.nn.Sequential([jaxnet.nn.Sigmoid()])
     >>> generator = jaxnet.random.manual_seed(0)
-    >>> state = jaxnet.train.start(net, jaxnet.optim.sgd(), {"params": {}}, generator)
+    >>> state = jaxnet.train.start(jaxnet.optim.sgd(), {"params": {}}, generator)
     >>> x, y = jnp.array([[1.0], [2.0], [-1.0], [3.0]]), jnp.array([[1.0], [1.0], [0.0], [0.0]])
     >>> evaluate(net, state, (x, y), metrics={"accuracy": jaxnet.metrics.probability_is_right})
     {'accuracy': 0.75}
     """
     x, y = data
     check_rows(x, y)
-    find_placement(state=state, x=x, y=y)
+    if loss is not None and metrics and "loss" in metrics:
+        raise ValueError("metrics must not be named 'loss' where a loss is given")
+    check_devices(state=state, x=x, y=y)
     measure = _make_measure(net, loss, tuple((metrics or {}).items()))
     values = measure(state.params, state.model_state, jnp.asarray(x), jnp.asarray(y))
     values = {name: value.item() for name, value in values.items()}
@@ -90,9 +106,11 @@ def evaluate(
 
 @memoise
 def _make_measure(net: Any, loss: Callable | None, metrics: tuple[tuple[str, Callable], ...]):
+    mode = call_keywords(net, train=False)
+
     @jax.jit
     def measure(params, model_state, x, y):
-        outputs = net.apply({"params": params, **model_state}, x)
+        outputs = net.apply({"params": params, **model_state}, x, **mode)
         values = {} if loss is None else {"loss": loss(outputs, y)}
         for name, metric in metrics:
             rows = metric(outputs, y)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from os import PathLike
 from typing import Any, NamedTuple
 
 import jax
@@ -158,10 +157,45 @@ EXPERIMENTS: dict[str, Experiment] = {experiment.id: experiment for experiment i
 """The lecture's experiments by id, in the lecture's order."""
 
 
+def make_record(
+    experiment: Experiment,
+    reports: Sequence[dict[str, Any]],
+    accuracies: tuple[float, float],
+    seconds: tuple[float, float],
+    *,
+    steps: int,
+    device: str,
+) -> dict[str, Any]:
+    """A run of an experiment as JSON has it, whichever framework ran it.
+
+    Args:
+      experiment: what was run.
+      reports: `{"epoch", "loss", "accuracy"}` each.
+      accuracies: on the training and the test rows, at the end.
+      seconds: of compiling, and of training with its reports.
+      steps: optimizer steps taken.
+      device: where it ran.
+    """
+    return {
+        "experiment": experiment.id,
+        "section": experiment.section,
+        "seed": experiment.seed,
+        "published": experiment.published._asdict(),
+        "train_accuracy": accuracies[0],
+        "test_accuracy": accuracies[1],
+        "reports": list(reports),
+        "steps": steps,
+        "compile_seconds": seconds[0],
+        "run_seconds": seconds[1],
+        "device": device,
+        "random": "torch",
+    }
+
+
 def run(
     experiment: Experiment,
+    data: tuple[Dataset, Dataset] | None = None,
     *,
-    root: str | PathLike[str] | None = None,
     device: Any = None,
     hooks: Sequence[Hook] = (),
 ) -> Result:
@@ -169,7 +203,7 @@ def run(
 
     Args:
       experiment: one of `EXPERIMENTS`, or a `dataclasses.replace` of one.
-      root: where MNIST's files are, as in `jaxnet.data.load_mnist`.
+      data: training and test rows, `load_mnist(experiment.classes)` if None.
       device: where to run, one of `jax.devices()`; JAX's default if None. Which random numbers
         are used does not depend on it.
       hooks: as in `jaxnet.fit`.
@@ -179,10 +213,9 @@ def run(
     >>> round(run(short).record["reports"][0]["accuracy"], 4)
     0.4677
     """
-    train, test = load_mnist(experiment.classes, root)
-    device = device or jax.devices()[0]
     train_xy, test_xy = (
-        jax.device_put((data.images, experiment.targets(data)), device) for data in (train, test)
+        jax.device_put((rows.images, experiment.targets(rows)), device)
+        for rows in (load_mnist(experiment.classes) if data is None else data)
     )
     chosen = {"accuracy": experiment.metric}
     state, history = fit(
@@ -202,23 +235,14 @@ def run(
         evaluate(experiment.net, state, xy, metrics=chosen)["accuracy"]
         for xy in (train_xy, test_xy)
     )
-    record = {
-        "experiment": experiment.id,
-        "section": experiment.section,
-        "seed": experiment.seed,
-        "published": experiment.published._asdict(),
-        "train_accuracy": train_accuracy,
-        "test_accuracy": test_accuracy,
-        "reports": [
-            {"epoch": report.epoch, "loss": report.loss, **report.metrics}
-            for report in history.reports
-        ],
-        "steps": int(state.step),
-        "compile_seconds": history.compile_seconds,
-        "run_seconds": history.run_seconds,
-        "device": str(device),
-        "random": "torch",
-    }
+    record = make_record(
+        experiment,
+        [{"epoch": r.epoch, "loss": r.loss, **r.metrics} for r in history.reports],
+        (train_accuracy, test_accuracy),
+        (history.compile_seconds, history.run_seconds),
+        steps=int(state.step),
+        device=min(train_xy[0].devices(), key=str).platform,
+    )
     return Result(record, state, history)
 
 

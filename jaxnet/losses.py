@@ -48,6 +48,7 @@ def binary_cross_entropy(
     Source: torch.nn.functional.binary_cross_entropy, torch.nn.BCELoss.
     """
     _check_reduction(reduction)
+    _check_arrays(input=input, target=target, weight=weight)
     _check_same_shape(input, target)
     _check_probabilities("input", input)
     _check_probabilities("target", target)
@@ -91,6 +92,7 @@ def binary_cross_entropy_with_logits(
     Source: torch.nn.functional.binary_cross_entropy_with_logits, torch.nn.BCEWithLogitsLoss.
     """
     _check_reduction(reduction)
+    _check_arrays(input=input, target=target, weight=weight, pos_weight=pos_weight)
     _check_same_shape(input, target)
     _check_floating("input", input)
     _check_floating("target", target)
@@ -140,6 +142,7 @@ def cross_entropy(
     Source: torch.nn.functional.cross_entropy, torch.nn.CrossEntropyLoss.
     """
     _check_reduction(reduction)
+    _check_arrays(input=input, target=target, weight=weight)
     _check_floating("input", input)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"label_smoothing is {label_smoothing}, expected a number in [0, 1]")
@@ -270,6 +273,12 @@ def _broadcast(name, weight, like):
 def _check_reduction(reduction):
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"reduction is {reduction!r}, expected 'none', 'mean' or 'sum'")
+
+
+def _check_arrays(**arrays):
+    for name, array in arrays.items():
+        if array is not None and not isinstance(array, jax.Array | np.ndarray | np.generic):
+            raise TypeError(f"{name} is a {type(array).__name__}, expected an array")
 
 
 def _check_floating(name, array):

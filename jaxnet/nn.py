@@ -3,9 +3,10 @@
 Weights are (out, in), layers are numbered as in `torch.nn.Sequential`, arguments are torch's.
 """
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import flax.linen
 import jax
@@ -14,7 +15,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxnet.random import Generator, dropout_mask, uniform
+from jaxnet.random import Generator, uniform
+from jaxnet.random.engine import check_generator
 
 Variables = dict[str, Any]
 """Collections of named arrays, `{"params": {"0": {"weight": ..., "bias": ...}}}`."""
@@ -26,12 +28,8 @@ Masks = Mapping[str, Any]
 class Module(flax.linen.Module):
     """A Flax module that can also draw torch's initial variables."""
 
-    has_modes: ClassVar[bool] = False
-    """Whether the call takes `train` and `masks`."""
-
-    if (
-        TYPE_CHECKING
-    ):  # Flax's own annotation is a union of what it returns with and without mutable
+    # Flax annotates a union of what it returns with and without `mutable`.
+    if TYPE_CHECKING:
 
         def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any: ...
 
@@ -59,12 +57,27 @@ def init(net: flax.linen.Module, generator: Generator) -> tuple[Generator, Varia
             f"net must be made of jaxnet.nn modules, not {type(net).__name__}: torch's initial "
             "weights are known for those alone; for other Flax modules pass a jax.random.key"
         )
-    if not isinstance(generator, Generator):
-        raise TypeError(
-            f"generator must come from jaxnet.random.manual_seed, not {type(generator).__name__}; "
-            "with a jax.random.key, net.init(key, x) is Flax's own way"
-        )
+    check_generator(generator)
     return net.initial_variables(generator)
+
+
+_MODES = {
+    "train": lambda train: train,
+    "training": lambda train: train,
+    "deterministic": lambda train: not train,
+    "use_running_average": lambda train: not train,
+}
+
+
+def call_keywords(module: flax.linen.Module, train: bool, masks: Any = None) -> dict[str, Any]:
+    """How a Flax module's call is told that it trains, by the names that modules use for it.
+
+    >>> call_keywords(flax.linen.Dropout(0.5), train=True)
+    {'deterministic': False}
+    """
+    parameters = inspect.signature(type(module).__call__).parameters
+    keywords = {name: mode(train) for name, mode in _MODES.items() if name in parameters}
+    return keywords | ({"masks": masks} if masks is not None else {})
 
 
 def _precision() -> lax.Precision | None:
@@ -83,7 +96,7 @@ class Linear(Module):
     `jax_default_matmul_precision` says otherwise.
 
     Raises:
-      ValueError: a size is negative, or the last axis of x is not `in_features` long.
+      ValueError: a size is below 1, or the last axis of x is not `in_features` long.
 
     >>> import jax.numpy as jnp
     >>> params = {"weight": jnp.array([[1.0, 2.0]]), "bias": jnp.array([3.0])}
@@ -127,7 +140,7 @@ class Linear(Module):
 
         def symmetric(key, shape):
             bound = 1 / math.sqrt(self.in_features)
-            return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+            return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
 
         weight = self.param("weight", symmetric, (self.out_features, self.in_features))
         contract = (((x.ndim - 1,), (1,)), ((), ()))
@@ -141,16 +154,17 @@ class Linear(Module):
 class Dropout(Module):
     """Zeroes elements with probability `p` in training and scales the others: `torch.nn.Dropout`.
 
-    y = x * (1 / (1 - p) where kept, else 0), the scale rounded to x's type as torch rounds it: one
-    over the rounded 1 - p. Dropped negatives give -0.0. With `train=False`, and for p = 0, y is x;
-    for p = 1, y is x * 0. Neither needs a mask.
+    y = x * (1 / (1 - p) where kept, else 0), the scale rounded as torch rounds it: one over 1 - p
+    in float32, then to x's type. Dropped negatives give -0.0. With `train=False`, and for p = 0, y
+    is x; for p = 1, y is x * 0. Neither needs a mask.
 
     In training the mask is `masks`, a boolean array of x's shape (True = kept), or is drawn from
     the key of `rngs={"dropout": key}` as Flax's users know it. torch draws it from a global stream.
 
     Raises:
-      ValueError: `p` is not between 0 and 1, the mask is not boolean or not of x's shape, or there
-        is neither a mask nor a key.
+      ValueError: `p` is not between 0 and 1, the mask is not boolean or not of x's shape, there is
+        neither a mask nor a key, or a mask without `train=True`.
+      TypeError: x is not floating-point, and `train` is True.
 
     >>> import jax.numpy as jnp
     >>> keep = jnp.array([True, False])
@@ -161,7 +175,6 @@ class Dropout(Module):
     """
 
     p: float = 0.5
-    has_modes: ClassVar[bool] = True
 
     def __post_init__(self):
         if not 0.0 <= self.p <= 1.0:
@@ -173,24 +186,31 @@ class Dropout(Module):
         self, x: Float[Array | np.ndarray, "..."], train: bool = False, masks: Any = None
     ) -> Float[Array | np.ndarray, "..."]:
         """x of any shape to the same shape."""
+        if not train and masks is not None:
+            raise ValueError(f"{self._name()} got a mask without train=True")
         if not train or self.p == 0.0:
             return x
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise TypeError(f"{self._name()} needs floating-point x, not {x.dtype}")
         if self.p == 1.0:
             return x * jnp.zeros((), x.dtype)
-        keep = self._keep(x) if masks is None else masks
+        keep = self._keep(x) if masks is None else jnp.asarray(masks)
         if keep.shape != x.shape or keep.dtype != jnp.bool_:
             raise ValueError(
-                f"the mask of dropout {'.'.join(self.path)!r} must be boolean of shape {x.shape}, "
+                f"the mask of {self._name()} must be boolean of shape {x.shape}, "
                 f"not {keep.dtype} of shape {keep.shape}"
             )
-        one = np.ones((), x.dtype)
-        scale = one / np.asarray(1.0 - self.p, x.dtype)
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        scale = np.asarray(np.ones((), wide) / np.asarray(1.0 - self.p, wide), x.dtype)
         return x * jnp.where(keep, scale, np.zeros_like(scale))
+
+    def _name(self) -> str:
+        return f"dropout {'.'.join(self.path)!r}" if self.path else "the dropout"
 
     def _keep(self, x: Any) -> Array:
         if not self.has_rng("dropout"):
             raise ValueError(
-                f"dropout {'.'.join(self.path)!r} has nothing to draw from in training: "
+                f"{self._name()} has nothing to draw from in training: "
                 "pass masks={...} or rngs={'dropout': key}, or train=False to evaluate"
             )
         return jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.p, x.shape)
@@ -230,15 +250,16 @@ class Sequential(Module):
     """Layers one after another, their variables numbered from "0": `torch.nn.Sequential`.
 
     Layers without variables count too, so the numbers are those of torch's state_dict, and nested
-    ones nest. `train` and `masks` go to the layers that have modes; `masks` is nested like the
-    parameters, `{"1": keep}`. Other Flax modules may stand among the layers and are called with x.
+    ones nest. `masks` is nested like the parameters, `{"1": keep}`. Other Flax modules may stand
+    among the layers: those whose call takes `train`, `deterministic` or `use_running_average` are
+    told whether the net trains.
 
-    torch takes the layers as separate arguments, this takes a list of them, since Flax's own first
-    argument is one.
+    torch takes the layers as separate arguments, this takes a list of them. A layer object with
+    weights that stands twice shares them in torch; here that is refused.
 
     Raises:
-      TypeError: `layers` holds something other than Flax modules.
-      ValueError: `masks` names a layer that takes no mask.
+      TypeError: `layers` is not a list of Flax modules.
+      ValueError: a layer with weights stands twice, or `masks` names a layer that takes no mask.
 
     >>> net = Sequential([Linear(3, 2), ReLU(), Linear(2, 1)])
     >>> variables = net.init(jax.random.key(0), jnp.ones((5, 3)))
@@ -249,13 +270,18 @@ class Sequential(Module):
     """
 
     layers: Sequence[flax.linen.Module]
-    has_modes: ClassVar[bool] = True
 
     def __post_init__(self):
-        wrong = [layer for layer in self.layers if not isinstance(layer, flax.linen.Module)]
-        if wrong:
-            raise TypeError(f"layers must be Flax modules, not {wrong[0]!r}")
+        if isinstance(self.layers, flax.linen.Module):
+            raise TypeError("layers must be a list, Sequential([first, second]), not one module")
         self.layers = tuple(self.layers)  # hashable, so that jit can tell nets apart
+        seen = set()
+        for layer in self.layers:
+            if not isinstance(layer, flax.linen.Module):
+                raise TypeError(f"layers must be Flax modules, not {layer!r}")
+            if id(layer) in seen and isinstance(layer, Linear | Sequential):
+                raise ValueError(f"layers holds one {type(layer).__name__} twice: make two layers")
+            seen.add(id(layer))
         super().__post_init__()
 
     def initial_variables(self, generator: Generator) -> tuple[Generator, Variables]:
@@ -275,51 +301,10 @@ class Sequential(Module):
     def __call__(self, x: Any, train: bool = False, masks: Masks | None = None) -> Any:
         """x through every layer in turn."""
         masks = {} if masks is None else masks
-        moded = {name for name, layer in self._numbered() if getattr(layer, "has_modes", False)}
-        if stray := sorted(set(masks) - moded):
-            raise ValueError(f"masks names {stray}, but only the layers {sorted(moded)} take masks")
+        takers = [n for n, layer in self._numbered() if isinstance(layer, Dropout | Sequential)]
+        if stray := [name for name in masks if name not in takers]:
+            raise ValueError(f"masks names {stray}, but only the layers {takers} take masks")
         for name, layer in self._numbered():
-            own = layer.clone(parent=self, name=name)
-            x = own(x, train=train, masks=masks.get(name)) if name in moded else own(x)
+            keywords = call_keywords(layer, train, masks.get(name))
+            x = layer.clone(parent=self, name=name)(x, **keywords)
         return x
-
-
-def draw_masks(net: flax.linen.Module, generator: Generator, x: Any) -> tuple[Generator, Masks]:
-    """The masks that one training forward of x draws in torch, in the order of execution.
-
-    Works under jit. Returns them nested like the parameters, ready for `masks=`.
-
-    >>> import jaxnet
-    >>> net = Sequential([Dropout(0.5)])
-    >>> generator, masks = draw_masks(net, jaxnet.random.manual_seed(1), jnp.ones((2, 4)))
-    >>> print(masks["0"])
-    [[ True  True  True  True]
-     [False  True  True False]]
-    """
-    masks: dict[str, Any] = {}
-    for path, (p, shape) in _dropouts(net, x).items():
-        generator, keep = dropout_mask(generator, p, shape)
-        *outer, last = path
-        inner = masks
-        for name in outer:
-            inner = inner.setdefault(name, {})
-        inner[last] = keep
-    return generator, masks
-
-
-def _dropouts(net: flax.linen.Module, x: Any) -> dict[tuple[str, ...], tuple[float, Any]]:
-    """Path of every dropout that draws, with its p and the shape of its input, as executed."""
-    found: dict[tuple[str, ...], tuple[float, Any]] = {}
-
-    def note(call, arguments, keywords, context):
-        layer = context.module
-        if isinstance(layer, Dropout) and context.method_name == "__call__" and 0 < layer.p < 1:
-            found[layer.path] = (layer.p, arguments[0].shape)
-        return call(*arguments, **keywords)
-
-    def forward(x):
-        with flax.linen.intercept_methods(note):
-            return net.init_with_output(jax.random.key(0), x)[0]
-
-    jax.eval_shape(forward, x)
-    return found

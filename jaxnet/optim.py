@@ -3,6 +3,9 @@ r"""torch.optim's optimizers as optax gradient transformations.
 Each function returns an `optax.GradientTransformation` for floating-point parameters, to be used
 with `init`, `update` and `optax.apply_updates`. All work under jit, scan and vmap.
 
+torch's arguments that choose how the same numbers are computed (`foreach`, `fused`, `capturable`,
+`differentiable`) have no meaning under XLA and are left out.
+
 The parts are optax's wherever optax computes what torch computes. The state is the tuple of the
 parts' states; `optax.tree.get(opt_state, "exp_avg")` finds a field of it by name.
 """
@@ -264,6 +267,8 @@ def _bias_correction(beta: float | int, step: Int[Array, ""]) -> Float[Array, ""
 
 def _check_adam(lr, betas, eps, weight_decay):
     _check_lr(lr)
+    if np.shape(betas) != (2,):
+        raise ValueError(f"betas is {betas}, expected two numbers in [0, 1)")
     for i, beta in enumerate(betas):
         if not 0.0 <= beta < 1.0:
             raise ValueError(f"betas[{i}] is {beta}, expected a number in [0, 1)")

@@ -48,7 +48,8 @@ class History(NamedTuple):
     """Loss of every step before its update, shape (steps,)."""
     reports: tuple[Report, ...]
     compile_seconds: float
-    """Tracing and compiling; near 0 where an earlier call left the program in memory."""
+    """Drawing weights, tracing, compiling and one warm-up report; small where an earlier call
+    left the programs in memory."""
     run_seconds: float
     """Training with its reports and hooks."""
 

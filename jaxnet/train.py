@@ -1,6 +1,5 @@
 """A training run as pure functions: one step, many steps as one compiled program, and reports."""
 
-import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -13,9 +12,17 @@ import optax
 from jax import lax
 
 from jaxnet import nn
-from jaxnet.batches import Batching, start_epoch
-from jaxnet.checks import check_rows, find_placement
+from jaxnet.batches import Batching, make_batching, start_epoch
+from jaxnet.checks import (
+    check_count,
+    check_devices,
+    check_reports,
+    check_rows,
+    check_source,
+    committed_arrays,
+)
 from jaxnet.evaluation import Metrics, evaluate, memoise
+from jaxnet.masks import draw_masks
 from jaxnet.random import Generator, manual_seed
 from jaxnet.state import Chunk, History, Hook, Report, StepInfo, TrainState
 
@@ -35,14 +42,13 @@ def make_train_step(
     >>> loss = lambda outputs, y: ((outputs - y) ** 2).mean()
     >>> optimizer = jaxnet.optim.sgd(lr=0.5)
     >>> params = {"0": {"weight": jnp.array([[1.0]]), "bias": jnp.array([0.0])}}
-    >>> state = start(net, optimizer, {"params": params}, jaxnet.random.manual_seed(0))
+    >>> state = start(optimizer, {"params": params}, jaxnet.random.manual_seed(0))
     >>> train_step = make_train_step(net, loss, optimizer)
     >>> state, info = train_step(state, (jnp.ones((1, 1)), jnp.zeros((1, 1))))
     >>> print(info.loss, state.params["0"]["weight"])
     1.0 [[0.]]
     """
-    has_mode = "train" in inspect.signature(type(net).__call__).parameters
-    mode = {"train": True} if has_mode else {}
+    mode = nn.call_keywords(net, train=True)
 
     def train_step(state: TrainState, batch: tuple[Any, Any]) -> tuple[TrainState, StepInfo]:
         x, y = batch
@@ -68,20 +74,30 @@ def make_train_step(
 def _draw_noise(net: flax.linen.Module, generator: Any, x: Any) -> tuple[Any, dict[str, Any]]:
     """The generator after one forward, and the keywords that hand its randomness to the net."""
     if isinstance(generator, Generator):
-        generator, masks = nn.draw_masks(net, generator, x)
-        return generator, {"masks": masks} if masks else {}
+        generator, masks = draw_masks(net, generator, x)
+        has_masks = not isinstance(masks, dict) or masks
+        return generator, {"masks": masks} if has_masks else {}
     generator, key = jax.random.split(generator)
     return generator, {"rngs": {"dropout": key}}
 
 
 def start(
-    net: flax.linen.Module,
-    optimizer: optax.GradientTransformation,
-    variables: Mapping[str, Any],
-    generator: Any,
+    optimizer: optax.GradientTransformation, variables: Mapping[str, Any], generator: Any
 ) -> TrainState:
-    """The state before the first step, from a net's variables and a generator."""
-    params = variables["params"]
+    """The state before the first step.
+
+    Args:
+      optimizer: any optax optimizer.
+      variables: a net's, from `jaxnet.init` or Flax's own `init`.
+      generator: a `jaxnet.random.Generator`, or a `jax.random.key`.
+
+    >>> import jaxnet
+    >>> net = jaxnet.nn.Sequential([jaxnet.nn.Linear(1, 1)])
+    >>> generator, variables = jaxnet.init(net, jaxnet.random.manual_seed(0))
+    >>> int(start(jaxnet.optim.adam(), variables, generator).step)
+    0
+    """
+    params = variables.get("params", {})
     model_state = {name: values for name, values in variables.items() if name != "params"}
     generator = jax.tree.map(jnp.asarray, generator)  # as every step gives it: one program
     return TrainState(
@@ -92,9 +108,12 @@ def start(
 def _start_from_seed(net: Any, optimizer: Any, seed: Any, x: Any) -> TrainState:
     if isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
         generator, key = jax.random.split(seed)
-        return start(net, optimizer, net.init(key, x[:1]), generator)
+        variables = net.init(key, x[:1], **nn.call_keywords(net, train=False))
+        return start(optimizer, variables, generator)
+    if np.ndim(seed):
+        raise TypeError(f"seed must be an integer or a jax.random.key, not {seed!r}")
     generator, variables = nn.init(net, manual_seed(seed))
-    return start(net, optimizer, variables, generator)
+    return start(optimizer, variables, generator)
 
 
 def fit(
@@ -116,13 +135,16 @@ def fit(
     """Train a net: every epoch between two reports is one compiled program.
 
     Args:
-      net: any Flax module; with an integer seed, a `Sequential` of `jaxnet.nn`.
+      net: any Flax module that is called with x; whether it trains is told through `train`,
+        `training`, `deterministic` or `use_running_average`, where its call takes one of these.
+        With an integer seed, a net of `jaxnet.nn`.
       data: `(x, y)`, arrays with the same number of rows, y already shaped for the loss.
       loss: `loss(outputs, y)`, a scalar: the mean over the batch, as in `jaxnet.losses`.
       optimizer: any optax optimizer, `jaxnet.optim`'s among them.
       epochs: passes over the rows.
       batch_size: rows of a step; the last step of an epoch takes what is left. None takes all
-        rows at once, without a loader.
+        rows at once, without a loader. More than there are rows is refused; torch's DataLoader
+        takes it.
       shuffle: whether each epoch takes the rows in a new order.
       seed: an integer for torch's stream (weights, orders and masks as `torch.manual_seed(seed)`
         gives them), or a `jax.random.key` for JAX's own.
@@ -131,8 +153,8 @@ def fit(
       report_loader: whether a report iterates a loader over the data, as the lecture's does, and
         so draws that iteration's words from torch's stream.
       metrics: `{name: metric}`, each `metric(outputs, y)` giving one value for each row.
-      hooks: called in turn with a `Chunk` after each report (once at the end, if there are none);
-        one that returns True ends the run there.
+      hooks: called in turn with a `Chunk` after each report and at the end; one that returns True
+        ends the run there. `jaxnet.progress.bar` is one that shows the run.
 
     Returns:
       The state after the last step and the `History`. Where the run is cut into compiled pieces
@@ -140,7 +162,7 @@ def fit(
 
     Raises:
       ValueError, TypeError: an argument is out of range, both or neither of `seed` and `state` are
-        given, or the arrays lie on different devices.
+        given, `state` is another optimizer's, or the arrays lie on different devices.
 
     torch has no such function; the loop that the lecture repeats is this one.
 
@@ -154,14 +176,17 @@ def fit(
     [[0.]
      [2.]]
     """
-    batching = _check_arguments(data, epochs, batch_size, shuffle, report_every, seed, state)
     x, y = data
-    placement = find_placement(state=state, x=x, y=y)
+    check_rows(x, y)
+    check_devices(state=state, seed=seed, x=x, y=y)
+    check_source(optimizer, seed, state)
+    check_reports(batch_size, report_every, report_loader, metrics)
+    epochs = check_count("epochs", epochs)
+    batching = make_batching(len(x), batch_size, shuffle)
     begin = time.perf_counter()
     x, y = jnp.asarray(x), jnp.asarray(y)
     now = _start_from_seed(net, optimizer, seed, x) if state is None else state
-    if placement is not None:  # all of it: a program is compiled for where its arguments lie
-        now, x, y = jax.device_put((now, x, y), placement)
+    now, x, y = _put_together(now, x, y)
     every = epochs if report_every is None else min(report_every, epochs)
     run = _make_run(net, loss, optimizer, batching, every)
     jax.block_until_ready(run(now, x, y, 0))  # no epochs: compiles, computes nothing
@@ -179,7 +204,7 @@ def fit(
             report = Report(done, float(losses[-1][-1]), values)
             reports.append(report)
         chunk = Chunk(done, epochs, now, losses[-1], report)
-        if any([hook(chunk) for hook in hooks]):  # a list: every hook sees every chunk
+        if any([hook(chunk) is True for hook in hooks]):  # a list: every hook sees every chunk
             break
     seconds = time.perf_counter() - compiled
     return now, History(np.concatenate(losses), tuple(reports), compiled - begin, seconds)
@@ -249,20 +274,13 @@ def _make_run(net: Any, loss: Callable, optimizer: Any, batching: Batching, capa
     return run
 
 
-def _check_arguments(data, epochs, batch_size, shuffle, report_every, seed, state) -> Batching:
-    x, y = data
-    check_rows(x, y)
-    counts = {"epochs": epochs, "batch_size": batch_size, "report_every": report_every}
-    for name, value in counts.items():
-        optional = value is None and name != "epochs"
-        if not optional and (not isinstance(value, int | np.integer) or value < 1):
-            raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
-    if batch_size is not None and batch_size > len(x):
-        raise ValueError(
-            f"batch_size must be at most the number of rows, {len(x)}, not {batch_size}"
-        )
-    if shuffle and batch_size is None:
-        raise ValueError("shuffle=True needs a batch_size: a full batch has no order")
-    if (seed is None) == (state is None):
-        raise ValueError("fit needs either seed (a new run) or state (one that goes on), not both")
-    return Batching(len(x), batch_size, shuffle)
+def _put_together(state: TrainState, x: Any, y: Any) -> tuple[TrainState, Any, Any]:
+    """Everything onto the one device that some of it was put on, if that is how it lies.
+
+    A program is compiled for where its arguments lie, and gives back arrays that were put there:
+    without this the second chunk would compile again.
+    """
+    placed = committed_arrays((state, x, y))
+    if placed and isinstance(placed[0].sharding, jax.sharding.SingleDeviceSharding):
+        return jax.device_put((state, x, y), placed[0].sharding)
+    return state, x, y

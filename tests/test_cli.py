@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 
@@ -89,8 +90,10 @@ def test_show_draws_digits(tmp_path):
         (["lecture", "--device", "tpu"], "'tpu' is not one of 'cpu', 'gpu'"),
         (["lecture", "--root", "no/such/folder"], "'no/such/folder' does not exist"),
         (["lecture", "--figures", __file__], "is a file"),
-        (["show", "--classes", "0x"], "--classes must be digits written together"),
+        (["show", "--classes", "0x"], "--classes must be digits together, such as 01, not '0x'"),
         (["show", "--classes", "00"], "classes"),
+        (["show", "--classes", "³"], "--classes must be digits"),
+        (["lecture", "--json", ""], "the name of the file to write is empty"),
         (["sing"], "No such command 'sing'"),
     ],
 )
@@ -112,6 +115,34 @@ def test_no_gpu_is_said(monkeypatch):
     done = call("lecture", "--device", "gpu", "--only", "logits")
     assert done.exit_code == 2
     assert "--device must be one that JAX finds here (cpu), not gpu" in done.output
+
+
+def test_digits_that_cannot_be_had_are_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    done = call("show", "--classes", "3", "--out", str(tmp_path / "digits.png"))
+    assert done.exit_code == 2, done.output
+    assert "pip install" in " ".join(done.output.split())
+    assert not (tmp_path / "digits.png").exists()
+
+
+def test_a_fault_of_our_own_is_not_called_bad_input(monkeypatch):
+    monkeypatch.setattr(jaxnet.cli, "run", lambda *_, **__: int("a bug"))
+    done = call("lecture", "--only", "logits")
+    assert done.exit_code == 1 and isinstance(done.exception, ValueError)
+
+
+def test_json_goes_to_what_is_there_already(tmp_path):
+    """A link stays a link, and a file keeps its permissions' default."""
+    target = tmp_path / "target.json"
+    target.write_text("old")
+    link = tmp_path / "link.json"
+    link.symlink_to(target)
+    assert call("lecture", "--only", "logits", "--json", str(link)).exit_code == 0
+    assert link.is_symlink() and json.loads(target.read_text())[0]["experiment"] == "logits"
+    assert call("lecture", "--only", "logits", "--json", os.devnull).exit_code == 0
+    assert not os.path.isfile(os.devnull)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.json", "target.json"]
 
 
 def test_a_folder_without_the_files_is_said(tmp_path):

@@ -30,6 +30,9 @@ back = jaxnet.predict(net, state, jax.device_put(away[0], here))
 assert np.array_equal(moved, back) and moved.devices() == {there} and back.devices() == {here}
 other, _ = jaxnet.fit(net, away, seed=1, **options)
 assert jax.tree.leaves(other.params)[0].devices() == {there}
+mesh = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
+by_rows = jax.device_put((x, y), jax.NamedSharding(mesh, jax.P("rows")))
+jaxnet.fit(net, by_rows, seed=1, **options)
 for one, two in zip(jax.tree.leaves(other.generator), jax.tree.leaves(state.generator)):
     assert np.array_equal(one, two)
 """

@@ -581,3 +581,11 @@ def test_what_torch_takes_and_jaxnet_refuses():
     with pytest.raises(ValueError, match=r"target has shape \(1,\)"):
         losses.cross_entropy(ROWS[0], CLASSES[:1])
     assert F.cross_entropy(logits[0], targets[:1]) == F.cross_entropy(logits[0], targets[0])
+
+
+@pytest.mark.parametrize("argument", ["input", "target", "weight"])
+@pytest.mark.parametrize("name", ["binary_cross_entropy", "cross_entropy"])
+def test_lists_are_refused_by_name(name, argument):
+    arrays = {"input": floats(0.5), "target": floats(1), "weight": floats(1), argument: [0.5]}
+    with pytest.raises(TypeError, match=f"{argument} is a list, expected an array"):
+        inspect.unwrap(getattr(losses, name))(**arrays)

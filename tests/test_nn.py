@@ -12,7 +12,8 @@ from flax.traverse_util import flatten_dict
 
 import jaxnet
 from jaxnet import nn
-from tests.helpers import assert_close, assert_same_bits, assert_same_function
+from jaxnet.masks import draw_masks
+from tests.helpers import assert_close, assert_same_bits, assert_same_function, to_numpy
 from torchref.tolerances import REDUCTION
 
 KEY = jax.random.key(0)
@@ -96,28 +97,29 @@ def test_evaluation_equals_torchs_in_value_and_gradient(name):
 def test_training_draws_torchs_masks(name):
     net, variables, generator, net_torch = both(name)
     x = rows(50, 5)
-    _, masks = nn.draw_masks(net, generator, x)
+    _, masks = draw_masks(net, generator, x)
     outputs = net.apply(variables, x, train=True, masks=masks)
     assert_close(outputs, net_torch.train()(torch.tensor(x)), REDUCTION)
     assert not np.array_equal(outputs, net.apply(variables, x))
 
 
-@pytest.mark.parametrize("p", [0.0, 0.04, 0.15, 0.3, 0.42, 0.5, 0.9, 1.0])
-def test_dropout_equals_torchs_bit_for_bit(p):
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("p", [0.0, 0.04, 0.09, 0.15, 0.3, 0.42, 0.5, 0.74, 0.9, 1.0])
+def test_dropout_equals_torchs_bit_for_bit(p, dtype):
     """Signed zeros and the rounding of the scale included, forward and backward."""
-    x = rows(40, 11)
+    x, cotangent = (torch.tensor(rows(40, 11, seed=s)).to(getattr(torch, dtype)) for s in range(2))
     torch.manual_seed(5)
-    leaf = torch.tensor(x, requires_grad=True)
+    leaf = x.clone().requires_grad_()
     expected = torch.nn.functional.dropout(leaf, p)
-    cotangent = rows(40, 11, seed=1)
-    expected.backward(torch.tensor(cotangent))
+    expected.backward(cotangent)
     layer = nn.Sequential([nn.Dropout(p)])
-    _, masks = nn.draw_masks(layer, jaxnet.random.manual_seed(5), x)
-    dropped, pullback = jax.vjp(
-        lambda x: layer.apply({}, x, train=True, masks=masks), jnp.asarray(x)
-    )
-    assert_same_bits(dropped, expected)
-    assert_same_bits(pullback(jnp.asarray(cotangent))[0], leaf.grad)
+    x_jax, cotangent_jax = (jnp.asarray(to_numpy(t.float()), dtype) for t in (x, cotangent))
+    _, masks = draw_masks(layer, jaxnet.random.manual_seed(5), x_jax)
+    dropped, pullback = jax.vjp(lambda x: layer.apply({}, x, train=True, masks=masks), x_jax)
+    assert dropped.dtype == dtype
+    assert_same_bits(dropped.astype(jnp.float32), expected.float())
+    assert leaf.grad is not None
+    assert_same_bits(pullback(cotangent_jax)[0].astype(jnp.float32), leaf.grad.float())
 
 
 def test_dropout_with_a_key_is_flaxs_way():
@@ -144,7 +146,7 @@ def test_elementwise_layers(layer, function):
 
 def test_masks_are_nested_like_the_parameters():
     net = build_jax(NETS["nested"](nn))
-    _, masks = nn.draw_masks(net, jaxnet.random.manual_seed(0), rows(3, 5))
+    _, masks = draw_masks(net, jaxnet.random.manual_seed(0), rows(3, 5))
     assert jax.tree.map(jnp.shape, masks) == {"1": {"1": {"0": (3, 4)}}}
 
 
@@ -173,7 +175,36 @@ def test_other_flax_modules_may_stand_among_the_layers():
         jaxnet.init(net, jaxnet.random.manual_seed(0))
 
 
+def test_other_modules_are_told_whether_the_net_trains():
+    x = rows(60, 5)
+    for layer in (
+        flax.linen.Dropout(0.5),
+        flax.linen.BatchNorm(use_scale=False, use_bias=False),
+    ):
+        net = nn.Sequential([layer, nn.ReLU()])
+        variables = net.init(KEY, x)
+        trained, _ = net.apply(
+            variables, x, train=True, rngs={"dropout": KEY}, mutable=["batch_stats"]
+        )
+        assert not np.array_equal(trained, net.apply(variables, x))
+
+
+def test_a_net_of_one_dropout_takes_its_mask_itself():
+    _, mask = draw_masks(nn.Dropout(0.5), jaxnet.random.manual_seed(1), X)
+    assert_same_bits(
+        mask, jaxnet.random.dropout_mask(jaxnet.random.manual_seed(1), 0.5, X.shape)[1]
+    )
+    assert nn.Dropout(0.5).apply({}, X, train=True, masks=mask).shape == X.shape
+
+
+def test_weights_stay_float32_under_x64():
+    with jax.enable_x64(True):
+        variables = nn.Linear(5, 3).init(KEY, X)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+
+
 X = rows(2, 5)
+SHARED = nn.Linear(5, 5)
 DROPOUT = nn.Sequential([nn.Linear(5, 4), nn.Dropout(0.5)])
 VARIABLES = DROPOUT.init(KEY, X)
 
@@ -195,6 +226,11 @@ VARIABLES = DROPOUT.init(KEY, X)
         (lambda: nn.Dropout(1.5), "p must be a probability between 0 and 1, not 1.5"),
         (lambda: nn.Dropout(float("nan")), "p must be a probability"),
         (lambda: nn.Linear(0, 3), "in_features and out_features must be at least 1"),
+        (lambda: nn.Sequential([SHARED, nn.ReLU(), SHARED]), "holds one Linear twice"),
+        (
+            lambda: DROPOUT.apply(VARIABLES, X, masks={"1": np.ones((2, 4), bool)}),
+            "dropout '1' got a mask without train=True",
+        ),
     ],
 )
 def test_refusals(call, message):
@@ -202,6 +238,22 @@ def test_refusals(call, message):
         call()
 
 
-def test_init_refuses_a_jax_key():
-    with pytest.raises(TypeError, match="generator must come from jaxnet.random.manual_seed"):
-        inspect.unwrap(jaxnet.init)(DROPOUT, KEY)  # past the annotation, checked in the tests
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        # Past the annotations, which the tests check too.
+        (lambda: inspect.unwrap(jaxnet.init)(DROPOUT, KEY), "generator must come from jaxnet"),
+        (lambda: inspect.unwrap(draw_masks)(DROPOUT, KEY, X), "generator must come from jaxnet"),
+        (lambda: nn.Sequential(nn.Linear(5, 4)), "layers"),  # pyright: ignore
+        (lambda: nn.Sequential([nn.Linear(5, 4), jax.nn.relu]), "layers"),  # pyright: ignore
+        (
+            lambda: nn.Sequential([nn.Dropout()]).apply(
+                {}, np.ones(3, int), train=True, rngs={"dropout": KEY}
+            ),
+            "floating-point x, not int|Float",
+        ),
+    ],
+)
+def test_refusals_of_types(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()

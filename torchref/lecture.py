@@ -6,15 +6,15 @@ loss)`, between `backward` and `step`, is where a recorder looks in. A net goes 
 the type of X: in float64 the same seed gives the same weights, masks and orders, and a referee.
 """
 
+import itertools
 import time
 from collections.abc import Callable
-from os import PathLike
 from typing import Any, NamedTuple
 
 import torch
 
-import jaxnet.lecture
-from jaxnet.data import load_mnist
+from jaxnet.data import Dataset, load_mnist
+from jaxnet.lecture import EXPERIMENTS, make_record
 
 Report = Callable[[int, torch.Tensor, float], Any]
 Watch = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], Any]
@@ -221,48 +221,37 @@ class Result(NamedTuple):
     net: torch.nn.Module
 
 
-def tensors(name: str, root: str | PathLike[str] | None = None) -> list[torch.Tensor]:
-    """Training and test images and targets of an experiment: X, y, XX, yy."""
-    experiment = jaxnet.lecture.EXPERIMENTS[name]
-    return [
-        torch.tensor(array)
-        for data in load_mnist(experiment.classes, root)
-        for array in (data.images, experiment.targets(data))
-    ]
-
-
 def run(
     name: str,
+    data: tuple[Dataset, Dataset] | None = None,
     *,
-    root: str | PathLike[str] | None = None,
     watch: Watch = ignore,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Result:
-    """Run one experiment of the lecture in torch; `run_seconds` is the loop with its reports."""
-    experiment, section = jaxnet.lecture.EXPERIMENTS[name], SECTIONS[name]
-    X, y, XX, yy = (tensor.to(device, dtype) for tensor in tensors(name, root))
-    reports = []
+    """Run one experiment of the lecture in torch; `run_seconds` is the loop with its reports.
+
+    `data` holds the training and the test rows, `load_mnist` of the experiment's classes if None.
+    """
+    experiment, section = EXPERIMENTS[name], SECTIONS[name]
+    (X, y), (XX, yy) = (
+        [torch.tensor(a).to(device, dtype) for a in (rows.images, experiment.targets(rows))]
+        for rows in (load_mnist(experiment.classes) if data is None else data)
+    )
+    reports, steps = [], itertools.count()
 
     def report(epoch, loss, accuracy):
         reports.append({"epoch": epoch, "loss": loss.item(), "accuracy": accuracy})
 
+    def count_and_watch(net, output, loss):
+        next(steps)
+        watch(net, output, loss)
+
     begin = time.perf_counter()
-    net = section.train(X, y, report, watch)
+    net = section.train(X, y, report, count_and_watch)
     seconds = time.perf_counter() - begin
-    steps = experiment.epochs * (1 if experiment.batch_size is None else -(-len(X) // 16))
-    record = {
-        "experiment": name,
-        "section": experiment.section,
-        "seed": experiment.seed,
-        "published": experiment.published._asdict(),
-        "train_accuracy": section.accuracy(net, X, y),
-        "test_accuracy": section.accuracy(net, XX, yy),
-        "reports": reports,
-        "steps": steps,
-        "compile_seconds": 0.0,
-        "run_seconds": seconds,
-        "device": device,
-        "random": "torch",
-    }
+    accuracies = (section.accuracy(net, X, y), section.accuracy(net, XX, yy))
+    record = make_record(
+        experiment, reports, accuracies, (0.0, seconds), steps=next(steps), device=device
+    )
     return Result(record, net)

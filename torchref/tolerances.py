@@ -61,6 +61,10 @@ UPDATE_ULPS = 2
 # Measured: at most 3.1e-7.
 TRAJECTORY = Tolerance(rtol=1e-6, atol=0.0)
 
+# The same for a run that learns its few rows by heart: the loss of a row comes to 0.05 from
+# outputs near 3, whose roundings do not shrink with it. Measured: 4.9e-8 in a loss of 0.047.
+SMALL_LOSSES = Tolerance(rtol=1e-6, atol=1e-7)
+
 # The weights at the end of a run, relative to how far training moved the tensor's weights: under
 # Adam a gradient within rounding of zero still moves its weight, so this is no tighter.
 # Measured: 5.6e-7 with SGD, 2.6e-5 with Adam.

@@ -63,14 +63,19 @@ def manual_seed(seed: Any) -> Generator:
     return Generator(np.asarray(state["key"], np.uint32), np.asarray(state["pos"], np.int32))
 
 
-def is_traced(tree: Any) -> bool:
-    """Whether a leaf of `tree` is a tracer, whose value only the compiled run will know."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+def check_generator(generator: Any) -> None:
+    """Refuse what is not a `Generator`: a key of JAX's, most often."""
+    if not isinstance(generator, Generator):
+        raise TypeError(
+            f"generator must come from jaxnet.random.manual_seed, not {type(generator).__name__}; "
+            "a jax.random.key belongs to Flax's and JAX's own functions"
+        )
 
 
 def host_words(generator: Generator, count: int) -> tuple[Generator, UInt32[np.ndarray, " count"]]:
     """Draw `count` words with NumPy, outside any compiled run."""
-    if is_traced(generator):
+    check_generator(generator)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in generator):
         raise TypeError(
             "generator must be concrete here, not traced by jit, scan or vmap: "
             "this draw is exact only on the host, so make it before the compiled run"
@@ -119,7 +124,6 @@ def temper(word: UInt32[Array, " n"]) -> UInt32[Array, " n"]:
     return word ^ (word >> 18)
 
 
-@partial(jax.jit, static_argnames=("count", "finish"))
 def draw(
     generator: Generator,
     count: int,
@@ -129,6 +133,12 @@ def draw(
 
     `finish` runs inside the scan, block by block, so a mask of millions never stores its words.
     """
+    check_generator(generator)
+    return _draw(generator, count, finish)
+
+
+@partial(jax.jit, static_argnames=("count", "finish"))
+def _draw(generator, count, finish):
     if count == 0:
         return generator, finish(jnp.asarray(generator.key))[:0]
     key, position = jnp.asarray(generator.key), jnp.asarray(generator.position)

@@ -7,12 +7,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int32
 
-from jaxnet.random.engine import Generator, draw
+from jaxnet.random.engine import Generator, check_generator, draw
 
 _SMALL = 2**32 // 20  # from here on torch shuffles by another rule
 
 
-@partial(jax.jit, static_argnames="n")
 def randperm(generator: Generator, n: int) -> tuple[Generator, Int32[Array, " n"]]:
     """A permutation of 0, ..., n - 1: `torch.randperm(n)`, element for element.
 
@@ -33,6 +32,12 @@ def randperm(generator: Generator, n: int) -> tuple[Generator, Int32[Array, " n"
     """
     if not 0 <= n < _SMALL:
         raise ValueError(f"n must lie between 0 and {_SMALL - 1}, not {n}")
+    check_generator(generator)
+    return _shuffle(generator, n)
+
+
+@partial(jax.jit, static_argnames="n")
+def _shuffle(generator, n):
     order = jnp.arange(n, dtype=jnp.int32)
     if n < 2:
         return generator, order
