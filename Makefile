@@ -24,17 +24,17 @@ lint: .venv/dev
 	$(BIN)/pyright
 
 .venv/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jaxnet needs Python 3.11 or newer: make PYTHON=python3.12")'
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jaxnet needs Python 3.11 or newer: make PYTHON=python3.12")'
+	@$(PYTHON) -m venv .venv
 
 .venv/jaxnet: pyproject.toml | .venv/bin/python
 	@echo "Installing jaxnet and JAX into .venv (about half a minute) ..."
-	$(PIP) --editable .
+	@$(PIP) --editable .
 	@touch $@
 
 .venv/dev: pyproject.toml | .venv/bin/python
 	@echo "Installing jaxnet, JAX, torch and the test tools into .venv (some minutes) ..."
-	$(PIP) --editable '.[dev]'
+	@$(PIP) --editable '.[dev]'
 	@touch $@
 
 clean:

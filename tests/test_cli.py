@@ -119,7 +119,8 @@ def test_no_gpu_is_said(monkeypatch):
 
 def test_digits_that_cannot_be_had_are_said(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setitem(sys.modules, "torchvision", None)
+    for name in ("torchvision", "torchvision.datasets"):
+        monkeypatch.setitem(sys.modules, name, None)
     done = call("show", "--classes", "3", "--out", str(tmp_path / "digits.png"))
     assert done.exit_code == 2, done.output
     assert "pip install" in " ".join(done.output.split())
