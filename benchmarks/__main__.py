@@ -64,7 +64,7 @@ def _accuracies(record: dict[str, Any]) -> list[float]:
 
 def tabulate(rows: list[dict[str, Any]]) -> Table:
     """A row for each experiment; one whose sides disagree shows no time."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     for heading in ("experiment", "torch\ntrain/test", "jaxnet\ntrain/test"):
         table.add_column(heading, no_wrap=True)
     for heading in ("loss\ngap", "torch\ns", "jaxnet\ns", "compile\ns", "ratio"):

@@ -43,7 +43,7 @@ def classes(*shape: int, of: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(of, size=shape)
 
 
-def compare(
+def assert_same_loss(
     name: str,
     *inputs: np.ndarray,
     constants=(),
@@ -93,7 +93,7 @@ WEIGHT_CASES = [
 def test_binary_cross_entropy(shape, reduction):
     probs, targets = numbers(2, 3, low=0.01, high=0.99), numbers(2, 3, low=0, high=1, seed=1)
     weight = None if shape is None else numbers(*shape, seed=2)
-    compare("binary_cross_entropy", probs, targets, weight=weight, reduction=reduction)
+    assert_same_loss("binary_cross_entropy", probs, targets, weight=weight, reduction=reduction)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_binary_cross_entropy(shape, reduction):
 @pytest.mark.parametrize("name", ["binary_cross_entropy", "binary_cross_entropy_with_logits"])
 def test_binary_shapes(name, reduction, shape):
     probs, targets = numbers(*shape, low=0.1, high=0.9), numbers(*shape, low=0, high=1, seed=1)
-    compare(name, probs, targets, reduction=reduction, jit=True)
+    assert_same_loss(name, probs, targets, reduction=reduction, jit=True)
 
 
 # 1 - 2**-24 is the largest float32 below 1; near 1e-12 the floor of torch's gradient takes over.
@@ -113,10 +113,10 @@ EDGE_PROBS = floats(0, 1, 0.5, 1 - 2**-24, 2**-24, 1e-6, 0.9e-12, 1e-12, 1.1e-12
 def test_binary_cross_entropy_clamps_like_torch():
     targets = floats(0, 1, 0.5, 2**-24, 1 - 2**-24)
     probs, targets = map(np.ravel, np.meshgrid(EDGE_PROBS, targets))
-    compare("binary_cross_entropy", probs, targets, reduction="none")
+    assert_same_loss("binary_cross_entropy", probs, targets, reduction="none")
     # Here the targets do not vary: their infinite slope must not reach the gradient of input.
-    compare("binary_cross_entropy", probs, constants=[targets], reduction="none")
-    compare("binary_cross_entropy", probs, constants=[targets], weight=floats(0), jit=True)
+    assert_same_loss("binary_cross_entropy", probs, constants=[targets], reduction="none")
+    assert_same_loss("binary_cross_entropy", probs, constants=[targets], weight=floats(0), jit=True)
 
 
 def test_infinite_slope_of_still_targets_stays_out_of_forward_mode():
@@ -162,7 +162,7 @@ WEIGHT_PAIRS = [
 
 @pytest.mark.parametrize(("weight_shape", "pos_shape", "reduction"), WEIGHT_PAIRS)
 def test_binary_cross_entropy_with_logits(weight_shape, pos_shape, reduction):
-    compare(
+    assert_same_loss(
         "binary_cross_entropy_with_logits",
         numbers(2, 3),
         numbers(2, 3, low=0, high=1, seed=1),
@@ -181,8 +181,10 @@ def test_binary_cross_entropy_with_logits_of_any_size(weighted):
     grid = np.meshgrid(EDGE_LOGITS, floats(0, 1, 0.5, -1, 2, NAN), floats(0, 1, 3))
     logits, targets, pos_weight = map(np.ravel, grid)
     options: dict[str, Any] = {"pos_weight": pos_weight if weighted else None, "reduction": "none"}
-    compare("binary_cross_entropy_with_logits", logits, targets, **options)
-    compare("binary_cross_entropy_with_logits", logits, constants=[targets], jit=True, **options)
+    assert_same_loss("binary_cross_entropy_with_logits", logits, targets, **options)
+    assert_same_loss(
+        "binary_cross_entropy_with_logits", logits, constants=[targets], jit=True, **options
+    )
 
 
 def test_gradient_in_logits_is_exact_in_the_tail():
@@ -235,7 +237,7 @@ def class_weight(shape, weighted: bool):
 
 @pytest.mark.parametrize(("shape", "reduction", "weighted", "smoothing"), CASES)
 def test_cross_entropy_of_classes(shape, reduction, weighted, smoothing):
-    compare(
+    assert_same_loss(
         "cross_entropy",
         numbers(*shape),
         constants=[classes(*without_classes(shape), of=shape[min(1, len(shape) - 1)])],
@@ -248,7 +250,7 @@ def test_cross_entropy_of_classes(shape, reduction, weighted, smoothing):
 
 @pytest.mark.parametrize(("shape", "reduction", "weighted", "smoothing"), CASES)
 def test_cross_entropy_of_probabilities(shape, reduction, weighted, smoothing):
-    compare(
+    assert_same_loss(
         "cross_entropy",
         numbers(*shape),
         numbers(*shape, low=0, high=1, seed=1),
@@ -266,7 +268,7 @@ def test_cross_entropy_of_probabilities(shape, reduction, weighted, smoothing):
     [([0, 1, 2, 1], 1), ([-100] * 4, -100)],
 )
 def test_ignored_rows(targets, ignore_index, reduction, weighted, smoothing):
-    compare(
+    assert_same_loss(
         "cross_entropy",
         numbers(4, 3),
         constants=[np.array(targets)],
@@ -280,16 +282,18 @@ def test_ignored_rows(targets, ignore_index, reduction, weighted, smoothing):
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_ignored_row_alone_and_in_an_image(reduction):
     options: dict[str, Any] = {"reduction": reduction, "jit": True}
-    compare("cross_entropy", numbers(3), constants=[np.array(7)], ignore_index=7, **options)
+    assert_same_loss(
+        "cross_entropy", numbers(3), constants=[np.array(7)], ignore_index=7, **options
+    )
     image = np.array([[[0, -100], [2, 1]], [[-100, -100], [1, 0]]])
-    compare("cross_entropy", numbers(2, 3, 2, 2), constants=[image], **options)
+    assert_same_loss("cross_entropy", numbers(2, 3, 2, 2), constants=[image], **options)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_weights_of_zero(smoothing):
     """The mean is 0 / 0, and unlike that of ignored rows its gradient is nan."""
     constants = [classes(4, of=3), floats(0, 0, 0)]
-    compare("cross_entropy", numbers(4, 3), constants=constants, label_smoothing=smoothing)
+    assert_same_loss("cross_entropy", numbers(4, 3), constants=constants, label_smoothing=smoothing)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -297,8 +301,8 @@ def test_weights_of_zero(smoothing):
 def test_empty_batches(shape, smoothing, reduction):
     options: dict[str, Any] = {"reduction": reduction, "label_smoothing": smoothing, "jit": True}
     empty = np.zeros(without_classes(shape), np.int64)
-    compare("cross_entropy", numbers(*shape), constants=[empty], **options)
-    compare("cross_entropy", numbers(*shape), numbers(*shape), **options)
+    assert_same_loss("cross_entropy", numbers(*shape), constants=[empty], **options)
+    assert_same_loss("cross_entropy", numbers(*shape), numbers(*shape), **options)
 
 
 EDGE_ROWS = floats(
@@ -314,9 +318,9 @@ def test_cross_entropy_of_logits_of_any_size(weight, smoothing):
     options: dict[str, Any] = {"label_smoothing": smoothing, "reduction": "none"}
     logits = np.concatenate([EDGE_ROWS] * 4)
     targets = np.repeat([0, 1, 2, -100], len(EDGE_ROWS))
-    compare("cross_entropy", logits, constants=[targets], weight=weight, **options)
+    assert_same_loss("cross_entropy", logits, constants=[targets], weight=weight, **options)
     probs = np.eye(3, dtype=np.float32)[targets % 3]
-    compare("cross_entropy", logits, probs, weight=weight, jit=True, **options)
+    assert_same_loss("cross_entropy", logits, probs, weight=weight, jit=True, **options)
 
 
 def test_gradient_in_the_weight_of_probabilities():
@@ -351,7 +355,7 @@ LARGE = [
 @pytest.mark.parametrize(("name", "arrays"), LARGE)
 def test_long_sums(name, arrays, reduction):
     options: dict[str, Any] = {"reduction": reduction, "tolerance": REDUCTION, "jit": True}
-    compare(name, arrays[0], constants=[arrays[1]], **options)
+    assert_same_loss(name, arrays[0], constants=[arrays[1]], **options)
 
 
 @pytest.mark.parametrize(("name", "arrays"), LARGE)
@@ -431,13 +435,15 @@ def test_any_integer_dtype_holds_classes(dtype):
 
 def test_class_156_in_uint8_is_not_ignore_index():
     """-100 wraps to 156 in 8 bits."""
-    compare("cross_entropy", numbers(2, 200), constants=[np.array([156, 3], np.uint8)])
+    assert_same_loss("cross_entropy", numbers(2, 200), constants=[np.array([156, 3], np.uint8)])
 
 
 @pytest.mark.parametrize("name", ["binary_cross_entropy", "binary_cross_entropy_with_logits"])
 def test_integer_weights_are_cast_like_torch(name):
     constants = [numbers(4, low=0, high=1, seed=1)]
-    compare(name, numbers(4, low=0, high=1), constants=constants, weight=np.array([2, 0, 1, 3]))
+    assert_same_loss(
+        name, numbers(4, low=0, high=1), constants=constants, weight=np.array([2, 0, 1, 3])
+    )
 
 
 @pytest.mark.parametrize("name", ["binary_cross_entropy", "binary_cross_entropy_with_logits"])
