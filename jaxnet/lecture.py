@@ -18,6 +18,7 @@ from jaxnet.losses import (
     binary_cross_entropy_with_logits,
     cross_entropy,
 )
+from jaxnet.random import Generator
 from jaxnet.state import History, Hook, TrainState
 from jaxnet.train import fit
 
@@ -42,7 +43,7 @@ class Experiment:
     optimizer: optax.GradientTransformation
     epochs: int
     report_every: int
-    seed: int
+    seed: Any
     metric: Callable[[Any, Any], Any]
     classes: tuple[int, ...] = (0, 1)
     batch_size: int | None = None
@@ -165,6 +166,7 @@ def make_record(
     *,
     steps: int,
     device: str,
+    random: str,
 ) -> dict[str, Any]:
     """A run of an experiment as JSON has it, whichever framework ran it.
 
@@ -175,11 +177,12 @@ def make_record(
       seconds: of compiling, and of training with its reports.
       steps: optimizer steps taken.
       device: where it ran.
+      random: whose random numbers it used, "torch" or "jax".
     """
     return {
         "experiment": experiment.id,
         "section": experiment.section,
-        "seed": experiment.seed,
+        "seed": experiment.seed if isinstance(experiment.seed, int) else str(experiment.seed),
         "published": experiment.published._asdict(),
         "train_accuracy": accuracies[0],
         "test_accuracy": accuracies[1],
@@ -188,7 +191,7 @@ def make_record(
         "compile_seconds": seconds[0],
         "run_seconds": seconds[1],
         "device": device,
-        "random": "torch",
+        "random": random,
     }
 
 
@@ -202,7 +205,8 @@ def run(
     """Run one experiment of the lecture from its seed.
 
     Args:
-      experiment: one of `EXPERIMENTS`, or a `dataclasses.replace` of one.
+      experiment: one of `EXPERIMENTS`, or a `dataclasses.replace` of one; its seed is an integer
+        for torch's random numbers or a `jax.random.key` for JAX's, and the record says which.
       data: training and test rows, `load_mnist(experiment.classes)` if None.
       device: where to run, one of `jax.devices()`; JAX's default if None. Which random numbers
         are used does not depend on it.
@@ -242,6 +246,7 @@ def run(
         (history.compile_seconds, history.run_seconds),
         steps=int(state.step),
         device=min(train_xy[0].devices(), key=str).platform,
+        random="torch" if isinstance(state.generator, Generator) else "jax",
     )
     return Result(record, state, history)
 

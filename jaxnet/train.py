@@ -188,10 +188,11 @@ def fit(
     now = _start_from_seed(net, optimizer, seed, x) if state is None else state
     now, x, y = _put_together(now, x, y)
     every = epochs if report_every is None else min(report_every, epochs)
+    loader = batching if report_loader else None
     run = _make_run(net, loss, optimizer, batching, every)
     jax.block_until_ready(run(now, x, y, 0))  # no epochs: compiles, computes nothing
     if report_every is not None:
-        _report(net, now, (x, y), metrics, batching if report_loader else None)
+        _report(net, now, (x, y), metrics, loader)
     compiled = time.perf_counter()
 
     losses, reports = [], []
@@ -200,7 +201,7 @@ def fit(
         losses.append(np.asarray(rows)[:count].reshape(-1))
         report = None
         if report_every is not None and done % report_every == 0:
-            values, now = _report(net, now, (x, y), metrics, batching if report_loader else None)
+            values, now = _report(net, now, (x, y), metrics, loader)
             report = Report(done, float(losses[-1][-1]), values)
             reports.append(report)
         chunk = Chunk(done, epochs, now, losses[-1], report)

@@ -195,6 +195,15 @@ def test_a_missed_figure_is_told():
     assert lecture.missed(record | {"train_accuracy": 0.99365}) == ["train"]
 
 
+def test_a_jax_key_is_said_in_the_record():
+    """`random` tells what the run used, not what it was meant to use."""
+    key = jax.random.key(0)
+    experiment = dataclasses.replace(lecture.EXPERIMENTS["logits"], epochs=1, seed=key)
+    record = lecture.run(experiment).record
+    assert record["random"] == "jax" and "key" in record["seed"].lower()
+    assert json.loads(json.dumps(record)) == record
+
+
 def test_another_seed_gives_another_run():
     experiment = dataclasses.replace(lecture.EXPERIMENTS["logits"], epochs=1, seed=2)
     loss = lecture.run(experiment).history.losses[0]

@@ -252,6 +252,12 @@ def run(
     seconds = time.perf_counter() - begin
     accuracies = (section.accuracy(net, X, y), section.accuracy(net, XX, yy))
     record = make_record(
-        experiment, reports, accuracies, (0.0, seconds), steps=next(steps), device=device
+        experiment,
+        reports,
+        accuracies,
+        (0.0, seconds),
+        steps=next(steps),
+        device=device,
+        random="torch",
     )
     return Result(record, net)

@@ -31,7 +31,7 @@ class Recorder:
         if (step := len(self.losses)) in self.keep:
             named = dict(net.named_parameters())
             self.steps[step] = Step(
-                output.detach().cpu().numpy().copy(),
+                copy_array(output),
                 {name: copy_array(weight) for name, weight in named.items()},
                 {name: copy_array(weight.grad) for name, weight in named.items()},
             )
