@@ -1,6 +1,8 @@
 """Which rows make which minibatch, and what a `torch.utils.data.DataLoader` draws to decide it."""
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,16 +15,42 @@ from jaxnet.random.engine import draw, seed_words
 _BASE_SEED = 2  # words that each iteration of a DataLoader draws for its workers, shuffled or not
 
 
+class DataLoader(NamedTuple):
+    """Data with everything that decides its minibatches: `torch.utils.data.DataLoader`'s arguments.
+
+    For `fit`, in place of `(x, y)`, where a loader needs more than a batch size and a shuffle.
+
+    >>> import numpy as np
+    >>> loader = DataLoader((np.ones((5, 3)), np.ones(5)), batch_size=2, drop_last=True)
+    >>> make_batching(len(loader.data[0]), loader.batch_size, drop_last=loader.drop_last).steps
+    2
+
+    Source: `torch.utils.data.DataLoader`, where `batch_size=None` means single rows.
+    """
+
+    data: tuple[Any, Any]
+    """`(x, y)`, arrays with the same number of rows."""
+    batch_size: int | None = 1
+    """Rows of a minibatch; None takes all rows at once, without a loader."""
+    shuffle: bool = False
+    """Whether each epoch takes the rows in a new order."""
+    drop_last: bool = False
+    """Whether a last minibatch that would be short is left out."""
+    generator: Generator | None = None
+    """The loader's own generator, which its draws come from instead of the run's."""
+
+
 class Batching(NamedTuple):
     """How n rows are cut into minibatches: `batch_size` None takes all rows, without a loader.
 
-    >>> Batching(12665, 16, shuffle=False).steps
-    792
+    >>> Batching(12665, 16).steps, Batching(12665, 16, drop_last=True).steps
+    (792, 791)
     """
 
     rows: int
     batch_size: int | None
-    shuffle: bool
+    shuffle: bool = False
+    drop_last: bool = False
 
     @property
     def size(self) -> int:
@@ -30,30 +58,66 @@ class Batching(NamedTuple):
         return self.rows if self.batch_size is None else self.batch_size
 
     @property
+    def full(self) -> int:
+        """Minibatches with all their rows."""
+        return self.rows // self.size
+
+    @property
+    def left(self) -> int:
+        """Rows of the short minibatch at the end, 0 where there is none."""
+        return 0 if self.drop_last else self.rows % self.size
+
+    @property
     def steps(self) -> int:
-        """Minibatches in an epoch; the last one may be short."""
-        return math.ceil(self.rows / self.size)
+        """Minibatches in an epoch."""
+        return self.full + (self.left > 0)
 
 
-def make_batching(rows: int, batch_size: Any, shuffle: bool) -> Batching:
-    """A `Batching`, or a ValueError that names what does not fit the rows."""
+def make_batching(
+    rows: int, batch_size: Any, shuffle: bool = False, drop_last: bool = False
+) -> Batching:
+    """A `Batching`, or a ValueError that names what does not fit the rows.
+
+    >>> make_batching(5, 2)
+    Batching(rows=5, batch_size=2, shuffle=False, drop_last=False)
+    """
     if batch_size is None:
-        if shuffle:
-            raise ValueError("shuffle=True needs a batch_size: a full batch has no order")
-        return Batching(rows, None, shuffle=False)
+        if shuffle or drop_last:
+            which = "shuffle" if shuffle else "drop_last"
+            raise ValueError(f"{which}=True needs a batch_size: a full batch has no order or rest")
+        return Batching(rows, None)
     batch_size = check_count("batch_size", batch_size)
     if batch_size > rows:
         raise ValueError(f"batch_size must be at most the number of rows, {rows}, not {batch_size}")
-    return Batching(rows, batch_size, shuffle)
+    return Batching(rows, batch_size, shuffle, drop_last)
 
 
-def start_epoch(generator: Any, batching: Batching) -> tuple[Any, Int32[Array, " rows"] | None]:
+def make_loader(data: Any, batch_size: Any, shuffle: bool) -> DataLoader:
+    """What `fit` was given as a `DataLoader`; a ValueError where it is said twice.
+
+    >>> make_loader(("x", "y"), 16, True).shuffle
+    True
+    """
+    if not isinstance(data, DataLoader):
+        return DataLoader(data, batch_size, shuffle)
+    if batch_size is not None or shuffle:
+        raise ValueError("batch_size and shuffle are the DataLoader's own: give them there alone")
+    if data.generator is not None and data.batch_size is None:
+        raise ValueError("generator needs a batch_size: a full batch draws nothing")
+    return data
+
+
+def start_epoch(
+    generator: Any, batching: Batching, own: bool = False
+) -> tuple[Any, Int32[Array, " rows"] | None]:
     """Start a loader's iteration: the generator after its draws, and the order of the rows.
 
     The order is None where rows stay as they are. With torch's generator, each iteration draws a
     base seed (two words), and when it shuffles another seed (two words), of which the second word
-    seeds the permutation's own generator. With a `jax.random.key`, only a shuffle uses the key.
-    Works under jit.
+    seeds the permutation's own generator. Where `own` says that the generator was given to the
+    loader, the permutation comes from it directly, and another one, which the sampler draws when
+    it runs out of rows and nobody sees, after it. With a `jax.random.key`, only a shuffle uses the
+    key. Works under jit.
 
     >>> import jaxnet
     >>> _, order = start_epoch(jaxnet.random.manual_seed(1), Batching(5, 2, shuffle=True))
@@ -71,5 +135,55 @@ def start_epoch(generator: Any, batching: Batching) -> tuple[Any, Int32[Array, "
         return generator, jax.random.permutation(key, batching.rows)
     if not batching.shuffle:
         return draw(generator, _BASE_SEED)[0], None
+    if own:
+        generator, _ = draw(generator, _BASE_SEED)
+        generator, order = randperm(generator, batching.rows)
+        return draw(generator, batching.rows - 1)[0], order
     generator, words = draw(generator, _BASE_SEED + 2)
     return generator, randperm(seed_words(words[-1]), batching.rows)[1]
+
+
+def random_split(
+    generator: Generator, rows: int, lengths: Sequence[int | float]
+) -> tuple[Generator, tuple[Int32[Array, "..."], ...]]:
+    """Cut a permutation of `rows` rows into parts: `torch.utils.data.random_split`.
+
+    Args:
+      generator: where the permutation comes from; works under jit.
+      rows: how many there are.
+      lengths: rows of each part, which sum to `rows`; or fractions that sum to 1, each rounded
+        down, after which the rows left over go to the parts in turn, from the first.
+
+    Returns:
+      The generator, and the indices of the rows of each part.
+
+    Raises:
+      ValueError: the lengths do not sum to `rows`, or one is negative.
+
+    torch returns subsets of a data set; here `x[indices]` is one. torch warns of an empty part.
+
+    >>> import jaxnet
+    >>> generator, (train, test) = random_split(jaxnet.random.manual_seed(1), 5, [0.8, 0.2])
+    >>> print(train, test)
+    [0 4 2 3] [1]
+
+    Source: `torch.utils.data.random_split`.
+    """
+    counts = _count_parts(rows, lengths)
+    if sum(counts) != rows or min(counts) < 0 or not all(isinstance(n, int) for n in counts):
+        raise ValueError(f"lengths must sum to the number of rows, {rows}, or to 1, not {lengths}")
+    generator, order = randperm(generator, rows)
+    ends = itertools.accumulate(counts)
+    return generator, tuple(
+        order[end - count : end] for end, count in zip(ends, counts, strict=True)
+    )
+
+
+def _count_parts(rows: int, lengths: Sequence[Any]) -> list[Any]:
+    total = sum(lengths)
+    if not (math.isclose(total, 1) and total <= 1):
+        return list(lengths)
+    counts = [math.floor(rows * fraction) for fraction in lengths]
+    for part in range(rows - sum(counts)):
+        counts[part % len(counts)] += 1
+    return counts

@@ -5,6 +5,7 @@ from typing import Any
 
 import flax.linen
 import jax
+import jax.numpy as jnp
 
 from jaxnet.nn import Dropout
 from jaxnet.random import Generator, dropout_mask
@@ -18,7 +19,8 @@ def draw_masks(net: flax.linen.Module, generator: Generator, x: Any) -> tuple[Ge
     the mask itself where `net` is one `Dropout`.
 
     Raises:
-      TypeError: `generator` is not a `jaxnet.random.Generator`.
+      TypeError: `generator` is not a `jaxnet.random.Generator`, or it is a card's, whose masks
+        depend on the type of what they drop, and a dropout's input is not float32.
 
     >>> import jax.numpy as jnp, jaxnet
     >>> net = jaxnet.nn.Sequential([jaxnet.nn.Dropout(0.5)])
@@ -29,8 +31,13 @@ def draw_masks(net: flax.linen.Module, generator: Generator, x: Any) -> tuple[Ge
     """
     check_generator(generator)
     masks: Any = {}
-    for path, (p, shape) in _dropouts(net, x).items():
-        generator, keep = dropout_mask(generator, p, shape)
+    for path, (p, x_in) in _dropouts(net, x).items():
+        if generator.cuda is not None and x_in.dtype != jnp.float32:
+            raise TypeError(
+                f"dropout {'.'.join(path)!r} has {x_in.dtype} input: torch's CUDA masks are known "
+                "here for float32 alone"
+            )
+        generator, keep = dropout_mask(generator, p, x_in.shape)
         masks = _place(masks, path, keep)
     return generator, masks
 
@@ -43,13 +50,13 @@ def _place(tree: Mapping[str, Any], path: tuple[str, ...], leaf: Any) -> Any:
 
 
 def _dropouts(net: flax.linen.Module, x: Any) -> dict[tuple[str, ...], tuple[float, Any]]:
-    """Path of every dropout that draws, with its p and the shape of its input, as executed."""
+    """Path of every dropout that draws, with its p and its abstract input, as executed."""
     found: dict[tuple[str, ...], tuple[float, Any]] = {}
 
     def note(call, arguments, keywords, context):
         layer = context.module
         if isinstance(layer, Dropout) and context.method_name == "__call__" and 0 < layer.p < 1:
-            found[layer.path] = (layer.p, arguments[0].shape)
+            found[layer.path] = (layer.p, arguments[0])
         return call(*arguments, **keywords)
 
     def forward(x):

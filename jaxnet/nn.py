@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxnet.random import Generator, uniform
+from jaxnet.random import Generator, kaiming_uniform, uniform
 from jaxnet.random.engine import check_generator
 
 Variables = dict[str, Any]
@@ -120,13 +120,9 @@ class Linear(Module):
 
     def initial_variables(self, generator: Generator) -> tuple[Generator, Variables]:
         """Weight, then bias, as `torch.nn.Linear.reset_parameters` draws them."""
-        # Kaiming's bound with a = sqrt(5), in torch's order of operations: float64 rounds
-        # differently in another order, and the bound decides every bit.
-        deviation = math.sqrt(2.0 / (1 + math.sqrt(5) ** 2)) / math.sqrt(self.in_features)
-        bound = math.sqrt(3.0) * deviation
         params = {}
         shape = (self.out_features, self.in_features)
-        generator, params["weight"] = uniform(generator, shape, -bound, bound)
+        generator, params["weight"] = kaiming_uniform(generator, shape, a=math.sqrt(5))
         if self.bias:
             bound = 1 / math.sqrt(self.in_features)
             generator, params["bias"] = uniform(generator, (self.out_features,), -bound, bound)

@@ -19,6 +19,8 @@ class TrainState(NamedTuple):
     """Where randomness comes from: a `jaxnet.random.Generator` or a `jax.random.key`."""
     step: Any
     """Steps taken, an int32 scalar."""
+    loader_generator: Any = None
+    """The generator of a `DataLoader` that has its own."""
 
 
 class StepInfo(NamedTuple):

@@ -12,7 +12,7 @@ import optax
 from jax import lax
 
 from jaxnet import nn
-from jaxnet.batches import Batching, make_batching, start_epoch
+from jaxnet.batches import Batching, DataLoader, make_batching, make_loader, start_epoch
 from jaxnet.checks import (
     check_count,
     check_devices,
@@ -24,6 +24,7 @@ from jaxnet.checks import (
 from jaxnet.evaluation import Metrics, evaluate, memoise
 from jaxnet.masks import draw_masks
 from jaxnet.random import Generator, manual_seed
+from jaxnet.random.engine import check_generator
 from jaxnet.state import Chunk, History, Hook, Report, StepInfo, TrainState
 
 
@@ -65,7 +66,13 @@ def make_train_step(
         outputs, model_state = aux
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params: Any = optax.apply_updates(state.params, updates)
-        after = TrainState(params, model_state, opt_state, generator, state.step + 1)
+        after = state._replace(
+            params=params,
+            model_state=model_state,
+            opt_state=opt_state,
+            generator=generator,
+            step=state.step + 1,
+        )
         return after, StepInfo(value, outputs, grads, updates)
 
     return train_step
@@ -110,15 +117,17 @@ def _start_from_seed(net: Any, optimizer: Any, seed: Any, x: Any) -> TrainState:
         generator, key = jax.random.split(seed)
         variables = net.init(key, x[:1], **nn.call_keywords(net, train=False))
         return start(optimizer, variables, generator)
-    if np.ndim(seed):
-        raise TypeError(f"seed must be an integer or a jax.random.key, not {seed!r}")
-    generator, variables = nn.init(net, manual_seed(seed))
+    if not isinstance(seed, Generator):
+        if np.ndim(seed):
+            raise TypeError(f"seed must be an integer or a jax.random.key, not {seed!r}")
+        seed = manual_seed(seed)
+    generator, variables = nn.init(net, seed)
     return start(optimizer, variables, generator)
 
 
 def fit(
     net: flax.linen.Module,
-    data: tuple[Any, Any],
+    data: tuple[Any, Any] | DataLoader,
     *,
     loss: Callable,
     optimizer: optax.GradientTransformation,
@@ -138,7 +147,9 @@ def fit(
       net: any Flax module that is called with x; whether it trains is told through `train`,
         `training`, `deterministic` or `use_running_average`, where its call takes one of these.
         With an integer seed, a net of `jaxnet.nn`.
-      data: `(x, y)`, arrays with the same number of rows, y already shaped for the loss.
+      data: `(x, y)`, arrays with the same number of rows, y already shaped for the loss; or a
+        `jaxnet.batches.DataLoader` of them, which can also drop a short last batch and have a
+        generator of its own.
       loss: `loss(outputs, y)`, a scalar: the mean over the batch, as in `jaxnet.losses`.
       optimizer: any optax optimizer, `jaxnet.optim`'s among them.
       epochs: passes over the rows.
@@ -147,8 +158,10 @@ def fit(
         takes it.
       shuffle: whether each epoch takes the rows in a new order.
       seed: an integer for torch's stream (weights, orders and masks as `torch.manual_seed(seed)`
-        gives them), or a `jax.random.key` for JAX's own.
-      state: continue from here instead: no weights are drawn.
+        gives them), a `jaxnet.random.Generator` to go on from where it is, or a `jax.random.key`
+        for JAX's own.
+      state: continue from here instead: no weights are drawn, and a loader's own generator goes
+        on where the state has it.
       report_every: epochs between two reports; None reports nothing.
       report_loader: whether a report iterates a loader over the data, as the lecture's does, and
         so draws that iteration's words from torch's stream.
@@ -176,23 +189,25 @@ def fit(
     [[0.]
      [2.]]
     """
-    x, y = data
+    loader = make_loader(data, batch_size, shuffle)
+    x, y = loader.data
     check_rows(x, y)
-    check_devices(state=state, seed=seed, x=x, y=y)
+    check_devices(state=state, seed=seed, generator=loader.generator, x=x, y=y)
     check_source(optimizer, seed, state)
-    check_reports(batch_size, report_every, report_loader, metrics)
+    check_reports(loader.batch_size, report_every, report_loader, metrics)
     epochs = check_count("epochs", epochs)
-    batching = make_batching(len(x), batch_size, shuffle)
+    batching = make_batching(len(x), loader.batch_size, loader.shuffle, loader.drop_last)
     begin = time.perf_counter()
     x, y = jnp.asarray(x), jnp.asarray(y)
     now = _start_from_seed(net, optimizer, seed, x) if state is None else state
-    now, x, y = _put_together(now, x, y)
+    now, x, y = _put_together(_give_generator(now, loader), x, y)
     every = epochs if report_every is None else min(report_every, epochs)
-    loader = batching if report_loader else None
-    run = _make_run(net, loss, optimizer, batching, every)
+    own = loader.generator is not None
+    run = _make_run(net, loss, optimizer, batching, own, every)
     jax.block_until_ready(run(now, x, y, 0))  # no epochs: compiles, computes nothing
+    report_batching = batching if report_loader else None
     if report_every is not None:
-        _report(net, now, (x, y), metrics, loader)
+        _report(net, now, (x, y), metrics, report_batching)
     compiled = time.perf_counter()
 
     losses, reports = [], []
@@ -201,7 +216,7 @@ def fit(
         losses.append(np.asarray(rows)[:count].reshape(-1))
         report = None
         if report_every is not None and done % report_every == 0:
-            values, now = _report(net, now, (x, y), metrics, loader)
+            values, now = _report(net, now, (x, y), metrics, report_batching)
             report = Report(done, float(losses[-1][-1]), values)
             reports.append(report)
         chunk = Chunk(done, epochs, now, losses[-1], report)
@@ -211,13 +226,21 @@ def fit(
     return now, History(np.concatenate(losses), tuple(reports), compiled - begin, seconds)
 
 
+def _give_generator(state: TrainState, loader: DataLoader) -> TrainState:
+    """The state with the loader's own generator, where there is one and the state has none yet."""
+    if loader.generator is None or state.loader_generator is not None:
+        return state
+    check_generator(loader.generator)
+    return state._replace(loader_generator=jax.tree.map(jnp.asarray, loader.generator))
+
+
 def _report(
-    net: Any, state: TrainState, data: Any, metrics: Metrics | None, loader: Batching | None
+    net: Any, state: TrainState, data: Any, metrics: Metrics | None, batching: Batching | None
 ) -> tuple[dict[str, float], TrainState]:
     """A report's metrics, and the state after the draws of the loader that it iterates, if any."""
     values = evaluate(net, state, data, metrics=metrics)
-    if loader is not None:
-        generator, _ = start_epoch(state.generator, loader._replace(shuffle=False))
+    if batching is not None:
+        generator, _ = start_epoch(state.generator, batching._replace(shuffle=False))
         state = state._replace(generator=generator)
     return values, state
 
@@ -230,18 +253,22 @@ def _cut(epochs: int, every: int) -> Iterator[tuple[int, int]]:
 
 
 @memoise
-def _make_run(net: Any, loss: Callable, optimizer: Any, batching: Batching, capacity: int):
+def _make_run(
+    net: Any, loss: Callable, optimizer: Any, batching: Batching, own: bool, capacity: int
+):
     """`run(state, x, y, epochs)`, compiled once for every number of epochs up to `capacity`.
 
-    The number of epochs is an argument, not a constant: the loop's body is the same machine code
-    however the run is cut, and so are its results, bit for bit.
+    `own` says that the loader draws from its own generator. The number of epochs is an argument,
+    not a constant: the loop's body is the same machine code however the run is cut, and so are its
+    results, bit for bit.
     """
     train_step = make_train_step(net, loss, optimizer)
 
     def run_epoch(state, x, y):
-        generator, order = start_epoch(state.generator, batching)
-        state = state._replace(generator=generator)
-        size, full = batching.size, batching.rows // batching.size
+        source = "loader_generator" if own else "generator"
+        generator, order = start_epoch(getattr(state, source), batching, own)
+        state = state._replace(**{source: generator})
+        size = batching.size
 
         def take(rows, begin, count):
             if order is None:
@@ -254,9 +281,9 @@ def _make_run(net: Any, loss: Callable, optimizer: Any, batching: Batching, capa
             state, info = train_step(state, batch)
             return state, info.loss
 
-        state, losses = lax.scan(step, state, jnp.arange(full, dtype=jnp.int32) * size)
-        if left := batching.rows - full * size:
-            state, last = step(state, full * size, left)
+        state, losses = lax.scan(step, state, jnp.arange(batching.full, dtype=jnp.int32) * size)
+        if batching.left:
+            state, last = step(state, batching.full * size, batching.left)
             losses = jnp.append(losses, last)
         return state, losses
 

@@ -3,8 +3,34 @@
 A generator is data: each function takes one and returns the next one beside its values.
 """
 
-from jaxnet.random.distributions import bernoulli, dropout_mask, uniform
+from jaxnet.random.distributions import bernoulli, dropout_mask, randint, random_int64, uniform
 from jaxnet.random.engine import Generator, manual_seed
+from jaxnet.random.initialisers import (
+    kaiming_normal,
+    kaiming_uniform,
+    trunc_normal,
+    xavier_normal,
+    xavier_uniform,
+)
+from jaxnet.random.normals import normal
 from jaxnet.random.shuffles import randperm
+from jaxnet.random.state import get_state, set_state
 
-__all__ = ["Generator", "bernoulli", "dropout_mask", "manual_seed", "randperm", "uniform"]
+__all__ = [
+    "Generator",
+    "bernoulli",
+    "dropout_mask",
+    "get_state",
+    "kaiming_normal",
+    "kaiming_uniform",
+    "manual_seed",
+    "normal",
+    "randint",
+    "random_int64",
+    "randperm",
+    "set_state",
+    "trunc_normal",
+    "uniform",
+    "xavier_normal",
+    "xavier_uniform",
+]

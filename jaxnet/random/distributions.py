@@ -2,28 +2,18 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float32, UInt32
+from jaxtyping import Array, Bool, Float32, Int, UInt32
 
-from jaxnet.random.engine import Generator, draw, host_words, temper
+from jaxnet.random.arithmetic import fused_multiply_add
+from jaxnet.random.engine import Generator, check_generator, draw, host_words, temper
+from jaxnet.random.philox import CudaStream, draw_words
 
-
-def _fused_multiply_add(x: np.ndarray, scale: np.float32, shift: np.float32) -> np.ndarray:
-    """`x * scale + shift` of float32 numbers, rounded once, as the processor's FMA rounds it.
-
-    A product of two float32 numbers is exact in float64; their sum with a third is rounded to odd
-    there, after which rounding to float32 cannot fall on the wrong side of a tie.
-    """
-    product = x.astype(np.float64) * np.float64(scale)
-    total = product + np.float64(shift)
-    back = total - product
-    error = (product - (total - back)) + (np.float64(shift) - back)
-    inexact_even = (error != 0) & (total.view(np.uint64) & 1 == 0)
-    odd = np.nextafter(total, np.copysign(np.inf, error))
-    return np.where(inexact_even, odd, total).astype(np.float32)
+_ONE_WORD = 2**28  # ranges of integers from here on take two words each
 
 
 def uniform(
@@ -55,7 +45,7 @@ def uniform(
         raise ValueError(f"low must not exceed high, by a finite width: low={low}, high={high}")
     generator, words = host_words(generator, math.prod(shape))
     unit = (words & 0xFFFFFF).astype(np.float32) * np.float32(2.0**-24)
-    values = _fused_multiply_add(unit, np.float32(high32 - low32), low32)
+    values = fused_multiply_add(unit, np.float32(high32 - low32), low32)
     values = np.where(values == high32, low32, values)
     return generator, jnp.asarray(values.reshape(shape))
 
@@ -73,7 +63,8 @@ def bernoulli(
       ValueError: `p` is not between 0 and 1.
 
     torch gives floats 0 and 1, this gives booleans. `p` is a Python float, a constant of the
-    compiled program.
+    compiled program. A generator of `manual_seed(..., device="cuda")` draws from the card's stream
+    instead, as torch does for a tensor there.
 
     >>> import jaxnet
     >>> generator = jaxnet.random.manual_seed(1)
@@ -85,6 +76,10 @@ def bernoulli(
     """
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"p must be a probability between 0 and 1, not {p}")
+    check_generator(generator)
+    if generator.cuda is not None:
+        cuda, values = _bernoulli_cuda(generator.cuda, generator.seed, p, shape, vector=1)
+        return generator._replace(cuda=cuda), values
     high, low = divmod(math.ceil(p * 2.0**53), 2**32)
     count = 2 * math.prod(shape)
     if low == 0:  # the low words cannot decide, as for p = 1/2
@@ -114,7 +109,10 @@ def dropout_mask(
       ValueError: `p` is not between 0 and 1.
 
     The order is that of the elements in memory, row by row; torch follows the strides of x, so a
-    transposed input gets its mask in another order there.
+    transposed input gets its mask in another order there. A generator of
+    `manual_seed(..., device="cuda")` gives the mask that torch's CUDA kernel makes for float32
+    numbers on that card: kept where $2^{-32} w + 2^{-33} < 1 - p$, in float32, for one Philox word
+    w each, in an order that depends on whether 4 or 2 divide the number of elements.
 
     >>> import jaxnet
     >>> generator = jaxnet.random.manual_seed(1)
@@ -129,4 +127,93 @@ def dropout_mask(
         return generator, jnp.full(shape, p == 0.0)
     if not 0.0 < p < 1.0:
         raise ValueError(f"p must be a probability between 0 and 1, not {p}")
+    check_generator(generator)
+    if generator.cuda is not None:
+        vector = math.gcd(math.prod(shape), 4)
+        cuda, keep = _bernoulli_cuda(generator.cuda, generator.seed, 1.0 - p, shape, vector)
+        return generator._replace(cuda=cuda), keep
     return bernoulli(generator, 1.0 - p, shape)
+
+
+def _bernoulli_cuda(
+    stream: CudaStream, seed: Array | np.ndarray, p: float, shape: tuple[int, ...], vector: int
+) -> tuple[CudaStream, Bool[Array, "..."]]:
+    """True where a word's float is below p, both in float32; by the first word that is not."""
+    first, beyond = 0, 2**32 - 1  # the last word gives 1.0, which is below no probability
+    while first < beyond:
+        middle = (first + beyond) // 2
+        unit = np.float32(middle) * np.float32(2.0**-32) + np.float32(2.0**-33)
+        first, beyond = (middle + 1, beyond) if unit < np.float32(p) else (first, middle)
+    stream, words = draw_words(stream, seed, math.prod(shape), vector)
+    return stream, (words < np.uint32(first)).reshape(shape)
+
+
+def randint(
+    generator: Generator, low: int, high: int, shape: tuple[int, ...]
+) -> tuple[Generator, Int[Array | np.ndarray, "..."]]:
+    """Integers from `low` to `high` - 1, equal to `torch.randint(low, high, shape)`.
+
+    $low + (w \\bmod (high - low))$ with one word w each where the range is below 2^28, and with
+    two, the first of them the upper, from there on.
+
+    Returns:
+      int32 under jit, scan, vmap and outside where the range is below 2^28 and the values fit;
+      otherwise a NumPy array of int64, on the host only.
+
+    Raises:
+      TypeError: a bound is no integer, or `generator` is traced where two words are drawn.
+      ValueError: `low` is not below `high`, or they do not fit int64.
+
+    torch's elements are int64 throughout.
+
+    >>> import jaxnet
+    >>> generator = jaxnet.random.manual_seed(1)
+    >>> generator, values = jaxnet.random.randint(generator, 0, 10, (4,))
+    >>> print(values)
+    [5 9 4 8]
+
+    Source: `torch.randint`.
+    """
+    low, high = (_integer(name, value) for name, value in (("low", low), ("high", high)))
+    if not -(2**63) <= low < high <= 2**63 - 1:
+        raise ValueError(f"low must be below high, both of int64's range: low={low}, high={high}")
+    width, count = high - low, math.prod(shape)
+    small = width < _ONE_WORD
+    if small and low >= -(2**31) and high <= 2**31:
+        generator, words = draw(generator, count)
+        return generator, (words % np.uint32(width)).astype(jnp.int32).reshape(shape) + low
+    generator, words = (host_words if small else _host_pairs)(generator, count)
+    values = words.astype(np.uint64) % np.uint64(width) + np.uint64(low % 2**64)
+    return generator, values.astype(np.int64).reshape(shape)
+
+
+def random_int64(generator: Generator) -> tuple[Generator, int]:
+    """One integer from 0 to 2^63 - 1: `torch.empty((), dtype=torch.int64).random_().item()`.
+
+    $(2^{32} w_1 + w_2) \\bmod 2^{63}$ of two words: how torch's loaders draw their seeds. On the
+    host only.
+
+    Raises:
+      TypeError: `generator` is traced.
+
+    >>> import jaxnet
+    >>> generator, value = jaxnet.random.random_int64(jaxnet.random.manual_seed(1))
+    >>> value
+    7692698082559361259
+
+    Source: `torch.Tensor.random_`.
+    """
+    generator, (word,) = _host_pairs(generator, 1)
+    return generator, int(word) % 2**63
+
+
+def _host_pairs(generator: Generator, count: int) -> tuple[Generator, np.ndarray]:
+    generator, words = host_words(generator, 2 * count)
+    high, low = words.astype(np.uint64).reshape(count, 2).T
+    return generator, high << np.uint64(32) | low
+
+
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an integer, not {value!r}")
+    return int(value)

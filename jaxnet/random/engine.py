@@ -1,4 +1,4 @@
-"""torch's CPU generator, mt19937, as a pytree: its state, its words on the host and under jit.
+"""torch's generators as a pytree, and the CPU's words, mt19937's, on the host and under jit.
 
 Everything here is integer arithmetic on uint32, so the words are torch's on every backend.
 """
@@ -14,6 +14,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int32, UInt32
 
+from jaxnet.random.philox import CudaStream, start_cuda
+
 BLOCK = 624  # words that one step of the recurrence makes
 _MIDDLE = 397  # the recurrence adds the word this far ahead
 _UPPER, _LOWER = np.uint32(0x80000000), np.uint32(0x7FFFFFFF)
@@ -22,28 +24,49 @@ _SEEDS = range(-(2**63), 2**64)
 
 
 class Generator(NamedTuple):
-    """State of torch's CPU generator: the words of one block, and how many of them are used.
+    """State of a torch program's random numbers: its CPU generator, and a GPU's where it has one.
 
-    `key` has shape (624,) and holds the words before tempering; `position`, from 0 to 624, counts
-    those already drawn. A pytree: it passes through jit, scan and vmap, and nothing is global.
+    A pytree: it passes through jit, scan and vmap, and nothing is global.
     """
 
     key: UInt32[Array | np.ndarray, "*lanes 624"]
+    """The words of one block, before tempering."""
     position: Int32[Array | np.ndarray, "*lanes"]
+    """How many of them are drawn, 0 to 624."""
+    seed: UInt32[Array | np.ndarray, "*lanes 2"]
+    """The 64 bits of the seed, low word first."""
+    spare: UInt32[Array | np.ndarray, "*lanes 3"]
+    """The normal number kept for a later call: 1 if there is one, and its float64, low word first;
+    zeros if there is none."""
+    cuda: CudaStream | None = None
+    """The GPU's stream of a program that runs there."""
 
 
-def manual_seed(seed: Any) -> Generator:
-    """A generator in the state that `torch.manual_seed(seed)` gives torch's CPU generator.
+def manual_seed(
+    seed: Any,
+    device: str = "cpu",
+    multiprocessors: int = 132,
+    threads_per_multiprocessor: int = 2048,
+) -> Generator:
+    """A generator in the state that `torch.manual_seed(seed)` gives torch's generators.
 
     $s_0 = seed \\bmod 2^{32}$, $s_j = 1812433253\\,(s_{j-1} \\oplus (s_{j-1} \\gg 30)) + j$
-    modulo $2^{32}$, for j < 624: only the low 32 bits of the seed reach the stream.
+    modulo $2^{32}$, for j < 624: only the low 32 bits of the seed reach the CPU's stream.
+
+    With `device="cuda"` it is the state of a torch program whose net lives on a GPU: weights,
+    orders and all else still come from the CPU's stream, but `dropout_mask` and `bernoulli` from
+    the card's, Philox keyed with all 64 bits. This argument alone decides it, never where JAX runs.
 
     Args:
       seed: from -2^63 to 2^64 - 1; a negative one counts from 2^64 down. As in torch, whatever
         `int(seed)` accepts will do.
+      device: "cpu" or "cuda".
+      multiprocessors, threads_per_multiprocessor: of the card, as in
+        `torch.cuda.get_device_properties`: masks depend on them. The defaults are an H100's.
 
     Raises:
-      TypeError, ValueError: `int(seed)` fails, or lies outside the range.
+      TypeError, ValueError: `int(seed)` fails, or lies outside the range; `device` is another, or
+        the card's numbers are not positive, or it holds no block of 256 threads.
 
     >>> generator = manual_seed(1)
     >>> int(generator.key[0]), int(generator.key[1]), int(generator.position)
@@ -57,10 +80,21 @@ def manual_seed(seed: Any) -> Generator:
         raise type(error)(f"seed must be an integer, not {seed!r}") from error
     if number not in _SEEDS:
         raise ValueError(f"seed must lie between -2**63 and 2**64 - 1, not {seed!r}")
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f'device must be "cpu" or "cuda", not {device!r}')
+    cuda = None
+    if device == "cuda":
+        cuda = start_cuda(multiprocessors, threads_per_multiprocessor)
     # NumPy's legacy seeding of an integer is init_genrand itself.
     state: Any = np.random.RandomState(number % 2**32).get_state(legacy=False)
     state = state["state"]
-    return Generator(np.asarray(state["key"], np.uint32), np.asarray(state["pos"], np.int32))
+    return Generator(
+        np.asarray(state["key"], np.uint32),
+        np.asarray(state["pos"], np.int32),
+        np.array([number % 2**32, number % 2**64 >> 32], np.uint32),
+        np.zeros(3, np.uint32),
+        cuda,
+    )
 
 
 def check_generator(generator: Any) -> None:
@@ -72,20 +106,26 @@ def check_generator(generator: Any) -> None:
         )
 
 
-def host_words(generator: Generator, count: int) -> tuple[Generator, UInt32[np.ndarray, " count"]]:
-    """Draw `count` words with NumPy, outside any compiled run."""
+def check_concrete(generator: Any) -> None:
+    """Refuse a generator that jit, scan or vmap traces."""
     check_generator(generator)
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in generator):
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(generator)):
         raise TypeError(
             "generator must be concrete here, not traced by jit, scan or vmap: "
             "this draw is exact only on the host, so make it before the compiled run"
         )
+
+
+def host_words(generator: Generator, count: int) -> tuple[Generator, UInt32[np.ndarray, " count"]]:
+    """Draw `count` words with NumPy, outside any compiled run."""
+    check_concrete(generator)
     twister = np.random.MT19937()
     key, position = np.asarray(generator.key), int(generator.position)
     twister.state = {"bit_generator": "MT19937", "state": {"key": key, "pos": position}}
     words = twister.random_raw(count).astype(np.uint32)
     after: Any = twister.state["state"]
-    return Generator(np.asarray(after["key"], np.uint32), np.asarray(after["pos"], np.int32)), words
+    position = np.asarray(after["pos"], np.int32)
+    return generator._replace(key=np.asarray(after["key"], np.uint32), position=position), words
 
 
 def seed_words(low: UInt32[Array, ""]) -> Generator:
@@ -96,7 +136,12 @@ def seed_words(low: UInt32[Array, ""]) -> Generator:
         return word, word
 
     _, rest = lax.scan(following, low, jnp.arange(1, BLOCK, dtype=jnp.uint32))
-    return Generator(jnp.concatenate([low[None], rest]), jnp.asarray(BLOCK, jnp.int32))
+    return Generator(
+        jnp.concatenate([low[None], rest]),
+        jnp.asarray(BLOCK, jnp.int32),
+        jnp.stack([low, jnp.zeros_like(low)]),
+        jnp.zeros(3, jnp.uint32),
+    )
 
 
 def _mix(upper: UInt32[Array, " n"], lower: UInt32[Array, " n"]) -> UInt32[Array, " n"]:
@@ -154,4 +199,4 @@ def _draw(generator, count, finish):
     (_, kept), rows = lax.scan(advance, (key, key), indices)
     words = jnp.concatenate([finish(key)[None], rows]).reshape(-1)
     drawn = lax.dynamic_slice_in_dim(words, position, count)
-    return Generator(kept, position + count - BLOCK * last), drawn
+    return generator._replace(key=kept, position=position + count - BLOCK * last), drawn
