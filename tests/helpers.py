@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+import jaxnet.random
 from torchref.tolerances import ELEMENTWISE, Tolerance
 
 
@@ -35,6 +36,11 @@ def assert_same_bits(actual, expected, *, where: str = "") -> None:
     actual, expected = (np.atleast_1d(array).view(np.uint8) for array in (actual, expected))
     differing = np.sum(actual != expected)
     assert differing == 0, f"{where}: {differing} bytes differ"
+
+
+def assert_same_state(generator: jaxnet.random.Generator) -> None:
+    """torch's global CPU generator is in this state, to the last byte."""
+    assert_same_bits(jaxnet.random.get_state(generator), torch.get_rng_state(), where="state")
 
 
 def assert_same_function(

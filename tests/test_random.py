@@ -1,5 +1,8 @@
 """torch's streams, bit for bit, from any position, eager and under jit, scan and vmap."""
 
+import warnings
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,11 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import jaxnet
 import jaxnet.random as random
-from tests.helpers import assert_same_bits
+from jaxnet.random.engine import draw
+from tests.helpers import assert_same_bits, assert_same_state
 
 SEEDS = st.integers(-(2**63), 2**64 - 1)
 SIZES = st.sampled_from([0, 1, 2, 15, 16, 17, 311, 312, 313, 623, 624, 625, 1300])
+# .04, .15 and .42: one over 1 - p, rounded in one step or in two, differs.
 PROBABILITIES = st.sampled_from([0.0, 0.04, 0.15, 0.25, 0.42, 0.5, 0.9, 1.0]) | st.floats(0, 1)
 few = settings(max_examples=30, deadline=None)
 
@@ -24,89 +30,145 @@ def at(seed: int, used: int) -> random.Generator:
     return random.uniform(random.manual_seed(seed), (used,))[0]
 
 
-def assert_same_position(generator: random.Generator) -> None:
-    """The next words agree."""
-    _, following = random.uniform(generator, (3,))
-    assert_same_bits(following, torch.rand(3), where="the stream afterwards")
-
-
 @few
 @given(seed=SEEDS, used=SIZES, size=SIZES)
 def test_uniform(seed, used, size):
-    generator = at(seed, used)
-    generator, values = random.uniform(generator, (size,), -0.3, 0.7)
+    generator, values = random.uniform(at(seed, used), (size,), -0.3, 0.7)
     assert_same_bits(values, torch.empty(size).uniform_(-0.3, 0.7))
-    assert_same_position(generator)
+    assert_same_state(generator)
 
 
 def test_uniform_rounds_once_and_the_width_first():
-    generator, values = random.uniform(random.manual_seed(0), (100_000,), 0.1, 0.7)
-    torch.manual_seed(0)
+    generator, values = random.uniform(at(0, 0), (100_000,), 0.1, 0.7)
     assert_same_bits(values, torch.empty(100_000).uniform_(0.1, 0.7))
+
+
+@few
+@given(seed=SEEDS, used=SIZES, sizes=st.lists(SIZES, max_size=4), mean=st.floats(-9, 9))
+def test_normal(seed, used, sizes, mean):
+    """Call after call: the second number of a pair stays for the next short call, whatever lies
+    between."""
+    generator = at(seed, used)
+    for size in sizes:
+        generator, values = random.normal(generator, (size,), mean, 0.3)
+        assert_same_bits(values, torch.empty(size).normal_(mean, 0.3), where=f"{size} of {sizes}")
+        assert_same_state(generator)
+
+
+def test_normal_of_many():
+    """200,003 of them: the logarithms and cosines of that many words, and the row drawn anew."""
+    generator, values = random.normal(at(3, 7), (200_003,))
+    assert_same_bits(values, torch.randn(200_003))
+    assert_same_state(generator)
 
 
 @few
 @given(seed=SEEDS, used=SIZES, size=SIZES, p=PROBABILITIES)
 def test_bernoulli(seed, used, size, p):
-    generator = at(seed, used)
-    generator, values = random.bernoulli(generator, p, (size,))
+    generator, values = random.bernoulli(at(seed, used), p, (size,))
     assert_same_bits(values, torch.empty(size).bernoulli_(p).bool())
-    assert_same_position(generator)
+    assert_same_state(generator)
 
 
 @few
 @given(seed=SEEDS, used=SIZES, size=SIZES, p=PROBABILITIES)
-def test_dropout_mask(seed, used, size, p):
-    generator = at(seed, used)
-    generator, keep = random.dropout_mask(generator, p, (size, 2))
-    dropped = torch.nn.functional.dropout(torch.ones(size, 2), p)
-    assert_same_bits(keep, dropped != 0)
-    assert_same_position(generator)
+def test_dropout_forward_and_backward(seed, used, size, p):
+    """The mask, and what it does to negative numbers, to the scale and to a gradient."""
+    generator, keep = random.dropout_mask(at(seed, used), p, (size, 2))
+    x, cotangent = np.random.default_rng(seed % 2**32).normal(size=(2, size, 2)).astype(np.float32)
+    leaf = torch.tensor(x, requires_grad=True)
+    dropped = torch.nn.functional.dropout(leaf, p)
+    dropped.backward(torch.tensor(cotangent))
+    assert_same_state(generator)
+    assert_same_bits(keep, (dropped != 0) | (torch.full_like(leaf, p) == 0))
+
+    def apply(x):
+        return jaxnet.nn.Dropout(p).apply({}, x, train=True, masks=keep)
+
+    y, pullback = jax.vjp(jax.jit(apply), jnp.asarray(x))
+    assert_same_bits(y, dropped)
+    assert_same_bits(pullback(jnp.asarray(cotangent))[0], leaf.grad)
 
 
 @few
 @given(seed=SEEDS, used=SIZES, n=SIZES)
 def test_randperm(seed, used, n):
-    generator = at(seed, used)
-    generator, order = random.randperm(generator, n)
+    generator, order = random.randperm(at(seed, used), n)
     assert_same_bits(order, torch.randperm(n, dtype=torch.int32))
-    assert_same_position(generator)
+    assert_same_state(generator)
+
+
+@few
+@given(
+    seed=SEEDS,
+    used=SIZES,
+    size=SIZES,
+    low=st.sampled_from([0, -7, 2**31 - 9, 2**31, -(2**40)]),
+    width=st.sampled_from([1, 10, 2**28 - 1, 2**28, 2**31, 2**32, 2**40]) | st.integers(1, 2**62),
+)
+def test_randint(seed, used, size, low, width):
+    """On both sides of 2^28, where torch goes from one word to two, and of what int32 holds."""
+    generator, values = random.randint(at(seed, used), low, low + width, (size,))
+    assert_same_bits(np.asarray(values, np.int64), torch.randint(low, low + width, (size,)))
+    assert_same_state(generator)
+
+
+def test_randint_over_all_of_int64():
+    generator, values = random.randint(at(5, 1), -(2**63), 2**63 - 1, (1000,))
+    assert_same_bits(values, torch.randint(-(2**63), 2**63 - 1, (1000,)))
+    assert_same_state(generator)
+
+
+@few
+@given(seed=SEEDS, used=SIZES)
+def test_random_int64(seed, used):
+    generator, value = random.random_int64(at(seed, used))
+    assert value == torch.empty((), dtype=torch.int64).random_().item()
+    assert_same_state(generator)
+
+
+def draw_everything(generator):
+    """One of each draw that works in a compiled run."""
+    generator, keep = random.dropout_mask(generator, 0.3, (7, 9))
+    generator, order = random.randperm(generator, 33)
+    generator, numbers = random.randint(generator, -5, 2**28 - 6, (3,))
+    generator, coins = random.bernoulli(generator, 0.42, (11,))
+    return generator, (keep, order, numbers, coins)
 
 
 def test_draws_are_the_same_inside_a_scan():
-    def body(generator, _):
-        generator, keep = random.dropout_mask(generator, 0.3, (7, 9))
-        generator, order = random.randperm(generator, 33)
-        return generator, (keep, order)
-
-    generator, (masks, orders) = jax.lax.scan(body, random.manual_seed(8), length=40)
+    generator, drawn = jax.lax.scan(
+        lambda generator, _: draw_everything(generator), random.manual_seed(8), length=40
+    )
     torch.manual_seed(8)
-    for keep, order in zip(masks, orders, strict=True):
+    for keep, order, numbers, coins in zip(*drawn, strict=True):
         assert_same_bits(keep, torch.nn.functional.dropout(torch.ones(7, 9), 0.3) != 0)
         assert_same_bits(order, torch.randperm(33, dtype=torch.int32))
-    assert_same_position(generator)
+        assert_same_bits(numbers, torch.randint(-5, 2**28 - 6, (3,)).int())
+        assert_same_bits(coins, torch.empty(11).bernoulli_(0.42).bool())
+    assert_same_state(generator)
 
 
-def test_each_lane_of_a_vmap_is_the_solo_generator():
-    seeds = range(-5, 59)
-    solo = [random.uniform(random.manual_seed(s), (abs(s),))[0] for s in seeds]
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_each_lane_of_a_vmap_is_the_solo_generator(device):
+    solo = [random.uniform(random.manual_seed(s, device), (abs(s),))[0] for s in range(-5, 59)]
     lanes = jax.tree.map(lambda *leaves: jnp.stack(leaves), *solo)
-    after, masks = jax.vmap(lambda g: random.dropout_mask(g, 0.42, (30,)))(lanes)
-    _, orders = jax.vmap(lambda g: random.randperm(g, 20))(after)
+    after, drawn = jax.vmap(draw_everything)(lanes)
     for lane, generator in enumerate(solo):
-        generator, keep = random.dropout_mask(generator, 0.42, (30,))
-        assert_same_bits(masks[lane], keep)
-        assert_same_bits(orders[lane], random.randperm(generator, 20)[1])
+        expected = jax.tree.leaves(draw_everything(generator))
+        for mine, its in zip(jax.tree.leaves((after, drawn)), expected, strict=True):
+            assert_same_bits(mine[lane], its, where=f"lane {lane}")
 
 
-def test_two_seeds_differ_and_only_the_low_32_bits_count():
-    words = [random.manual_seed(seed).key for seed in (0, 1, 2**32, -1, 2**64 - 1)]
+def test_only_the_low_32_bits_of_a_seed_reach_the_cpus_stream():
+    seeds = (0, 1, 2**32, -1, 2**64 - 1)
+    words = [random.manual_seed(seed).key for seed in seeds]
     assert not np.array_equal(words[0], words[1])
     assert_same_bits(words[0], words[2])
     assert_same_bits(words[3], words[4])
 
 
-@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1, "one", None, 1.5, "1", True])
+@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1, "one", None, 1.5, "1", True, -1])
 def test_seeds_are_taken_and_refused_as_torch_does(seed):
     try:
         torch.manual_seed(seed)
@@ -114,7 +176,49 @@ def test_seeds_are_taken_and_refused_as_torch_does(seed):
         with pytest.raises((ValueError, TypeError), match="seed must"):
             random.manual_seed(seed)
     else:
-        assert_same_position(random.manual_seed(seed))
+        assert_same_state(random.manual_seed(seed))
+
+
+@few
+@given(seed=SEEDS, used=SIZES, normals=st.sampled_from([0, 1, 2, 16]))
+def test_state_goes_both_ways(seed, used, normals):
+    """torch's bytes make the generator, the generator makes torch's bytes, and both go on alike."""
+    torch.manual_seed(seed)
+    torch.rand(used)
+    torch.randn(normals)
+    generator = random.set_state(torch.get_rng_state().numpy())
+    assert_same_state(generator)
+    generator, values = random.normal(generator, (3,))
+    torch.set_rng_state(torch.from_numpy(random.get_state(generator)))
+    generator, following = random.normal(generator, (3,))
+    assert_same_bits(following, torch.randn(3))
+    assert_same_state(random.set_state(random.get_state(generator).tobytes()))
+
+
+def change(index: int, value: int) -> np.ndarray:
+    """A state with one byte changed."""
+    state = random.get_state(random.manual_seed(1))
+    state[index] = value
+    return state
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "message"),
+    [
+        (np.zeros(5056, np.uint8), ValueError, "torch.get_rng_state returned"),
+        (np.zeros(5055, np.uint8), ValueError, r"shape \(5056,\), not \(5055,\)"),
+        (b"", ValueError, r"not \(0,\)"),
+        (np.zeros(5056), TypeError, "uint8"),
+        (None, TypeError, "uint8"),
+        (change(8, 7), ValueError, "torch.get_rng_state returned"),  # left and next disagree
+        (change(28, 1), ValueError, "torch.get_rng_state returned"),  # a word of 33 bits
+        (change(5040, 2), ValueError, "torch.get_rng_state returned"),
+        (change(5052, 1), ValueError, "torch.get_rng_state returned"),
+    ],
+)
+def test_states_that_are_none_are_refused(state, error, message):
+    with pytest.raises(error, match=message):
+        random.set_state(state)
 
 
 @pytest.mark.parametrize(
@@ -122,11 +226,24 @@ def test_seeds_are_taken_and_refused_as_torch_does(seed):
     [
         (lambda g: random.uniform(g, (2,), 1.0, 0.0), "low must not exceed high"),
         (lambda g: random.uniform(g, (2,), 0.0, float("inf")), "low must not exceed high"),
+        (lambda g: random.normal(g, (2,), 0.0, -1.0), "std not negative"),
+        (lambda g: random.normal(g, (2,), float("nan")), "must be finite"),
         (lambda g: random.bernoulli(g, 1.1, (2,)), "p must be a probability"),
         (lambda g: random.dropout_mask(g, -0.1, (2,)), "p must be a probability"),
         (lambda g: random.dropout_mask(g, float("nan"), (2,)), "p must be a probability"),
         (lambda g: random.randperm(g, -1), "n must lie between"),
         (lambda g: random.randperm(g, 2**32 // 20), "n must lie between"),
+        (lambda g: random.randint(g, 3, 3, (2,)), "low must be below high"),
+        (lambda g: random.randint(g, 0, 2**63, (2,)), "int64's range"),
+        (lambda g: random.kaiming_uniform(g, (2,)), "at least two axes"),
+        (lambda g: random.kaiming_normal(g, (2, 2), mode="fan"), 'must be "fan_in" or "fan_out"'),
+        (lambda g: random.kaiming_normal(g, (2, 2), nonlinearity="gelu"), "must be one of linear"),
+        (lambda g: random.xavier_uniform(g, (2,)), "at least two axes"),
+        (lambda g: random.trunc_normal(g, (2,), a=1.0, b=1.0), "a must be below b"),
+        (lambda g: random.trunc_normal(g, (2,), std=0.0), "std above 0"),
+        (lambda g: random.manual_seed(0, "gpu"), 'device must be "cpu" or "cuda"'),
+        (lambda g: random.manual_seed(0, "cuda", 0), "multiprocessors must be an integer"),
+        (lambda g: random.manual_seed(0, "cuda", 1, 255), "threads_per_multiprocessor must be"),
     ],
 )
 def test_refusals(call, message):
@@ -134,6 +251,108 @@ def test_refusals(call, message):
         call(random.manual_seed(0))
 
 
-def test_host_draws_refuse_tracers():
+def test_a_bound_that_is_no_integer_is_refused():
+    bounds: Any = [(0.0, 3), (0, 2.5), (False, 3)]
+    for low, high in bounds:
+        with pytest.raises(TypeError):
+            random.randint(random.manual_seed(0), low, high, (2,))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda g: random.uniform(g, (2,)),
+        lambda g: random.normal(g, (2,)),
+        lambda g: random.normal(g, (20,)),
+        lambda g: random.random_int64(g)[0],
+        lambda g: random.randint(g, 0, 2**28, (2,)),
+        lambda g: random.kaiming_uniform(g, (2, 2)),
+        lambda g: random.kaiming_normal(g, (2, 2)),
+        lambda g: random.xavier_uniform(g, (2, 2)),
+        lambda g: random.xavier_normal(g, (2, 2)),
+        lambda g: random.trunc_normal(g, (2, 2)),
+        lambda g: random.get_state(g),
+    ],
+)
+def test_host_draws_refuse_tracers(call):
     with pytest.raises(TypeError, match="generator must be concrete"):
-        jax.jit(lambda g: random.uniform(g, (2,)))(random.manual_seed(0))
+        jax.jit(call)(random.manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    "draw_from", [lambda g: random.normal(g, (2,)), lambda g: random.randint(g, 0, 2, (2,))]
+)
+def test_a_jax_key_is_no_generator(draw_from):
+    with pytest.raises(TypeError):
+        draw_from(jax.random.key(0))
+
+
+SHAPES = [(3, 5), (32, 784), (4, 3, 3, 3), (1, 1), (5, 3, 2)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("mode", ["fan_in", "fan_out"])
+@pytest.mark.parametrize("nonlinearity", ["leaky_relu", "relu", "tanh", "selu", "linear", "conv2d"])
+def test_kaiming(shape, mode, nonlinearity):
+    for slope in (0.0, 0.3, 5**0.5):
+        arguments = (slope, mode, nonlinearity)
+        generator, weight = random.kaiming_uniform(at(11, 3), shape, *arguments)
+        assert_same_bits(weight, torch.nn.init.kaiming_uniform_(torch.empty(shape), *arguments))
+        generator, weight = random.kaiming_normal(generator, shape, *arguments)
+        assert_same_bits(weight, torch.nn.init.kaiming_normal_(torch.empty(shape), *arguments))
+        assert_same_state(generator)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("gain", [1.0, 1.7])
+def test_xavier(shape, gain):
+    generator, weight = random.xavier_uniform(at(12, 3), shape, gain)
+    assert_same_bits(weight, torch.nn.init.xavier_uniform_(torch.empty(shape), gain))
+    generator, weight = random.xavier_normal(generator, shape, gain)
+    assert_same_bits(weight, torch.nn.init.xavier_normal_(torch.empty(shape), gain))
+    assert_same_state(generator)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (0.0, 1.0, -2.0, 2.0),
+        (0.3, 0.02, -2.0, 2.0),
+        (0.0, 1.0, 0.0, 1.0),  # a third of the distribution: whole tensors drawn anew
+        (0.0, 1.0, 0.5, 0.7),  # little of it: candidates accepted or not
+        (0.1, 1.0, -0.1, 0.1),
+        (0.0, 1.0, 2.0, 3.0),
+        (1.0, 2.0, -9.0, -5.0),  # far off: a warning, in torch too
+    ],
+)
+def test_trunc_normal(shape, arguments):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for seed in range(5):
+            generator, weight = random.trunc_normal(at(seed, 3), shape, *arguments)
+            assert_same_bits(weight, torch.nn.init.trunc_normal_(torch.empty(shape), *arguments))
+            assert_same_state(generator)
+    assert len(caught) == (10 if arguments[3] == -5.0 else 0)
+
+
+def test_initialisers_draw_nothing_for_nothing():
+    generator = random.manual_seed(1)
+    for fill in (random.kaiming_uniform, random.kaiming_normal, random.xavier_normal):
+        after, weight = fill(generator, (0, 3))
+        assert weight.shape == (0, 3)
+        assert_same_bits(random.get_state(after), random.get_state(generator))
+
+
+@pytest.mark.slow
+def test_a_thousand_million_words():
+    count, rounds = 10_000_000, 100
+    generator = random.manual_seed(-3)
+    torch.manual_seed(-3)
+    for _ in range(rounds):
+        generator, words = draw(generator, count)
+        # Two words each; the remainder changes only the largest of 2^64 values.
+        pairs = torch.randint(-(2**63), 2**63 - 1, (count // 2,)).numpy().view(np.uint64)
+        expected = (pairs + np.uint64(2**63)).view(np.uint32).reshape(-1, 2)[:, ::-1].reshape(-1)
+        assert_same_bits(words, expected)
+    assert_same_state(generator)

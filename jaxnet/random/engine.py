@@ -174,9 +174,11 @@ def draw(
     count: int,
     finish: Callable[[UInt32[Array, "624"]], Array] = temper,
 ) -> tuple[Generator, Array]:
-    """Draw `count` words under jit: `finish` of each block of the state, cut to what is drawn.
+    """Draw `count` words under jit, as `finish` makes numbers of each 624 of them.
 
-    `finish` runs inside the scan, block by block, so a mask of millions never stores its words.
+    `finish` takes 624 words of the state, of which the first is the first that is drawn, and gives
+    an array of them or of 624 / k numbers that rest on k words each. It runs inside the scan, so a
+    mask of millions never stores its words.
     """
     check_generator(generator)
     return _draw(generator, count, finish)
@@ -184,19 +186,27 @@ def draw(
 
 @partial(jax.jit, static_argnames=("count", "finish"))
 def _draw(generator, count, finish):
-    if count == 0:
-        return generator, finish(jnp.asarray(generator.key))[:0]
     key, position = jnp.asarray(generator.key), jnp.asarray(generator.position)
-    blocks = -(-count // BLOCK)  # enough from any position
-    last = (position + count - 1) // BLOCK  # 0 when the block at hand suffices
+    if count == 0:
+        return generator, finish(key)[:0]
+    # The recurrence holds from any word on: windows of 624 words that begin where the drawing
+    # begins need no alignment of what is drawn.
+    windows = -(-count // BLOCK)
+    first = lax.dynamic_slice_in_dim(jnp.concatenate([key, next_block(key)]), position, BLOCK)
+    past = lax.dynamic_slice_in_dim(jnp.concatenate([key, key]), position, BLOCK)
 
     def advance(carry, index):
-        block, kept = carry
-        block = next_block(block)
-        return (block, jnp.where(index == last, block, kept)), finish(block)
+        window, last_but_one = carry
+        last_but_one = jnp.where(index == windows - 2, window, last_but_one)
+        return (next_block(window), last_but_one), finish(window)
 
-    indices = jnp.arange(1, blocks + 1, dtype=jnp.int32)
-    (_, kept), rows = lax.scan(advance, (key, key), indices)
-    words = jnp.concatenate([finish(key)[None], rows]).reshape(-1)
-    drawn = lax.dynamic_slice_in_dim(words, position, count)
-    return generator._replace(key=kept, position=position + count - BLOCK * last), drawn
+    indices = jnp.arange(windows, dtype=jnp.int32)
+    (beyond, last_but_one), rows = lax.scan(advance, (first, past), indices)
+    last = first if windows == 1 else next_block(last_but_one)
+    # torch's block, the one that holds the last word drawn, lies across two windows.
+    end = position + (count - 1) % BLOCK
+    begin = BLOCK * (1 + end // BLOCK) - position
+    around = jnp.concatenate([last_but_one, last, beyond])
+    key = lax.dynamic_slice_in_dim(around, begin, BLOCK)
+    drawn = rows.reshape(-1)[: count * rows.shape[1] // BLOCK]
+    return generator._replace(key=key, position=end % BLOCK + 1), drawn

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float32, UInt32
 
 from jaxnet.random.arithmetic import fused_multiply_add
-from jaxnet.random.engine import Generator, host_words
+from jaxnet.random.engine import Generator, check_concrete, host_words
 
 _ROW = 16  # numbers that torch's vector code makes at once; below it, and here, pair by pair
 _TWO_PI = np.float32(2 * math.pi)
@@ -68,6 +68,7 @@ def normal(
     """
     if not (math.isfinite(mean) and math.isfinite(std) and std >= 0):
         raise ValueError(f"mean and std must be finite and std not negative: {mean=}, {std=}")
+    check_concrete(generator)
     count = math.prod(shape)
     draw = _draw_pairs if count < _ROW else _draw_rows
     generator, values = draw(generator, count, float(mean), float(std))

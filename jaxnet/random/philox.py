@@ -70,7 +70,7 @@ def philox(
 
     Source: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (2011).
     """
-    key_0, key_1 = key[0], key[1]
+    key_0, key_1 = jnp.asarray(key)
     a, b, c, d = counter
     for _ in range(_ROUNDS):
         high_a, low_a = _multiply(a, _MULTIPLIERS[0])
