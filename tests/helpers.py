@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 import jaxnet.random
-from torchref.tolerances import ELEMENTWISE, Tolerance
+from torchref.tolerances import ELEMENTWISE, PREDICTION_MARGIN, Tolerance
 
 
 def to_numpy(array) -> np.ndarray:
@@ -41,6 +41,18 @@ def assert_same_bits(actual, expected, *, where: str = "") -> None:
 def assert_same_state(generator: jaxnet.random.Generator) -> None:
     """torch's global CPU generator is in this state, to the last byte."""
     assert_same_bits(jaxnet.random.get_state(generator), torch.get_rng_state(), where="state")
+
+
+def list_differing(
+    right_jax: np.ndarray, right_torch: np.ndarray, margins: np.ndarray, *, exact: bool
+) -> list[int]:
+    """Rows that one side gets right and the other wrong: none where they must be `exact`, else
+    only rows whose margin to the decision, in float64, is below `PREDICTION_MARGIN`."""
+    assert right_jax.shape == right_torch.shape == margins.shape
+    rows = np.flatnonzero(right_jax != right_torch)
+    far = rows if exact else rows[margins[rows] >= PREDICTION_MARGIN.atol]
+    assert len(far) == 0, f"rows {far.tolist()} differ, at margins {margins[far].tolist()}"
+    return rows.tolist()
 
 
 def assert_same_function(

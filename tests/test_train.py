@@ -14,8 +14,15 @@ import torch
 
 import jaxnet
 from jaxnet import losses, metrics, nn, optim
+from jaxnet.batches import DataLoader
 from jaxnet.train import make_train_step, start
-from tests.helpers import assert_close, assert_same_bits, assert_same_function, to_numpy
+from tests.helpers import (
+    assert_close,
+    assert_same_bits,
+    assert_same_function,
+    assert_same_state,
+    to_numpy,
+)
 from torchref.tolerances import REDUCTION, SMALL_LOSSES, TRAJECTORY
 
 ROWS = 41
@@ -43,15 +50,20 @@ def assert_same_tree(actual, expected) -> None:
         assert_same_bits(one, other)
 
 
-def torch_run(batch_size: int, shuffle: bool, epochs: int, report_loader: bool = False):
-    """A user's script: seed, net, loader, loop; losses, net, and the stream's next words."""
-    torch.manual_seed(1)
-    net = torch.nn.Sequential(
+def build_torch() -> torch.nn.Sequential:
+    """`NET` in torch, with weights from its stream as it is."""
+    return torch.nn.Sequential(
         torch.nn.Linear(6, 8), torch.nn.Dropout(0.4), torch.nn.ReLU(), torch.nn.Linear(8, 1)
     )
+
+
+def torch_run(epochs: int, report_loader: bool = False, **options: Any):
+    """A user's script: seed, net, loader, loop; what it leaves is torch's stream and its losses."""
+    torch.manual_seed(1)
+    net = build_torch()
     optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
     data = torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y))
-    loader = torch.utils.data.DataLoader(data, batch_size=batch_size, shuffle=shuffle)
+    loader = torch.utils.data.DataLoader(data, **options)
     seen = []
     for _ in range(epochs):
         for x, y in loader:
@@ -61,8 +73,8 @@ def torch_run(batch_size: int, shuffle: bool, epochs: int, report_loader: bool =
             optimizer.step()
             seen.append(loss.item())
         if report_loader:
-            list(torch.utils.data.DataLoader(data, batch_size=batch_size))
-    return np.array(seen), net, torch.rand(4)
+            list(torch.utils.data.DataLoader(data, batch_size=options["batch_size"]))
+    return np.array(seen)
 
 
 @pytest.mark.parametrize("report_loader", [False, True])
@@ -70,7 +82,7 @@ def torch_run(batch_size: int, shuffle: bool, epochs: int, report_loader: bool =
 @pytest.mark.parametrize("batch_size", [1, 8, 40, 41])
 def test_minibatches_follow_a_torch_script(batch_size, shuffle, report_loader):
     """Short last batches, shuffles, masks and reports: every loss, and the stream afterwards."""
-    expected, _, words = torch_run(batch_size, shuffle, 3, report_loader)
+    expected = torch_run(3, report_loader, batch_size=batch_size, shuffle=shuffle)
     state, history = fit(
         epochs=3,
         batch_size=batch_size,
@@ -79,9 +91,55 @@ def test_minibatches_follow_a_torch_script(batch_size, shuffle, report_loader):
         report_loader=report_loader,
     )
     assert_close(history.losses.astype(np.float64), expected, SMALL_LOSSES)
-    _, following = jaxnet.random.uniform(state.generator, (4,))
-    assert_same_bits(following, words)
+    assert_same_state(state.generator)
     assert state.step == len(expected) == len(history.losses)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("own", [False, True])
+def test_a_data_loader_follows_a_torch_script(shuffle, drop_last, own):
+    """One that drops its short batch, and one with a generator of its own, cut in two runs."""
+    options = {"batch_size": 8, "shuffle": shuffle, "drop_last": drop_last}
+    its_own = torch.Generator().manual_seed(5)
+    expected = torch_run(3, **options, generator=its_own if own else None)
+    loader = DataLoader((X, Y), **options, generator=jaxnet.random.manual_seed(5) if own else None)
+    state, first = fit(data=loader, epochs=2)
+    state, last = fit(data=loader, epochs=1, seed=None, state=state)
+    both = np.concatenate([first.losses, last.losses]).astype(np.float64)
+    assert_close(both, expected, SMALL_LOSSES)
+    assert_same_state(state.generator)
+    assert (state.loader_generator is None) != own
+    if own:
+        assert_same_bits(jaxnet.random.get_state(state.loader_generator), its_own.get_state())
+
+
+def test_a_generator_as_seed_goes_on_from_where_it_is():
+    generator, _ = jaxnet.random.uniform(jaxnet.random.manual_seed(1), (7,))
+    torch.manual_seed(1)
+    torch.rand(7)
+    net = torch.nn.Linear(6, 8)
+    state, _ = fit(seed=generator, epochs=1)
+    assert float(start_of(generator).params["0"]["weight"][0, 0]) == net.weight[0, 0].item()
+    assert state.step == 1
+
+
+def start_of(generator):
+    """The state that a run begins with."""
+    generator, variables = jaxnet.init(NET, generator)
+    return start(ADAM, variables, generator)
+
+
+def test_a_cards_masks_are_those_of_its_stream():
+    """With `device="cuda"` weights are the CPU's and masks the card's, wherever the run is."""
+    generator = jaxnet.random.manual_seed(1, device="cuda")
+    _, history = fit(seed=generator, epochs=1)
+    state = start_of(generator)
+    _, keep = jaxnet.random.dropout_mask(state.generator, 0.4, (ROWS, 8))
+    outputs = NET.apply({"params": state.params}, X, train=True, masks={"1": keep})
+    np.testing.assert_allclose(history.losses[0], LOSS(outputs, jnp.asarray(Y)), rtol=1e-6)
+    assert_same_tree(state.params, start_of(jaxnet.random.manual_seed(1)).params)
+    assert history.losses[0] != fit(epochs=1)[1].losses[0]
 
 
 def test_a_short_last_batch_counts_as_its_own_mean():
@@ -281,6 +339,17 @@ def test_two_seeds_differ():
         ({"data": (X[:0], Y[:0])}, ValueError, "at least one"),
         ({"net": flax.linen.Dense(1)}, TypeError, "pass a jax.random.key"),
         ({"seed": 2**64}, ValueError, "seed must lie between"),
+        ({"data": DataLoader((X, Y)), "batch_size": 8}, ValueError, "are the DataLoader's own"),
+        (
+            {"data": DataLoader((X, Y), None, generator=jaxnet.random.manual_seed(1))},
+            ValueError,
+            "generator needs a batch_size",
+        ),
+        (
+            {"data": DataLoader((X, Y), None, drop_last=True)},
+            ValueError,
+            "drop_last=True needs a batch_size",
+        ),
         (
             {"metrics": {"mean": lambda outputs, y: outputs.mean()}, "report_every": 1},
             ValueError,
@@ -294,7 +363,7 @@ def test_refusals(changes, error, message):
 
 
 def test_the_loss_of_a_net_has_torchs_gradient_in_its_input():
-    _, net_torch, _ = torch_run(8, False, 1)
+    net_torch = build_torch()
     params = {
         name: {"weight": to_numpy(layer.weight), "bias": to_numpy(layer.bias)}
         for name, layer in net_torch.named_children()

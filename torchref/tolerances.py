@@ -65,6 +65,11 @@ TRAJECTORY = Tolerance(rtol=1e-6, atol=0.0)
 # outputs near 3, whose roundings do not shrink with it. Measured: 4.9e-8 in a loss of 0.047.
 SMALL_LOSSES = Tolerance(rtol=1e-6, atol=1e-7)
 
+# How far from a decision (a probability from 1/2, a logit from 0, two logits from each other) a row
+# may lie in float64 for float32's rounding to decide it, after a whole run. Measured among rows
+# near a decision: 2.5e-7 in a probability, 7.5e-7 in a logit, 4.4e-6 in a difference of two.
+PREDICTION_MARGIN = Tolerance(rtol=0.0, atol=1e-5)
+
 # The weights at the end of a run, relative to how far training moved the tensor's weights: under
 # Adam a gradient within rounding of zero still moves its weight, so this is no tighter.
 # Measured: 5.6e-7 with SGD, 2.6e-5 with Adam.

@@ -30,9 +30,9 @@ Words = UInt32[Array, "*n"]
 class CudaStream:
     """How far a card's stream has come, and what of the card decides who draws what."""
 
-    blocks: UInt32[Array | np.ndarray, "*lanes 2"]
-    """Philox blocks that every thread has left behind, low word first: a quarter of the offset in
-    `torch.cuda.get_rng_state()`."""
+    blocks: Any  # JAX also rebuilds it around what is no array
+    """Philox blocks that every thread has left behind, uint32 (2,), low word first: a quarter of
+    the offset in `torch.cuda.get_rng_state()`."""
     multiprocessors: int
     threads_per_multiprocessor: int
 

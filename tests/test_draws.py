@@ -1,0 +1,255 @@
+"""What a compiled run draws, step by step, is what torch draws: rows of each batch, each mask.
+
+Both sides are listened to while they run: torch where it multiplies and drops, jaxnet inside the
+compiled program, at every step of it.
+"""
+
+import dataclasses
+import zlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import jaxnet
+import jaxnet.train
+import torchref.lecture
+from jaxnet import lecture, nn
+from jaxnet.batches import Batching, DataLoader, random_split, start_epoch
+from jaxnet.losses import binary_cross_entropy_with_logits
+from jaxnet.train import make_train_step
+from tests.helpers import assert_close, assert_same_bits, assert_same_state
+from torchref.tolerances import SMALL_LOSSES
+
+PIXELS = lecture.PIXELS
+SEEN = 100  # rows of a batch that are compared: all of a minibatch, some of a full one
+
+
+class Drawn(NamedTuple):
+    """Of every training step, digests of the rows that went in and of the masks, in order."""
+
+    rows: list[int]
+    masks: list[tuple[int, ...]]
+
+
+def digest(array: np.ndarray) -> int:
+    """Of the bytes; a mask's eight to a byte."""
+    return zlib.crc32((np.packbits(array) if array.dtype == bool else array).tobytes())
+
+
+@pytest.fixture
+def listen_torch(monkeypatch):
+    """`Drawn` of what torch does from here on in training mode."""
+    drawn = Drawn([], [])
+    linear, dropout = torch.nn.functional.linear, torch.nn.functional.dropout
+
+    def hear_linear(x, *weights):
+        if torch.is_grad_enabled() and x.shape[-1] == PIXELS:
+            drawn.rows.append(digest(x[:SEEN].numpy()))
+            drawn.masks.append(())
+        return linear(x, *weights)
+
+    def hear_dropout(x, p, training, inplace):
+        y = dropout(x, p, training, inplace)
+        if training:
+            assert (x != 0).all(), "a zero that is kept would look dropped"
+            drawn.masks[-1] += (digest((y != 0).numpy()),)
+        return y
+
+    monkeypatch.setattr(torch.nn.functional, "linear", hear_linear)
+    monkeypatch.setattr(torch.nn.functional, "dropout", hear_dropout)
+    return drawn
+
+
+@pytest.fixture
+def listen_jax(monkeypatch):
+    """`Drawn` of what runs compiled from here on do in training mode."""
+    drawn = Drawn([], [])
+    draw_noise = jaxnet.train._draw_noise
+
+    def hear(x, masks):
+        drawn.rows.append(digest(np.asarray(x)))
+        # In order of execution, which for these nets is the order of their layers' numbers.
+        layers = sorted(masks, key=int)
+        drawn.masks.append(tuple(digest(np.asarray(masks[name])) for name in layers))
+
+    def draw_and_tell(net, generator, x):
+        generator, noise = draw_noise(net, generator, x)
+        jax.debug.callback(hear, x[:SEEN], noise.get("masks", {}), ordered=True)
+        return generator, noise
+
+    monkeypatch.setattr(jaxnet.train, "_draw_noise", draw_and_tell)
+    return drawn
+
+
+def fresh(loss):
+    """The loss as another object, so that no run compiled before is used again."""
+    return lambda outputs, y: loss(outputs, y)
+
+
+@pytest.mark.parametrize("name", ["dropout", "minibatch"])
+def test_every_step_of_the_lecture(name, listen_torch, listen_jax):
+    """At full size: the experiments that draw anything after their weights."""
+    experiment = lecture.EXPERIMENTS[name]
+    torchref.lecture.run(name)
+    result = lecture.run(dataclasses.replace(experiment, loss=fresh(experiment.loss)))
+    jax.effects_barrier()
+    assert len(listen_jax.rows) == result.state.step == result.record["steps"]
+    assert listen_jax == listen_torch
+    assert len(set(listen_jax.masks)) == len(listen_jax.masks), "every step has its own mask"
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_every_step_of_shuffled_epochs(own, listen_torch, listen_jax):
+    """The lecture's rows in batches of 50, shuffled anew each epoch, with two dropouts."""
+    data, _ = jaxnet.data.load_mnist((0, 1))
+    x, y = data.images, data.labels[:, None].astype(np.float32)
+    torch.manual_seed(-9)
+    its_own = torch.Generator().manual_seed(2**63)
+    dataset = torch.utils.data.TensorDataset(torch.tensor(x), torch.tensor(y))
+    loader = torch.utils.data.DataLoader(
+        dataset, batch_size=50, shuffle=True, generator=its_own if own else None
+    )
+    net = torch.nn.Sequential(
+        torch.nn.Linear(PIXELS, 32),
+        torch.nn.Dropout(0.15),
+        torch.nn.Linear(32, 16),
+        torch.nn.Dropout(0.42),
+        torch.nn.Linear(16, 1),
+    )
+    for _ in range(2):
+        for xi, _ in loader:
+            net(xi)
+    seed = jaxnet.random.manual_seed(2**63) if own else None
+    state, _ = jaxnet.fit(
+        nn.Sequential(
+            [
+                nn.Linear(PIXELS, 32),
+                nn.Dropout(0.15),
+                nn.Linear(32, 16),
+                nn.Dropout(0.42),
+                nn.Linear(16, 1),
+            ]
+        ),
+        DataLoader((x, y), batch_size=50, shuffle=True, generator=seed),
+        loss=fresh(binary_cross_entropy_with_logits),
+        optimizer=jaxnet.optim.sgd(),
+        epochs=2,
+        seed=-9,
+    )
+    jax.effects_barrier()
+    assert len(listen_jax.rows) == 2 * 254 and len(set(listen_jax.rows)) == 2 * 254
+    assert listen_jax == listen_torch
+    assert_same_state(state.generator)
+
+
+ROWS = 41
+
+
+@pytest.mark.parametrize("seed", [1, -7, 2**40 + 3])
+def test_a_users_script(seed):
+    """Side by side, line by line, with the whole state compared after every line that draws."""
+    torch.manual_seed(seed)
+    generator = jaxnet.random.manual_seed(seed)
+
+    x_torch = torch.randn(ROWS, 6)
+    generator, x = jaxnet.random.normal(generator, (ROWS, 6))
+    assert_same_bits(x, x_torch)
+    y_torch = torch.randint(0, 2, (ROWS, 1)).float()
+    generator, y = jaxnet.random.randint(generator, 0, 2, (ROWS, 1))
+    assert_same_bits(y.astype(np.float32), y_torch)
+    y = y.astype(jnp.float32)
+    noise = torch.randn(7)  # an odd number of few: one is kept for later
+    generator, values = jaxnet.random.normal(generator, (7,))
+    assert_same_bits(values, noise)
+    assert_same_state(generator)
+
+    net_torch = torch.nn.Sequential(
+        torch.nn.Linear(6, 8),
+        torch.nn.Dropout(0.3),
+        torch.nn.ReLU(),
+        torch.nn.Linear(8, 4),
+        torch.nn.Dropout(0.5),
+        torch.nn.Linear(4, 1),
+    )
+    net = nn.Sequential(
+        [
+            nn.Linear(6, 8),
+            nn.Dropout(0.3),
+            nn.ReLU(),
+            nn.Linear(8, 4),
+            nn.Dropout(0.5),
+            nn.Linear(4, 1),
+        ]
+    )
+    generator, variables = jaxnet.init(net, generator)
+    for name, weight in net_torch.named_parameters():
+        layer, part = name.split(".")
+        assert_same_bits(variables["params"][layer][part], weight, where=name)
+    assert_same_state(generator)
+
+    dataset = torch.utils.data.TensorDataset(x_torch, y_torch)
+    train_torch, test_torch = torch.utils.data.random_split(dataset, [0.8, 0.2])
+    generator, (train, test) = random_split(generator, ROWS, [0.8, 0.2])
+    assert train.tolist() == list(train_torch.indices)
+    assert test.tolist() == list(test_torch.indices)
+    assert_same_state(generator)
+
+    optimizer_torch = torch.optim.Adam(net_torch.parameters())
+    loader = torch.utils.data.DataLoader(train_torch, batch_size=8, shuffle=True)
+    optimizer, batching = jaxnet.optim.adam(), Batching(len(train), 8, shuffle=True)
+    step = make_train_step(net, binary_cross_entropy_with_logits, optimizer)
+    state = begun = jaxnet.train.start(optimizer, variables, generator)
+    dropped: dict[str, Any] = {}
+    for name in ("1", "4"):
+        net_torch[int(name)].register_forward_hook(
+            lambda module, args, y, name=name: dropped.update({name: y != 0})
+        )
+    losses = []
+    for _ in range(2):
+        net_torch.train()
+        taken, order = start_epoch(state.generator, batching)
+        assert order is not None
+        state = state._replace(generator=taken)
+        for number, (xi_torch, yi_torch) in enumerate(loader):
+            rows = train[order[8 * number : 8 * number + 8]]
+            assert_same_bits(x[rows], xi_torch, where=f"batch {number}")
+            assert_same_state(state.generator)
+            loss_torch = torch.nn.functional.binary_cross_entropy_with_logits(
+                net_torch(xi_torch), yi_torch
+            )
+            optimizer_torch.zero_grad()
+            loss_torch.backward()
+            optimizer_torch.step()
+            _, masks = jaxnet.masks.draw_masks(net, state.generator, x[rows])
+            state, info = step(state, (x[rows], y[rows]))
+            assert_same_bits(masks["1"], dropped["1"])
+            assert_same_bits(masks["4"], dropped["4"])
+            losses.append((float(info.loss), loss_torch.item()))
+        assert len(train) % 8 == 1, "the last batch is short"
+        net_torch.eval()
+        for part_torch, part in ((train_torch, train), (test_torch, test)):
+            batches = list(torch.utils.data.DataLoader(part_torch, batch_size=8))
+            taken, order = start_epoch(state.generator, Batching(len(part), 8))
+            state = state._replace(generator=taken)
+            assert order is None
+            assert_same_bits(x[part], torch.cat([xi for xi, _ in batches]))
+            assert_same_state(state.generator)
+    losses_jax, losses_torch = np.array(losses).T
+    assert_close(losses_jax, losses_torch, SMALL_LOSSES)
+
+    data = (x[train], y[train])  # and the same through `fit`, up to the first evaluation
+    _, history = jaxnet.fit(
+        net,
+        data,
+        loss=binary_cross_entropy_with_logits,
+        optimizer=optimizer,
+        epochs=1,
+        batch_size=8,
+        shuffle=True,
+        state=begun,
+    )
+    assert_close(history.losses.astype(np.float64), losses_torch[:5], SMALL_LOSSES)
