@@ -1,4 +1,4 @@
-"""Each experiment of the lecture on torch and on jaxnet, in one process, round by round."""
+"""The lecture on torch and on jaxnet, and what random numbers cost, in one process, in rounds."""
 
 import json
 import statistics
@@ -16,10 +16,14 @@ from rich.progress import track
 from rich.table import Table
 
 import torchref.lecture
+from benchmarks.streams import compare_masks, compare_steps
 from jaxnet.data import load_mnist
 from jaxnet.lecture import EXPERIMENTS, run
 from torchref.recorder import Recorder
 from torchref.tolerances import TRAJECTORY
+
+STREAMS = ("masks", "steps")
+STREAM_ROUNDS = 10  # to each round of an experiment: these take milliseconds
 
 
 def compare(name: str, rounds: int, root: Path | None) -> dict[str, Any]:
@@ -86,32 +90,76 @@ def _pair(accuracies: list[float]) -> str:
     return "/".join(f"{value:.4f}".removeprefix("0") for value in accuracies[-2:])
 
 
+def tabulate_streams(rows: list[dict[str, Any]]) -> Table:
+    """A row for each comparison; one whose numbers are not torch's shows no time."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    for heading in ("on torch's stream", "against"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("jaxnet\nus", "other\nus", "ratio", "half"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        mine, theirs = (
+            f"{1e6 * statistics.median(row[key]):.1f}" for key in ("seconds", "seconds_other")
+        )
+        ratios = [b / a for a, b in zip(row["seconds"], row["seconds_other"], strict=True)]
+        low, _, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+        spread = [mine, theirs, f"{row['ratio']:.2f}x", f"{low:.2f}-{high:.2f}"]
+        table.add_row(
+            row["what"], row["against"], *(spread if row["agree"] else ["", "", "DIFFER", ""])
+        )
+    return table
+
+
 @click.command()
-@click.option("--only", type=click.Choice(list(EXPERIMENTS)), multiple=True, help="Repeatable.")
+@click.option(
+    "--only",
+    type=click.Choice([*EXPERIMENTS, *STREAMS]),
+    multiple=True,
+    help="An experiment, or masks or steps for the cost of random numbers. Repeatable.",
+)
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--root", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path))
 def main(only: tuple[str, ...], rounds: int, root: Path | None, json_path: Path | None) -> None:
-    """Time each experiment of the lecture on torch and on jaxnet, side by side.
+    """Time each experiment of the lecture on torch and on jaxnet, and what random numbers cost.
 
-    Exit status 1 says that the two sides of an experiment disagree.
+    Exit status 1 says that two sides disagree.
     """
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
     console = Console()
-    chosen = list(dict.fromkeys(only or EXPERIMENTS))
-    progress = track(chosen, "torch, then jaxnet", console=Console(stderr=True), transient=True)
-    rows = [compare(name, rounds, root) for name in progress]
+    chosen = list(dict.fromkeys(only or [*EXPERIMENTS, *STREAMS]))
+    progress = track(chosen, "side by side", console=Console(stderr=True), transient=True)
+    rows, stream_rows = [], []
+    for name in progress:
+        if name == "masks":
+            stream_rows += compare_masks(STREAM_ROUNDS * rounds)
+        elif name == "steps":
+            stream_rows += compare_steps(load_mnist((0, 1), root)[0], STREAM_ROUNDS * rounds)
+        else:
+            rows.append(compare(name, rounds, root))
     console.print(
         f"torch {torch.__version__} on {torch.get_num_threads()} threads, jax {jax.__version__} "
-        f"on {jax.devices()[0]}. Seconds: training with its reports, median of {rounds} "
-        "interleaved rounds. Loss gap: the largest relative difference of a step's loss. "
-        "Ratio: torch's seconds over jaxnet's, compilation apart."
+        f"on {jax.devices()[0]}. Medians of interleaved rounds; ratio: the other's time over "
+        "jaxnet's, compilation apart."
     )
-    console.print(tabulate(rows))
+    if rows:
+        console.print(
+            f"Seconds of training with its reports, {rounds} rounds. Loss gap: the largest "
+            "relative difference of a step's loss."
+        )
+        console.print(tabulate(rows))
+    if stream_rows:
+        console.print(
+            f"Microseconds inside a compiled run, {STREAM_ROUNDS * rounds} rounds, with the middle "
+            "half of the ratios. A mask is of the lecture's 12665 x 32 activations, a step one of "
+            "`minibatch`."
+        )
+        console.print(tabulate_streams(stream_rows))
     if json_path is not None:
-        json_path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-    if not all(row["agree"] for row in rows):
+        results = {"experiments": rows, "streams": stream_rows}
+        json_path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    if not all(row["agree"] for row in [*rows, *stream_rows]):
         sys.exit(1)
 
 

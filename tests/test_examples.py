@@ -7,6 +7,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 import benchmarks.__main__
+import benchmarks.streams
 from benchmarks.__main__ import compare, main, tabulate
 
 README = Path(__file__).parents[1] / "README.md"
@@ -23,9 +24,27 @@ def test_a_benchmark_agrees_and_is_written(tmp_path):
     path = tmp_path / "new" / "results.json"
     done = CliRunner().invoke(main, ["--only", "logits", "--rounds", "1", "--json", str(path)])
     assert done.exit_code == 0, done.output
-    (row,) = json.loads(path.read_text())
+    (row,) = json.loads(path.read_text())["experiments"]
     assert row["agree"] and row["accuracies_torch"] == row["accuracies_jaxnet"]
     assert row["ratio"] == row["seconds_torch"][0] / row["seconds_jaxnet"][0]
+
+
+def test_the_cost_of_random_numbers_is_measured_beside_their_equality(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmarks.__main__, "STREAM_ROUNDS", 1)
+    monkeypatch.setattr(benchmarks.streams, "MASKS", 2)
+    path = tmp_path / "results.json"
+    options = ["--only", "masks", "--only", "steps", "--rounds", "1", "--json", str(path)]
+    done = CliRunner().invoke(main, options)
+    assert done.exit_code == 0, done.output
+    rows = json.loads(path.read_text())["streams"]
+    assert len(rows) == 5 and all(row["agree"] for row in rows)
+    assert rows[0]["ratio"] == rows[0]["seconds_other"][0] / rows[0]["seconds"][0]
+
+    wrong = [row | {"agree": False} for row in rows]
+    monkeypatch.setattr(benchmarks.__main__, "compare_masks", lambda *_: wrong)
+    done = CliRunner().invoke(main, ["--only", "masks", "--rounds", "1"])
+    assert done.exit_code == 1 and done.output.count("DIFFER") == 5
+    assert f"{rows[0]['ratio']:.2f}x" not in done.output
 
 
 def test_a_row_that_disagrees_prints_no_time(monkeypatch):

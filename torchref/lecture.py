@@ -250,7 +250,9 @@ def run(
     begin = time.perf_counter()
     net = section.train(X, y, report, count_and_watch)
     seconds = time.perf_counter() - begin
-    with torch.random.fork_rng():  # the lecture's loop ends here; its stream stays where it is
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # the lecture's loop ends here; its stream stays where it is
         accuracies = (section.accuracy(net, X, y), section.accuracy(net, XX, yy))
     record = make_record(
         experiment,

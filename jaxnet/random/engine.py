@@ -197,16 +197,21 @@ def _draw(generator, count, finish):
 
     def advance(carry, index):
         window, last_but_one = carry
-        last_but_one = jnp.where(index == windows - 2, window, last_but_one)
-        return (next_block(window), last_but_one), finish(window)
+        # Two windows a turn: faster by an eighth, if XLA is kept from computing the one again
+        # inside the other.
+        pair = window, lax.optimization_barrier(next_block(window))
+        here = index == (windows - 2) // 2
+        last_but_one = jnp.where(here, pair[windows % 2], last_but_one)
+        rows = [lax.optimization_barrier(finish(words)) for words in pair]
+        return (next_block(pair[1]), last_but_one), jnp.stack(rows)
 
-    indices = jnp.arange(windows, dtype=jnp.int32)
-    (beyond, last_but_one), rows = lax.scan(advance, (first, past), indices)
+    indices = jnp.arange(-(-windows // 2), dtype=jnp.int32)
+    (_, last_but_one), rows = lax.scan(advance, (first, past), indices)
     last = first if windows == 1 else next_block(last_but_one)
     # torch's block, the one that holds the last word drawn, lies across two windows.
     end = position + (count - 1) % BLOCK
     begin = BLOCK * (1 + end // BLOCK) - position
-    around = jnp.concatenate([last_but_one, last, beyond])
+    around = jnp.concatenate([last_but_one, last, next_block(last)])
     key = lax.dynamic_slice_in_dim(around, begin, BLOCK)
-    drawn = rows.reshape(-1)[: count * rows.shape[1] // BLOCK]
+    drawn = rows.reshape(-1)[: count * rows.shape[-1] // BLOCK]
     return generator._replace(key=key, position=end % BLOCK + 1), drawn
