@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from click.testing import CliRunner
 
@@ -15,9 +16,13 @@ README = Path(__file__).parents[1] / "README.md"
 
 def test_the_readmes_python_runs(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    (first,) = [block for block in blocks if "jaxnet.fit(" in block]
-    exec(compile(first, "README.md", "exec"), {})
+    (training,) = [block for block in blocks if "jaxnet.fit(" in block]
+    exec(compile(training, "README.md", "exec"), {})
     assert "Report(epoch=3" in capsys.readouterr().out
+    (drawing,) = [block for block in blocks if "jaxnet.random." in block]
+    names: dict[str, Any] = {}
+    exec(compile(drawing, "README.md", "exec"), names)
+    assert names["masks"](names["generator"])[1].shape == (10, 16, 32)
 
 
 def test_a_benchmark_agrees_and_is_written(tmp_path):
