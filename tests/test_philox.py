@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import jaxnet
 import jaxnet.random as random
+from jaxnet.random.distributions import first_word_not_below
 from jaxnet.random.philox import draw_words, philox
 from tests.helpers import assert_same_bits
 
@@ -163,6 +164,15 @@ def test_masks_against_threads_one_by_one(seed, counts, p, block):
         assert generator.cuda is not None
         low, high = (int(word) for word in generator.cuda.blocks)
         assert high << 32 | low == block
+
+
+@pytest.mark.parametrize("p", [0.0, 2**-33, 2**-32, 3 * 2**-33, 0.1, 0.5, 1 - 0.9, 1 - 1e-9, 1.0])
+def test_which_words_are_below_a_probability(p):
+    """Half of the words for 1/2; and at the edge, where float32 rounds the words together."""
+    first = first_word_not_below(p)
+    near = np.clip(first + np.arange(-300, 300), 0, 2**32 - 1).astype(np.uint32)
+    unit = near.astype(np.float32) * np.float32(2**-32) + np.float32(2**-33)
+    assert_same_bits(near < np.uint32(first), unit < np.float32(p))
 
 
 def test_only_masks_come_from_the_cards_stream():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import jaxnet
 import jaxnet.random as random
+from jaxnet.random.arithmetic import fused_multiply_add
 from jaxnet.random.engine import draw
 from tests.helpers import assert_same_bits, assert_same_state
 
@@ -53,6 +54,25 @@ def test_normal(seed, used, sizes, mean):
         generator, values = random.normal(generator, (size,), mean, 0.3)
         assert_same_bits(values, torch.empty(size).normal_(mean, 0.3), where=f"{size} of {sizes}")
         assert_same_state(generator)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("x", "z", "expected"),
+    [
+        # A hair below the middle of two float32 numbers, where float64 sees the middle itself,
+        # and rounding that goes to the even one of the two.
+        (2**-24 * (1 + 2**-23), 1 + 2**-23, 1 + 2**-23),
+        (2**-24 * (1 + 2**-23), 1.0, 1.0),
+        (2**-24 * (1 + 2**-22), 1.0, 1 + 2**-23),  # above it
+        (-(2**-24) * (1 + 2**-23), 1 + 2**-22, 1 + 2**-22),
+    ],
+)
+def test_multiplying_and_adding_rounds_once(x, z, expected, sign):
+    y = 1 - 2**-23
+    assert fused_multiply_add(np.float32(sign * x), np.float32(y), np.float32(sign * z)) == (
+        np.float32(sign * expected)
+    )
 
 
 def test_normal_of_many():

@@ -141,14 +141,22 @@ def dropout_mask(
 def _bernoulli_cuda(
     stream: CudaStream, seed: Array | np.ndarray, p: float, shape: tuple[int, ...], vector: int
 ) -> tuple[CudaStream, Bool[Array, "..."]]:
-    """True where a word's float is below p, both in float32; by the first word that is not."""
+    stream, words = draw_words(stream, seed, math.prod(shape), vector)
+    return stream, (words < np.uint32(first_word_not_below(p))).reshape(shape)
+
+
+def first_word_not_below(p: float) -> int:
+    """The first word w of the card's with $2^{-32} w + 2^{-33} \\ge p$, both sides in float32.
+
+    >>> first_word_not_below(2.0**-20)
+    4096
+    """
     first, beyond = 0, 2**32 - 1  # the last word gives 1.0, which is below no probability
     while first < beyond:
         middle = (first + beyond) // 2
         unit = np.float32(middle) * np.float32(2.0**-32) + np.float32(2.0**-33)
         first, beyond = (middle + 1, beyond) if unit < np.float32(p) else (first, middle)
-    stream, words = draw_words(stream, seed, math.prod(shape), vector)
-    return stream, (words < np.uint32(first)).reshape(shape)
+    return first
 
 
 def randint(
