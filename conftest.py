@@ -4,6 +4,15 @@ import jax
 import pytest
 
 
+def pytest_terminal_summary(terminalreporter):
+    """What tests record of a run: rows on the edge that differ, the card that ran."""
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        if report.when == "call":
+            for name, value in report.user_properties:
+                if value:
+                    terminalreporter.write_line(f"{report.nodeid}: {name}: {value}")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def refuse_rank_promotion():
     """Shapes that match only by silently added axes are errors in the tests."""

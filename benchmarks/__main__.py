@@ -95,7 +95,7 @@ def tabulate_streams(rows: list[dict[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     for heading in ("on torch's stream", "against"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("jaxnet\nus", "other\nus", "ratio", "half"):
+    for heading in ("jaxnet\nus", "other\nus", "ratio", "quartiles"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         mine, theirs = (
@@ -151,8 +151,8 @@ def main(only: tuple[str, ...], rounds: int, root: Path | None, json_path: Path 
         console.print(tabulate(rows))
     if stream_rows:
         console.print(
-            f"Microseconds inside a compiled run, {STREAM_ROUNDS * rounds} rounds, with the middle "
-            "half of the ratios. A mask is of the lecture's 12665 x 32 activations, a step one of "
+            f"Microseconds inside a compiled run, {STREAM_ROUNDS * rounds} rounds; quartiles of "
+            "the rounds' ratios. A mask is of the lecture's 12665 x 32 activations, a step one of "
             "`minibatch`."
         )
         console.print(tabulate_streams(stream_rows))

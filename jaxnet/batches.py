@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jaxtyping import Array, Int32
 
 from jaxnet.checks import check_count
@@ -25,13 +26,15 @@ class DataLoader(NamedTuple):
     >>> make_batching(len(loader.data[0]), loader.batch_size, drop_last=loader.drop_last).steps
     2
 
-    Source: `torch.utils.data.DataLoader`, where `batch_size=None` means single rows.
+    Unlike in torch, `batch_size` is at most the number of rows, and not None.
+
+    Source: `torch.utils.data.DataLoader`.
     """
 
     data: tuple[Any, Any]
     """`(x, y)`, arrays with the same number of rows."""
-    batch_size: int | None = 1
-    """Rows of a minibatch; None takes all rows at once, without a loader."""
+    batch_size: int = 1
+    """Rows of a minibatch."""
     shuffle: bool = False
     """Whether each epoch takes the rows in a new order."""
     drop_last: bool = False
@@ -102,8 +105,7 @@ def make_loader(data: Any, batch_size: Any, shuffle: bool) -> DataLoader:
         return DataLoader(data, batch_size, shuffle)
     if batch_size is not None or shuffle:
         raise ValueError("batch_size and shuffle are the DataLoader's own: give them there alone")
-    if data.generator is not None and data.batch_size is None:
-        raise ValueError("generator needs a batch_size: a full batch draws nothing")
+    check_count("batch_size", data.batch_size)
     return data
 
 
@@ -170,8 +172,10 @@ def random_split(
     Source: `torch.utils.data.random_split`.
     """
     counts = _count_parts(rows, lengths)
-    if sum(counts) != rows or min(counts) < 0 or not all(isinstance(n, int) for n in counts):
+    whole = all(isinstance(count, int | np.integer) and count >= 0 for count in counts)
+    if not whole or sum(counts) != rows:
         raise ValueError(f"lengths must sum to the number of rows, {rows}, or to 1, not {lengths}")
+    counts = [int(count) for count in counts]
     generator, order = randperm(generator, rows)
     ends = itertools.accumulate(counts)
     return generator, tuple(

@@ -64,9 +64,8 @@ def lecture(
 ) -> None:
     """Run the lecture's experiments and compare with the accuracies that it published.
 
-    Where it published none, the figures in brackets are those that torch gives from the same
-    seed. Exit status 1 says that a row misses its figures or does not use torch's random numbers,
-    2 that the input was wrong.
+    Exit status 1 says that a published figure was missed or that a row does not use torch's random
+    numbers, 2 that the input was wrong.
 
     \b
     Examples:
@@ -96,7 +95,7 @@ def lecture(
         paths = draw_lecture(results, data[max(data, key=len)][0], figures)
         console.print(f"{len(paths)} figures are in {figures}{os.sep}", soft_wrap=True)
     if any(missed(record) for record in records):
-        console.print("✗: not the figures beside it, or not on torch's random numbers.")
+        console.print("✗: a published figure was not reproduced, or not on torch's random numbers.")
         context.exit(1)
 
 
@@ -151,13 +150,14 @@ def _tabulate(chosen: list[Experiment], results: list[Result]) -> Table:
     for heading in ("epochs", "compile\ns", "run\ns"):
         table.add_column(heading, justify="right", no_wrap=True)
     for experiment, (record, *_) in zip(chosen, results, strict=True):
-        known = any(experiment.published)
+        wrong = missed(record)
+        mark = " ✗" if {"train", "test"} & set(wrong) else " ✓" if any(experiment.published) else ""
         table.add_row(
             experiment.id,
             experiment.section,
-            _pair(*experiment.published) if known else f"({_pair(*experiment.measured)})",
-            _pair(record["train_accuracy"], record["test_accuracy"]),
-            f"{record['random']} {'✗' if missed(record) else '✓'}",
+            _pair(*experiment.published),
+            _pair(record["train_accuracy"], record["test_accuracy"]) + mark,
+            record["random"] + " ✗" * ("random" in wrong),
             str(experiment.epochs),
             f"{record['compile_seconds']:.2f}",
             f"{record['run_seconds']:.2f}",

@@ -160,11 +160,12 @@ def fit(
       seed: an integer for torch's stream (weights, orders and masks as `torch.manual_seed(seed)`
         gives them), a `jaxnet.random.Generator` to go on from where it is, or a `jax.random.key`
         for JAX's own.
-      state: continue from here instead: no weights are drawn, and a loader's own generator goes
-        on where the state has it.
+      state: continue from here instead: no weights are drawn. The generator of a loader that has
+        its own goes on where the state has it.
       report_every: epochs between two reports; None reports nothing.
       report_loader: whether a report iterates a loader over the data, as the lecture's does, and
-        so draws that iteration's words from torch's stream.
+        so draws that iteration's two words from torch's stream. It is another loader than the
+        training's: unshuffled, without a generator of its own.
       metrics: `{name: metric}`, each `metric(outputs, y)` giving one value for each row.
       hooks: called in turn with a `Chunk` after each report and at the end; one that returns True
         ends the run there. `jaxnet.progress.bar` is one that shows the run.
@@ -228,9 +229,16 @@ def fit(
 
 def _give_generator(state: TrainState, loader: DataLoader) -> TrainState:
     """The state with the loader's own generator, where there is one and the state has none yet."""
-    if loader.generator is None or state.loader_generator is not None:
+    if loader.generator is None:
         return state
     check_generator(loader.generator)
+    if state.loader_generator is not None:
+        if not np.array_equal(state.loader_generator.seed, loader.generator.seed):
+            raise ValueError(
+                "state has the generator of a loader with another seed: with "
+                "state._replace(loader_generator=None), this DataLoader's generator begins"
+            )
+        return state
     return state._replace(loader_generator=jax.tree.map(jnp.asarray, loader.generator))
 
 

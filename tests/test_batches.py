@@ -63,7 +63,14 @@ def test_three_epochs_with_draws_between(seed, rows, size, shuffle, drop_last, o
 @given(
     seed=st.integers(-(2**63), 2**64 - 1),
     case=st.sampled_from(
-        [(10, [3, 7]), (10, [0.3, 0.3, 0.4]), (11, [0.5, 0.5]), (1, [1]), (5, [5]), (7, [0.9, 0.1])]
+        [
+            (10, [3, 7]),
+            (10, [0.3, 0.3, 0.4]),
+            (11, [0.5, 0.5]),
+            (1, [1]),
+            (5, [5]),
+            (7, [0.9, 0.1]),
+        ]
     ),
 )
 def test_random_split(seed, case):
@@ -77,7 +84,9 @@ def test_random_split(seed, case):
     assert_same_state(generator)
 
 
-@pytest.mark.parametrize("lengths", [[3, 3], [0.5, 0.4], [-1, 11], [5.0, 5.0], []])
+@pytest.mark.parametrize(
+    "lengths", [[3, 3], [0.5, 0.4], [-1, 11], [5.0, 5.0], [], [0.5, 0.5, 0.5, -0.5]]
+)
 def test_lengths_that_do_not_split_are_refused(lengths):
     with pytest.raises(ValueError, match="lengths must sum to the number of rows, 10"):
         random_split(random.manual_seed(0), 10, lengths)

@@ -13,7 +13,6 @@ from click.testing import CliRunner
 
 import jaxnet.cli
 from jaxnet import lecture
-from jaxnet.lecture import Published
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -47,14 +46,14 @@ def test_lecture_writes_table_json_and_figures(tmp_path):
         *("--json", str(results), "--figures", str(figures), "--device", "cpu"),
     )
     assert done.exit_code == 0, done.output
-    assert "three_class" in done.output and ".9827/.9860 torch ✓" in done.output
+    assert "three_class" in done.output and ".9827/.9860 ✓ torch" in done.output
     assert str(figures) in done.output.replace("\n", "")
     records = json.loads(results.read_text())
     assert [record["experiment"] for record in records] == ["three_class", "manual_sigmoid"]
     assert (
         list(records[0])
         == (
-            "experiment section seed published measured train_accuracy test_accuracy reports steps "
+            "experiment section seed published train_accuracy test_accuracy reports steps "
             "compile_seconds run_seconds device random"
         ).split()
     )
@@ -74,14 +73,14 @@ def test_a_missed_figure_is_marked_and_makes_the_exit_status_1(tmp_path, monkeyp
     results = tmp_path / "results.json"
     done = call("lecture", "--only", "three_class", "--json", str(results))
     assert done.exit_code == 1, done.output
-    assert "torch ✗" in done.output and "not the figures beside it" in done.output
+    assert "✗ torch " in done.output and "was not reproduced" in done.output
     assert json.loads(results.read_text())[0]["reports"][-1]["epoch"] == 10
 
 
 @pytest.mark.parametrize("seed", [jax.random.key(0), jaxnet.random.manual_seed(0, "cuda")])
 def test_a_row_on_other_random_numbers_fails(seed, monkeypatch):
-    """Not with a figure missed alone: the row says whose numbers it used."""
-    other = dataclasses.replace(lecture.EXPERIMENTS["logits"], seed=seed, measured=Published())
+    """Without a figure to miss: the row says whose numbers it used."""
+    other = dataclasses.replace(lecture.EXPERIMENTS["logits"], seed=seed)
     monkeypatch.setitem(jaxnet.cli.EXPERIMENTS, "logits", other)
     done = call("lecture", "--only", "logits")
     assert done.exit_code == 1, done.output

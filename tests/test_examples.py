@@ -19,10 +19,12 @@ def test_the_readmes_python_runs(capsys):
     (training,) = [block for block in blocks if "jaxnet.fit(" in block]
     exec(compile(training, "README.md", "exec"), {})
     assert "Report(epoch=3" in capsys.readouterr().out
-    (drawing,) = [block for block in blocks if "jaxnet.random." in block]
     names: dict[str, Any] = {}
-    exec(compile(drawing, "README.md", "exec"), names)
+    for block in blocks:
+        if "jaxnet.random." in block:
+            exec(compile(block, "README.md", "exec"), names)
     assert names["masks"](names["generator"])[1].shape == (10, 16, 32)
+    assert names["keep"].shape == (64, 16, 32)
 
 
 def test_a_benchmark_agrees_and_is_written(tmp_path):

@@ -207,8 +207,7 @@ def test_error_of_every_loss_against_float64(name):
         )
     )
     for measure in (np.max, lambda error: np.sqrt(np.mean(error**2))):
-        bound = max(tolerances.REFEREE_RATIO * measure(error_torch), tolerances.REFEREE_FLOOR)
-        assert measure(error_jax) <= bound
+        assert measure(error_jax) <= tolerances.REFEREE_RATIO * measure(error_torch)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -305,12 +304,11 @@ def test_records_have_the_same_form_and_are_json(name):
 
 
 def test_a_missed_figure_is_told():
-    for name in ("full_batch", "minibatch"):  # published, and measured with torch
-        record = runs(name).jax.record
-        assert lecture.missed(record | {"test_accuracy": 0.9985}) == ["test"]
-        assert lecture.missed(record | {"train_accuracy": 0.99365}) == ["train"]
-        assert lecture.missed(record | {"random": "jax"}) == ["random"]
-        assert lecture.missed(record | {"random": "torch cuda"}) == ["random"]
+    record = runs("full_batch").jax.record
+    assert lecture.missed(record | {"test_accuracy": 0.9985}) == ["test"]
+    assert lecture.missed(record | {"train_accuracy": 0.99365}) == ["train"]
+    for random in ("jax", "torch cuda"):
+        assert lecture.missed(record | {"random": random}) == ["random"]
 
 
 def test_a_jax_key_is_said_in_the_record():

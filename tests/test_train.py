@@ -14,7 +14,7 @@ import torch
 
 import jaxnet
 from jaxnet import losses, metrics, nn, optim
-from jaxnet.batches import DataLoader
+from jaxnet.batches import Batching, DataLoader, start_epoch
 from jaxnet.train import make_train_step, start
 from tests.helpers import (
     assert_close,
@@ -112,6 +112,17 @@ def test_a_data_loader_follows_a_torch_script(shuffle, drop_last, own):
     assert (state.loader_generator is None) != own
     if own:
         assert_same_bits(jaxnet.random.get_state(state.loader_generator), its_own.get_state())
+
+
+def test_a_loader_of_another_seed_does_not_take_over_in_silence():
+    loader = DataLoader((X, Y), batch_size=8, shuffle=True, generator=jaxnet.random.manual_seed(5))
+    state, _ = fit(data=loader, epochs=1)
+    other = loader._replace(generator=jaxnet.random.manual_seed(6))
+    with pytest.raises(ValueError, match="a loader with another seed"):
+        fit(data=other, epochs=1, seed=None, state=state)
+    anew, _ = fit(data=other, epochs=1, seed=None, state=state._replace(loader_generator=None))
+    expected, _ = start_epoch(other.generator, Batching(ROWS, 8, shuffle=True), own=True)
+    assert_same_tree(anew.loader_generator, expected)
 
 
 def test_a_generator_as_seed_goes_on_from_where_it_is():
@@ -340,16 +351,7 @@ def test_two_seeds_differ():
         ({"net": flax.linen.Dense(1)}, TypeError, "pass a jax.random.key"),
         ({"seed": 2**64}, ValueError, "seed must lie between"),
         ({"data": DataLoader((X, Y)), "batch_size": 8}, ValueError, "are the DataLoader's own"),
-        (
-            {"data": DataLoader((X, Y), None, generator=jaxnet.random.manual_seed(1))},
-            ValueError,
-            "generator needs a batch_size",
-        ),
-        (
-            {"data": DataLoader((X, Y), None, drop_last=True)},
-            ValueError,
-            "drop_last=True needs a batch_size",
-        ),
+        ({"data": DataLoader((X, Y), 42)}, ValueError, "at most the number of rows, 41, not 42"),
         (
             {"metrics": {"mean": lambda outputs, y: outputs.mean()}, "report_every": 1},
             ValueError,

@@ -250,9 +250,8 @@ def run(
     begin = time.perf_counter()
     net = section.train(X, y, report, count_and_watch)
     seconds = time.perf_counter() - begin
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # the lecture's loop ends here; its stream stays where it is
+    # These figures are not the lecture's own: their loader must not draw from its stream.
+    with torch.random.fork_rng(devices=[]):
         accuracies = (section.accuracy(net, X, y), section.accuracy(net, XX, yy))
     record = make_record(
         experiment,

@@ -1,21 +1,30 @@
 """torch's distributions on the CPU: which words make which numbers."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float32, Int, UInt32
 
+from jaxnet.random.arguments import Shape, as_integer, as_probability, as_shape
 from jaxnet.random.arithmetic import fused_multiply_add
-from jaxnet.random.engine import Generator, check_generator, draw, host_words, temper
+from jaxnet.random.engine import (
+    Generator,
+    check_generator,
+    draw,
+    host_pairs,
+    host_units,
+    host_words,
+    temper,
+)
 from jaxnet.random.philox import CudaStream, draw_words
 
 _ONE_WORD = 2**28  # ranges of integers from here on take two words each
 
 
 def uniform(
-    generator: Generator, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0
+    generator: Generator, shape: Shape, low: float = 0.0, high: float = 1.0
 ) -> tuple[Generator, Float32[Array, "..."]]:
     """Uniform float32 numbers in [low, high), bit for bit `torch.empty(shape).uniform_(low, high)`.
 
@@ -26,7 +35,7 @@ def uniform(
 
     Raises:
       TypeError: `generator` is traced.
-      ValueError: `low` is above `high`, or the width is not finite.
+      ValueError: `low` is above `high`, the width is not finite, or a size is negative.
 
     torch differs in one place: on an x86 processor without AVX2 it rounds twice.
 
@@ -41,16 +50,14 @@ def uniform(
     low32, high32 = np.float32(low), np.float32(high)
     if not low32 <= high32 or not np.isfinite(high32 - low32):
         raise ValueError(f"low must not exceed high, by a finite width: low={low}, high={high}")
-    generator, words = host_words(generator, math.prod(shape))
-    unit = (words & 0xFFFFFF).astype(np.float32) * np.float32(2.0**-24)
+    shape = as_shape(shape)
+    generator, unit = host_units(generator, math.prod(shape))
     values = fused_multiply_add(unit, np.float32(high32 - low32), low32)
     values = np.where(values == high32, low32, values)
     return generator, jnp.asarray(values.reshape(shape))
 
 
-def bernoulli(
-    generator: Generator, p: float, shape: tuple[int, ...]
-) -> tuple[Generator, Bool[Array, "..."]]:
+def bernoulli(generator: Generator, p: float, shape: Shape) -> tuple[Generator, Bool[Array, "..."]]:
     """True with probability `p`, bit for bit `torch.empty(shape).bernoulli_(p)`; works under jit.
 
     Each element takes two words, hi and lo, and is True where
@@ -58,7 +65,8 @@ def bernoulli(
     $T = \\lceil 2^{53} p \\rceil$, where (hi mod 2^21, lo) comes before T's two halves.
 
     Raises:
-      ValueError: `p` is not between 0 and 1.
+      TypeError: `p` is no number, or a size no integer.
+      ValueError: `p` is not between 0 and 1, or a size is negative.
 
     torch gives floats 0 and 1, this gives booleans. `p` is a Python float, a constant of the
     compiled program. A generator of `manual_seed(..., device="cuda")` draws from the card's stream
@@ -72,8 +80,7 @@ def bernoulli(
 
     Source: `torch.Tensor.bernoulli_`.
     """
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"p must be a probability between 0 and 1, not {p}")
+    p, shape = as_probability(p), as_shape(shape)
     check_generator(generator)
     if generator.cuda is not None:
         cuda, values = _bernoulli_cuda(generator.cuda, generator.seed, p, shape, vector=1)
@@ -98,24 +105,27 @@ class _Below(NamedTuple):
 
 
 def dropout_mask(
-    generator: Generator, p: float, shape: tuple[int, ...]
+    generator: Generator, p: float, shape: Shape
 ) -> tuple[Generator, Bool[Array, "..."]]:
     """Which elements `torch.nn.functional.dropout(x, p)` keeps, for x of this shape: True = kept.
 
-    A `bernoulli` draw with probability 1 - p, computed in float64 as torch does. Where p is 0 or 1
-    torch draws nothing, and neither does this.
+    Kept where $2^{-53} ((2^{32} hi + lo) \\bmod 2^{53}) < 1 - p$, the right side in float64, of two
+    words each: a `bernoulli` draw. Where p is 0 or 1 torch draws nothing, and neither does this.
+    Works under jit.
 
     Raises:
-      ValueError: `p` is not between 0 and 1.
+      TypeError: `p` is no number, or a size no integer.
+      ValueError: `p` is not between 0 and 1, or a size is negative.
 
     The order is that of the elements in memory, row by row; torch follows the strides of x, so a
     transposed input gets its mask in another order there. A generator of
     `manual_seed(..., device="cuda")` gives the mask that torch's CUDA kernel makes for float32
     numbers on that card: kept where $2^{-32} w + 2^{-33} < 1 - p$, in float32, for one Philox word
     w each, in an order that depends on whether 4 or 2 divide the number of elements. Never run
-    beside a card here: counts that 4 divides agree with what was posted from an RTX 4080 SUPER, odd
-    ones with what a P100 and a K80 gave; the order where only 2 divides is read from torch's source
-    alone, unverified.
+    beside a card here. Where 4 divides, the first and last three zeros of a mask posted from an RTX
+    4080 SUPER agree; for odd counts, how many a P100 and a K80 kept of a million, and the order of
+    the numbers that `rand` and `randn` gave on an A100 and an H100. Where only 2 divides, torch's
+    source is all there is: unverified.
 
     >>> import jaxnet
     >>> generator = jaxnet.random.manual_seed(1)
@@ -126,11 +136,10 @@ def dropout_mask(
 
     Source: `torch.nn.functional.dropout` on a CPU.
     """
+    p, shape = as_probability(p), as_shape(shape)
+    check_generator(generator)
     if p in (0.0, 1.0):
         return generator, jnp.full(shape, p == 0.0)
-    if not 0.0 < p < 1.0:
-        raise ValueError(f"p must be a probability between 0 and 1, not {p}")
-    check_generator(generator)
     if generator.cuda is not None:
         vector = math.gcd(math.prod(shape), 4)
         cuda, keep = _bernoulli_cuda(generator.cuda, generator.seed, 1.0 - p, shape, vector)
@@ -160,7 +169,7 @@ def first_word_not_below(p: float) -> int:
 
 
 def randint(
-    generator: Generator, low: int, high: int, shape: tuple[int, ...]
+    generator: Generator, low: int, high: int, shape: Shape
 ) -> tuple[Generator, Int[Array | np.ndarray, "..."]]:
     """Integers from `low` to `high` - 1, equal to `torch.randint(low, high, shape)`.
 
@@ -172,8 +181,9 @@ def randint(
       otherwise a NumPy array of int64, on the host only.
 
     Raises:
-      TypeError: a bound is no integer, or `generator` is traced where two words are drawn.
-      ValueError: `low` is not below `high`, or they do not fit int64.
+      TypeError: a bound or a size is no integer, or `generator` is traced where two words are
+        drawn or the values do not fit int32.
+      ValueError: `low` is not below `high`, they do not fit int64, or a size is negative.
 
     torch's elements are int64 throughout.
 
@@ -185,7 +195,7 @@ def randint(
 
     Source: `torch.randint`.
     """
-    low, high = (_integer(name, value) for name, value in (("low", low), ("high", high)))
+    low, high, shape = as_integer("low", low), as_integer("high", high), as_shape(shape)
     if not -(2**63) <= low < high <= 2**63 - 1:
         raise ValueError(f"low must be below high, both of int64's range: low={low}, high={high}")
     width, count = high - low, math.prod(shape)
@@ -193,7 +203,7 @@ def randint(
     if small and low >= -(2**31) and high <= 2**31:
         generator, words = draw(generator, count)
         return generator, (words % np.uint32(width)).astype(jnp.int32).reshape(shape) + low
-    generator, words = (host_words if small else _host_pairs)(generator, count)
+    generator, words = (host_words if small else host_pairs)(generator, count)
     values = words.astype(np.uint64) % np.uint64(width) + np.uint64(low % 2**64)
     return generator, values.astype(np.int64).reshape(shape)
 
@@ -214,17 +224,5 @@ def random_int64(generator: Generator) -> tuple[Generator, int]:
 
     Source: `torch.Tensor.random_`.
     """
-    generator, (word,) = _host_pairs(generator, 1)
+    generator, (word,) = host_pairs(generator, 1)
     return generator, int(word) % 2**63
-
-
-def _host_pairs(generator: Generator, count: int) -> tuple[Generator, np.ndarray]:
-    generator, words = host_words(generator, 2 * count)
-    high, low = words.astype(np.uint64).reshape(count, 2).T
-    return generator, high << np.uint64(32) | low
-
-
-def _integer(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an integer, not {value!r}")
-    return int(value)

@@ -12,7 +12,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Int32, UInt32
+from jaxtyping import Array, Float32, Int32, UInt32, UInt64
 
 from jaxnet.random.philox import CudaStream, start_cuda
 
@@ -76,6 +76,11 @@ def manual_seed(
     """
     try:
         number = int(seed)
+    except jax.errors.ConcretizationTypeError as error:
+        raise TypeError(
+            "seed must be concrete, not traced: for many at once, stack their generators with "
+            "jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(manual_seed, seeds))"
+        ) from error
     except (TypeError, ValueError) as error:
         raise type(error)(f"seed must be an integer, not {seed!r}") from error
     if number not in _SEEDS:
@@ -104,6 +109,10 @@ def check_generator(generator: Any) -> None:
             f"generator must come from jaxnet.random.manual_seed, not {type(generator).__name__}; "
             "a jax.random.key belongs to Flax's and JAX's own functions"
         )
+    if np.ndim(generator.position) != 0:
+        raise ValueError(
+            f"generator must be one, not {np.shape(generator.position)} of them: use jax.vmap"
+        )
 
 
 def check_concrete(generator: Any) -> None:
@@ -126,6 +135,19 @@ def host_words(generator: Generator, count: int) -> tuple[Generator, UInt32[np.n
     after: Any = twister.state["state"]
     position = np.asarray(after["pos"], np.int32)
     return generator._replace(key=np.asarray(after["key"], np.uint32), position=position), words
+
+
+def host_units(generator: Generator, count: int) -> tuple[Generator, Float32[np.ndarray, " count"]]:
+    """Numbers in [0, 1) from the lowest 24 bits of one word each."""
+    generator, words = host_words(generator, count)
+    return generator, (words & 0xFFFFFF).astype(np.float32) * np.float32(2.0**-24)
+
+
+def host_pairs(generator: Generator, count: int) -> tuple[Generator, UInt64[np.ndarray, " count"]]:
+    """64 bits from two words each, the first of them the upper."""
+    generator, words = host_words(generator, 2 * count)
+    high, low = words.astype(np.uint64).reshape(count, 2).T
+    return generator, high << np.uint64(32) | low
 
 
 def seed_words(low: UInt32[Array, ""]) -> Generator:

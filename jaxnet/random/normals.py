@@ -5,10 +5,11 @@ from fractions import Fraction
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32, UInt32
+from jaxtyping import Array, Float32
 
+from jaxnet.random.arguments import Shape, as_shape
 from jaxnet.random.arithmetic import fused_multiply_add
-from jaxnet.random.engine import Generator, check_concrete, host_words
+from jaxnet.random.engine import Generator, check_concrete, host_pairs, host_units
 
 _ROW = 16  # numbers that torch's vector code makes at once; below it, and here, pair by pair
 _TWO_PI = np.float32(2 * math.pi)
@@ -41,7 +42,7 @@ _FOUR_OVER_PI = np.float32(1.27323954473516)
 
 
 def normal(
-    generator: Generator, shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0
+    generator: Generator, shape: Shape, mean: float = 0.0, std: float = 1.0
 ) -> tuple[Generator, Float32[Array, "..."]]:
     """Normal float32 numbers, bit for bit `torch.empty(shape).normal_(mean, std)` on x86.
 
@@ -52,7 +53,7 @@ def normal(
 
     Raises:
       TypeError: `generator` is traced.
-      ValueError: `std` is negative, or one of the two is not finite.
+      ValueError: `std` is negative, one of the two is not finite, or a size is negative.
 
     These are the bits of torch on x86 with AVX2; on ARM, or without AVX2, torch takes other
     logarithms and differs from itself by up to 2.3e-6. Fewer than 16 numbers rest on the C
@@ -69,6 +70,7 @@ def normal(
     if not (math.isfinite(mean) and math.isfinite(std) and std >= 0):
         raise ValueError(f"mean and std must be finite and std not negative: {mean=}, {std=}")
     check_concrete(generator)
+    shape = as_shape(shape)
     count = math.prod(shape)
     draw = _draw_pairs if count < _ROW else _draw_rows
     generator, values = draw(generator, count, float(mean), float(std))
@@ -76,22 +78,17 @@ def normal(
 
 
 def _draw_rows(generator: Generator, count: int, mean: float, std: float):
-    generator, words = host_words(generator, count)
+    generator, unit = host_units(generator, count)
     left = count % _ROW
-    unit = _unit(words)
     rows = [unit[: count - left].reshape(-1, _ROW)]
     if left:
-        generator, words = host_words(generator, _ROW)
-        rows.append(_unit(words)[None])
+        generator, unit = host_units(generator, _ROW)
+        rows.append(unit[None])
     values = _box_muller(np.concatenate(rows), np.float32(mean), np.float32(std)).reshape(-1)
     if left:  # the row drawn anew ends where the tensor ends
         last, values = values[-_ROW:], values[:count].copy()
         values[-_ROW:] = last
     return generator, values
-
-
-def _unit(words: UInt32[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
-    return (words & 0xFFFFFF).astype(np.float32) * np.float32(2.0**-24)
 
 
 def _box_muller(unit, mean, std):
@@ -144,9 +141,8 @@ def _draw_pairs(generator: Generator, count: int, mean: float, std: float):
     values = []
     for _ in range(count):
         if not spare:
-            generator, words = host_words(generator, 4)
-            high, low = words.astype(np.uint64).reshape(2, 2).T
-            angle, u = (float(x) * 2.0**-53 for x in (high << 32 | low) & np.uint64(2**53 - 1))
+            generator, bits = host_pairs(generator, 2)
+            angle, u = (float(x) * 2.0**-53 for x in bits & np.uint64(2**53 - 1))
             radius = math.sqrt(-2.0 * math.log1p(-u))
             spare = [radius * math.sin(2.0 * math.pi * angle)]
             sample = radius * math.cos(2.0 * math.pi * angle)

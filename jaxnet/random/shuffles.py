@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int32
 
+from jaxnet.random.arguments import as_integer
 from jaxnet.random.engine import Generator, check_generator, draw
 
 _SMALL = 2**32 // 20  # from here on torch shuffles by another rule
@@ -17,7 +18,10 @@ def randperm(generator: Generator, n: int) -> tuple[Generator, Int32[Array, " n"
 
     For i = 0, ..., n - 2, one word w each, elements i and i + (w mod (n - i)) change places.
 
+    Works under jit.
+
     Raises:
+      TypeError: `n` is no integer.
       ValueError: `n` is negative, or so large (2^32 // 20 and above) that torch uses another rule.
 
     torch's elements are int64, these are int32.
@@ -30,6 +34,7 @@ def randperm(generator: Generator, n: int) -> tuple[Generator, Int32[Array, " n"
 
     Source: `torch.randperm` on a CPU.
     """
+    n = as_integer("n", n)
     if not 0 <= n < _SMALL:
         raise ValueError(f"n must lie between 0 and {_SMALL - 1}, not {n}")
     check_generator(generator)

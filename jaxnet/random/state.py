@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import jax
+import jax.core
 import numpy as np
 from jaxtyping import UInt8
 
@@ -65,7 +67,7 @@ def set_state(state: Any) -> Generator:
       state: uint8 numbers of shape (5056,), or bytes; `get_rng_state().numpy()` will do.
 
     Raises:
-      TypeError: `state` is neither.
+      TypeError: `state` is neither, or is traced.
       ValueError: it has another length, or is not a state that torch writes.
 
     >>> import jaxnet
@@ -76,6 +78,8 @@ def set_state(state: Any) -> Generator:
 
     Source: `torch.set_rng_state`, `torch.Generator.set_state`.
     """
+    if isinstance(state, jax.core.Tracer):
+        raise TypeError("state must be concrete, not traced by jit, scan or vmap")
     if isinstance(state, bytes | bytearray | memoryview):
         state = np.frombuffer(state, np.uint8)
     state = np.asarray(state)
@@ -94,7 +98,7 @@ def set_state(state: Any) -> Generator:
         or fields["has_float_normal"]
         or (fields["words"] >> 32).any()
     ):
-        raise ValueError("state must be one that torch.get_rng_state returned: its fields are not")
+        raise ValueError("state must be one that torch.get_rng_state returned: this one is damaged")
     spare = np.zeros(3, np.uint32)
     if fields["has_normal"]:
         spare[0], spare[1:] = 1, np.array([fields["normal"]], "<f8").view("<u4")
