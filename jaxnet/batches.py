@@ -54,6 +54,8 @@ class Batching(NamedTuple):
     batch_size: int | None
     shuffle: bool = False
     drop_last: bool = False
+    own: bool = False
+    """Whether the loader draws from a generator of its own."""
 
     @property
     def size(self) -> int:
@@ -77,12 +79,12 @@ class Batching(NamedTuple):
 
 
 def make_batching(
-    rows: int, batch_size: Any, shuffle: bool = False, drop_last: bool = False
+    rows: int, batch_size: Any, shuffle: bool = False, drop_last: bool = False, own: bool = False
 ) -> Batching:
     """A `Batching`, or a ValueError that names what does not fit the rows.
 
-    >>> make_batching(5, 2)
-    Batching(rows=5, batch_size=2, shuffle=False, drop_last=False)
+    >>> make_batching(5, 2).steps
+    3
     """
     if batch_size is None:
         if shuffle or drop_last:
@@ -92,7 +94,7 @@ def make_batching(
     batch_size = check_count("batch_size", batch_size)
     if batch_size > rows:
         raise ValueError(f"batch_size must be at most the number of rows, {rows}, not {batch_size}")
-    return Batching(rows, batch_size, shuffle, drop_last)
+    return Batching(rows, batch_size, shuffle, drop_last, own)
 
 
 def make_loader(data: Any, batch_size: Any, shuffle: bool) -> DataLoader:
@@ -109,17 +111,14 @@ def make_loader(data: Any, batch_size: Any, shuffle: bool) -> DataLoader:
     return data
 
 
-def start_epoch(
-    generator: Any, batching: Batching, own: bool = False
-) -> tuple[Any, Int32[Array, " rows"] | None]:
+def start_epoch(generator: Any, batching: Batching) -> tuple[Any, Int32[Array, " rows"] | None]:
     """Start a loader's iteration: the generator after its draws, and the order of the rows.
 
     The order is None where rows stay as they are. With torch's generator, each iteration draws a
     base seed (two words), and when it shuffles another seed (two words), of which the second word
-    seeds the permutation's own generator. Where `own` says that the generator was given to the
-    loader, the permutation comes from it directly, and another one, which the sampler draws when
-    it runs out of rows and nobody sees, after it. With a `jax.random.key`, only a shuffle uses the
-    key. Works under jit.
+    seeds the permutation's own generator. Where the generator is the loader's own, the permutation
+    comes from it directly, and after it another one, which the sampler draws when it runs out of
+    rows and nobody sees. With a `jax.random.key`, only a shuffle uses the key. Works under jit.
 
     >>> import jaxnet
     >>> _, order = start_epoch(jaxnet.random.manual_seed(1), Batching(5, 2, shuffle=True))
@@ -137,7 +136,7 @@ def start_epoch(
         return generator, jax.random.permutation(key, batching.rows)
     if not batching.shuffle:
         return draw(generator, _BASE_SEED)[0], None
-    if own:
+    if batching.own:
         generator, _ = draw(generator, _BASE_SEED)
         generator, order = randperm(generator, batching.rows)
         return draw(generator, batching.rows - 1)[0], order

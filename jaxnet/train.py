@@ -197,14 +197,14 @@ def fit(
     check_source(optimizer, seed, state)
     check_reports(loader.batch_size, report_every, report_loader, metrics)
     epochs = check_count("epochs", epochs)
-    batching = make_batching(len(x), loader.batch_size, loader.shuffle, loader.drop_last)
+    own = loader.generator is not None
+    batching = make_batching(len(x), loader.batch_size, loader.shuffle, loader.drop_last, own)
     begin = time.perf_counter()
     x, y = jnp.asarray(x), jnp.asarray(y)
     now = _start_from_seed(net, optimizer, seed, x) if state is None else state
     now, x, y = _put_together(_give_generator(now, loader), x, y)
     every = epochs if report_every is None else min(report_every, epochs)
-    own = loader.generator is not None
-    run = _make_run(net, loss, optimizer, batching, own, every)
+    run = _make_run(net, loss, optimizer, batching, every)
     jax.block_until_ready(run(now, x, y, 0))  # no epochs: compiles, computes nothing
     report_batching = batching if report_loader else None
     if report_every is not None:
@@ -248,7 +248,7 @@ def _report(
     """A report's metrics, and the state after the draws of the loader that it iterates, if any."""
     values = evaluate(net, state, data, metrics=metrics)
     if batching is not None:
-        generator, _ = start_epoch(state.generator, batching._replace(shuffle=False))
+        generator, _ = start_epoch(state.generator, batching._replace(shuffle=False, own=False))
         state = state._replace(generator=generator)
     return values, state
 
@@ -261,20 +261,17 @@ def _cut(epochs: int, every: int) -> Iterator[tuple[int, int]]:
 
 
 @memoise
-def _make_run(
-    net: Any, loss: Callable, optimizer: Any, batching: Batching, own: bool, capacity: int
-):
+def _make_run(net: Any, loss: Callable, optimizer: Any, batching: Batching, capacity: int):
     """`run(state, x, y, epochs)`, compiled once for every number of epochs up to `capacity`.
 
-    `own` says that the loader draws from its own generator. The number of epochs is an argument,
-    not a constant: the loop's body is the same machine code however the run is cut, and so are its
-    results, bit for bit.
+    The number of epochs is an argument, not a constant: the loop's body is the same machine code
+    however the run is cut, and so are its results, bit for bit.
     """
     train_step = make_train_step(net, loss, optimizer)
 
     def run_epoch(state, x, y):
-        source = "loader_generator" if own else "generator"
-        generator, order = start_epoch(getattr(state, source), batching, own)
+        source = "loader_generator" if batching.own else "generator"
+        generator, order = start_epoch(getattr(state, source), batching)
         state = state._replace(**{source: generator})
         size = batching.size
 

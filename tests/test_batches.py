@@ -31,7 +31,7 @@ def torch_generator(generator: random.Generator) -> torch.Generator:
 )
 def test_three_epochs_with_draws_between(seed, rows, size, shuffle, drop_last, own):
     """Orders agree, and so do both streams, the run's and the loader's own, at every epoch."""
-    batching = make_batching(rows, min(rows, size), shuffle, drop_last)
+    batching = make_batching(rows, min(rows, size), shuffle, drop_last, own)
     generator, its_own = random.manual_seed(seed), random.manual_seed(7)
     torch.manual_seed(seed)
     its_own_torch = torch_generator(its_own)
@@ -46,7 +46,7 @@ def test_three_epochs_with_draws_between(seed, rows, size, shuffle, drop_last, o
     for _ in range(3):
         batches = list(loader)
         if own:
-            its_own, order = start_epoch(its_own, batching, own=True)
+            its_own, order = start_epoch(its_own, batching)
         else:
             generator, order = start_epoch(generator, batching)
         order = np.arange(rows, dtype=np.int32) if order is None else np.asarray(order)

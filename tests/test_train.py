@@ -121,7 +121,7 @@ def test_a_loader_of_another_seed_does_not_take_over_in_silence():
     with pytest.raises(ValueError, match="a loader with another seed"):
         fit(data=other, epochs=1, seed=None, state=state)
     anew, _ = fit(data=other, epochs=1, seed=None, state=state._replace(loader_generator=None))
-    expected, _ = start_epoch(other.generator, Batching(ROWS, 8, shuffle=True), own=True)
+    expected, _ = start_epoch(other.generator, Batching(ROWS, 8, shuffle=True, own=True))
     assert_same_tree(anew.loader_generator, expected)
 
 
