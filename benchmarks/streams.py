@@ -46,31 +46,30 @@ def _compare_masks_of(p: float, rounds: int) -> list[dict[str, Any]]:
         key, subkey = jax.random.split(key)
         return key, jax.random.bernoulli(subkey, 1 - p, SHAPE)
 
-    def drop_torch():
+    def parity_of_torch():
         parity = torch.zeros(SHAPE, dtype=torch.bool)
         for _ in range(MASKS):
             parity ^= torch.nn.functional.dropout(ones, p) != 0
         return parity
 
-    def time_torch():  # without the comparisons
+    def drop_torch():
         for _ in range(MASKS):
             torch.nn.functional.dropout(ones, p)
 
     ours = _repeat(lambda generator: jaxnet.random.dropout_mask(generator, p, SHAPE))
     theirs = _repeat(draw_jax)
     torch.manual_seed(SEED)
-    equal = np.array_equal(ours(generator)[1], drop_torch())
+    equal = np.array_equal(ours(generator)[1], parity_of_torch())
+    calls: dict[str, Callable[[], Any]] = {
+        "jaxnet": lambda: jax.block_until_ready(ours(generator)),
+        "jax.random.bernoulli": lambda: jax.block_until_ready(theirs(key)),
+        "torch F.dropout": drop_torch,
+    }
     seconds = interleave(
-        {
-            "jaxnet": lambda: jax.block_until_ready(ours(generator)),
-            "jax.random.bernoulli": lambda: jax.block_until_ready(theirs(key)),
-            "torch F.dropout": time_torch,
-        },
-        rounds,
+        {name: lambda call=call: _time(call) / MASKS for name, call in calls.items()}, rounds
     )
-    seconds = {name: [s / MASKS for s in measured] for name, measured in seconds.items()}
     return [
-        compare(f"mask, p={p:.1f}", seconds, "jaxnet", other, agree=bool(equal))
+        make_row(f"mask, p={p:.1f}", seconds, "jaxnet", other, agree=bool(equal))
         for other in ("jax.random.bernoulli", "torch F.dropout")
     ]
 
@@ -94,28 +93,31 @@ def compare_steps(data: Dataset, rounds: int) -> list[dict[str, Any]]:
     torch.manual_seed(SEED)
     torch.rand(PIXELS * HIDDEN + HIDDEN + HIDDEN + 1 + 2 + 2 * len(x) * HIDDEN)
     agree = np.array_equal(jaxnet.random.get_state(state.generator), torch.get_rng_state())
-    contestants["none"]()
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, run in contestants.items():
-            seconds[name].append(run()[1].run_seconds / steps)
-    return [compare("step with Dropout(0.5)", seconds, "with", "none", agree=agree)]
+    seconds = interleave(
+        {name: lambda run=run: run()[1].run_seconds / steps for name, run in contestants.items()},
+        rounds,
+    )
+    return [make_row("step with Dropout(0.5)", seconds, "with", "none", agree=agree)]
 
 
-def interleave(contestants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contestant in turn, `rounds` times, after one call that is not timed."""
-    for call in contestants.values():
-        call()
+def _time(call: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
+def interleave(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """The seconds that each contestant in turn gives, `rounds` times, after one that is dropped."""
+    for contestant in contestants.values():
+        contestant()
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
-        for name, call in contestants.items():
-            begin = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - begin)
+        for name, contestant in contestants.items():
+            seconds[name].append(contestant())
     return seconds
 
 
-def compare(
+def make_row(
     what: str, seconds: dict[str, list[float]], ours: str, other: str, *, agree: bool
 ) -> dict[str, Any]:
     """One row: two contestants, and the median of their rounds' own ratios."""

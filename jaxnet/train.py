@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen
@@ -206,9 +207,9 @@ def fit(
     every = epochs if report_every is None else min(report_every, epochs)
     run = _make_run(net, loss, optimizer, batching, every)
     jax.block_until_ready(run(now, x, y, 0))  # no epochs: compiles, computes nothing
-    report_batching = batching if report_loader else None
+    look = partial(_report, net, (x, y), metrics, batching if report_loader else None)
     if report_every is not None:
-        _report(net, now, (x, y), metrics, report_batching)
+        look(now)
     compiled = time.perf_counter()
 
     losses, reports = [], []
@@ -217,7 +218,7 @@ def fit(
         losses.append(np.asarray(rows)[:count].reshape(-1))
         report = None
         if report_every is not None and done % report_every == 0:
-            values, now = _report(net, now, (x, y), metrics, report_batching)
+            values, now = look(now)
             report = Report(done, float(losses[-1][-1]), values)
             reports.append(report)
         chunk = Chunk(done, epochs, now, losses[-1], report)
@@ -243,7 +244,7 @@ def _give_generator(state: TrainState, loader: DataLoader) -> TrainState:
 
 
 def _report(
-    net: Any, state: TrainState, data: Any, metrics: Metrics | None, batching: Batching | None
+    net: Any, data: Any, metrics: Metrics | None, batching: Batching | None, state: TrainState
 ) -> tuple[dict[str, float], TrainState]:
     """A report's metrics, and the state after the draws of the loader that it iterates, if any."""
     values = evaluate(net, state, data, metrics=metrics)

@@ -227,9 +227,12 @@ def _draw(generator, count, finish):
         rows = [lax.optimization_barrier(finish(words)) for words in pair]
         return (next_block(pair[1]), last_but_one), jnp.stack(rows)
 
-    indices = jnp.arange(-(-windows // 2), dtype=jnp.int32)
-    (_, last_but_one), rows = lax.scan(advance, (first, past), indices)
-    last = first if windows == 1 else next_block(last_but_one)
+    if windows == 1:
+        last_but_one, last, rows = past, first, finish(first)
+    else:
+        indices = jnp.arange(-(-windows // 2), dtype=jnp.int32)
+        (_, last_but_one), rows = lax.scan(advance, (first, past), indices)
+        last = next_block(last_but_one)
     # torch's block, the one that holds the last word drawn, lies across two windows.
     end = position + (count - 1) % BLOCK
     begin = BLOCK * (1 + end // BLOCK) - position
