@@ -1,21 +1,24 @@
-"""The command line: `jaxnet lecture` runs the experiments, `jaxnet show` draws digits."""
+"""The command line: `jaxnet lecture` runs experiments, `show` draws, `doctor` examines."""
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import jax
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import jaxnet
 from jaxnet.data import load_mnist
+from jaxnet.doctor import Finding, examine
 from jaxnet.lecture import EXPERIMENTS, Experiment, Result, missed, run
+from jaxnet.precision import MEANINGS, Precision
 from jaxnet.progress import bar
 
 _ROOT = click.option(
@@ -52,6 +55,13 @@ def main() -> None:
     help="Draw the runs as pictures in this folder.",
 )
 @click.option("--device", type=click.Choice(["cpu", "gpu"]), help="Where to run.")
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    default="parity",
+    show_default=True,
+    help="How exactly to compute.",
+)
 @_ROOT
 @click.pass_context
 def lecture(
@@ -60,6 +70,7 @@ def lecture(
     json_path: Path | None,
     figures: Path | None,
     device: str | None,
+    precision: Precision,
     root: Path | None,
 ) -> None:
     """Run the lecture's experiments and compare with the accuracies that it published.
@@ -83,10 +94,13 @@ def lecture(
     results = []
     for experiment in chosen:
         with bar(experiment.id, experiment.epochs) as hook:
-            results.append(run(experiment, data[experiment.classes], device=place, hooks=[hook]))
+            rows = data[experiment.classes]
+            result = run(experiment, rows, device=place, hooks=[hook], precision=precision)
+            results.append(result)
     records = [result.record for result in results]
     console = Console()
     console.print(_tabulate(chosen, results))
+    console.print(f"precision: {precision} ({MEANINGS[precision]})", highlight=False)
     if json_path is not None:
         _write_whole(json_path, json.dumps(records, indent=2) + "\n")
     if figures is not None:
@@ -117,6 +131,33 @@ def show(out: Path, classes: str, root: Path | None) -> None:
     click.echo(f"drew {draw_digits(train, out)}")
 
 
+@main.command()
+@click.option("--json", "json_path", type=_FILE, help="Write the findings.")
+@click.pass_context
+def doctor(context: click.Context, json_path: Path | None) -> None:
+    """Examine what on this machine decides whether numbers match torch's.
+
+    Exit status 1 says that something differs, 2 that the input was wrong or JAX does not start.
+    """
+    with _input():
+        _prepare_file(json_path)
+        _start_jax()
+    findings = examine()
+    console = Console()
+    console.print(_list_findings(findings))
+    for finding in findings:
+        if finding.advice:
+            console.print(Text(f"{finding.name}: {finding.advice}"))
+    differing = sum(finding.verdict == "differs" for finding in findings)
+    if not differing:
+        console.print("Nothing here is known to make numbers differ from torch's.")
+    if json_path is not None:
+        listed = [finding._asdict() for finding in findings]
+        _write_whole(json_path, json.dumps(listed, indent=2) + "\n")
+    if differing:
+        context.exit(1)
+
+
 def _find_device(name: str | None) -> Any:
     if name is None:
         return None
@@ -127,6 +168,14 @@ def _find_device(name: str | None) -> Any:
         raise ValueError(
             f"--device must be one that JAX finds here ({found}), not {name}"
         ) from error
+
+
+def _start_jax() -> None:
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # JAX asserts that "cuda" has its plug-in
+        why = str(error) or f"JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', '')!r}"
+        raise RuntimeError(f"JAX does not start here: {why}") from error
 
 
 def _prepare_file(path: Path | None) -> None:
@@ -162,6 +211,16 @@ def _tabulate(chosen: list[Experiment], results: list[Result]) -> Table:
             f"{record['compile_seconds']:.2f}",
             f"{record['run_seconds']:.2f}",
         )
+    return table
+
+
+def _list_findings(findings: Sequence[Finding]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column("what", no_wrap=True)
+    table.add_column("found here", overflow="fold")
+    table.add_column("verdict", no_wrap=True)
+    for finding in findings:
+        table.add_row(finding.name, Text(finding.value), finding.verdict)
     return table
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxnet.checks import check_devices, check_rows
 from jaxnet.nn import call_keywords
+from jaxnet.precision import following
 from jaxnet.state import TrainState
 
 Metrics = Mapping[str, Callable[[Any, Any], Any]]
@@ -35,7 +36,9 @@ def predict(net: flax.linen.Module, state: TrainState, x: Any) -> jax.Array:
     """The net's outputs in evaluation mode: no dropout.
 
     In torch this is `net.eval()(x)` under `torch.no_grad()`; here it may be jitted, vmapped and
-    differentiated.
+    differentiated. A state in float64 is met by x in float64; any other is computed in float32,
+    multiplied in full unless `jax_default_matmul_precision` or `jaxnet.precision.use` around the
+    call says otherwise. Under a jit of your own, a float64 state needs `use("float64")` around it.
 
     Raises:
       ValueError: `state` and `x` were put on different devices.
@@ -48,7 +51,8 @@ def predict(net: flax.linen.Module, state: TrainState, x: Any) -> jax.Array:
     [[0.5]]
     """
     check_devices(state=state, x=x)
-    return _make_forward(net)(state.params, state.model_state, jnp.asarray(x))
+    with following(state) as put:
+        return _make_forward(net)(state.params, state.model_state, put(x))
 
 
 @memoise
@@ -73,7 +77,7 @@ def evaluate(
     """Mean of each metric over the rows in evaluation mode, and the loss if one is given.
 
     A metric of booleans is counted in integers, so an accuracy is an exact count over the rows.
-    Gives Python numbers, so it cannot be jitted.
+    Gives Python numbers, so it cannot be jitted. The precision is that of `predict`.
 
     Args:
       net, state: as `fit` took and gave them.
@@ -99,7 +103,8 @@ def evaluate(
         raise ValueError("metrics must not be named 'loss' where a loss is given")
     check_devices(state=state, x=x, y=y)
     measure = _make_measure(net, loss, tuple((metrics or {}).items()))
-    values = measure(state.params, state.model_state, jnp.asarray(x), jnp.asarray(y))
+    with following(state) as put:
+        values = measure(state.params, state.model_state, put(x), put(y))
     values = {name: value.item() for name, value in values.items()}
     return {name: v / len(x) if isinstance(v, int) else v for name, v in values.items()}
 

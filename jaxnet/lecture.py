@@ -18,6 +18,7 @@ from jaxnet.losses import (
     binary_cross_entropy_with_logits,
     cross_entropy,
 )
+from jaxnet.precision import Precision, use
 from jaxnet.random import Generator
 from jaxnet.state import History, Hook, TrainState
 from jaxnet.train import fit
@@ -167,6 +168,7 @@ def make_record(
     steps: int,
     device: str,
     random: str,
+    precision: str = "parity",
 ) -> dict[str, Any]:
     """A run of an experiment as JSON has it, whichever framework ran it.
 
@@ -179,6 +181,7 @@ def make_record(
       device: where it ran.
       random: whose random numbers it used: "torch" (the CPU's), "torch cuda" (masks of a card's)
         or "jax".
+      precision: how exactly it was computed, by its name in `jaxnet.precision`.
     """
     return {
         "experiment": experiment.id,
@@ -193,6 +196,7 @@ def make_record(
         "run_seconds": seconds[1],
         "device": device,
         "random": random,
+        "precision": precision,
     }
 
 
@@ -217,6 +221,7 @@ def run(
     *,
     device: Any = None,
     hooks: Sequence[Hook] = (),
+    precision: Precision = "parity",
 ) -> Result:
     """Run one experiment of the lecture from its seed.
 
@@ -226,7 +231,7 @@ def run(
       data: training and test rows, `load_mnist(experiment.classes)` if None.
       device: where to run, one of `jax.devices()`; JAX's default if None. Which random numbers
         are used does not depend on it.
-      hooks: as in `jaxnet.fit`.
+      hooks, precision: as in `jaxnet.fit`.
 
     >>> import dataclasses
     >>> short = dataclasses.replace(EXPERIMENTS["logits"], epochs=1)
@@ -250,11 +255,13 @@ def run(
         report_loader=experiment.batch_size is not None,
         metrics=chosen,
         hooks=hooks,
+        precision=precision,
     )
-    train_accuracy, test_accuracy = (
-        evaluate(experiment.net, state, xy, metrics=chosen)["accuracy"]
-        for xy in (train_xy, test_xy)
-    )
+    with use(precision):
+        train_accuracy, test_accuracy = (
+            evaluate(experiment.net, state, xy, metrics=chosen)["accuracy"]
+            for xy in (train_xy, test_xy)
+        )
     record = make_record(
         experiment,
         [{"epoch": r.epoch, "loss": r.loss, **r.metrics} for r in history.reports],
@@ -263,6 +270,7 @@ def run(
         steps=int(state.step),
         device=min(train_xy[0].devices(), key=str).platform,
         random=_name_random(state.generator),
+        precision=history.precision,
     )
     return Result(record, state, history)
 

@@ -54,6 +54,8 @@ class History(NamedTuple):
     left the programs in memory."""
     run_seconds: float
     """Training with its reports and hooks."""
+    precision: str
+    """How exactly it was computed, by its name in `jaxnet.precision`."""
 
 
 class Chunk(NamedTuple):

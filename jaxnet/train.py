@@ -24,6 +24,7 @@ from jaxnet.checks import (
 )
 from jaxnet.evaluation import Metrics, evaluate, memoise
 from jaxnet.masks import draw_masks
+from jaxnet.precision import Precision, cast, cast_array, check_precision, check_state, use
 from jaxnet.random import Generator, manual_seed
 from jaxnet.random.engine import check_generator
 from jaxnet.state import Chunk, History, Hook, Report, StepInfo, TrainState
@@ -113,17 +114,16 @@ def start(
     )
 
 
-def _start_from_seed(net: Any, optimizer: Any, seed: Any, x: Any) -> TrainState:
+def _draw_variables(net: Any, seed: Any, x: Any) -> tuple[Any, Any]:
+    """The generator after a net's initial variables, and these."""
     if isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
         generator, key = jax.random.split(seed)
-        variables = net.init(key, x[:1], **nn.call_keywords(net, train=False))
-        return start(optimizer, variables, generator)
+        return generator, net.init(key, x[:1], **nn.call_keywords(net, train=False))
     if not isinstance(seed, Generator):
         if np.ndim(seed):
             raise TypeError(f"seed must be an integer or a jax.random.key, not {seed!r}")
         seed = manual_seed(seed)
-    generator, variables = nn.init(net, seed)
-    return start(optimizer, variables, generator)
+    return nn.init(net, seed)
 
 
 def fit(
@@ -141,6 +141,7 @@ def fit(
     report_loader: bool = False,
     metrics: Metrics | None = None,
     hooks: Sequence[Hook] = (),
+    precision: Precision = "parity",
 ) -> tuple[TrainState, History]:
     """Train a net: every epoch between two reports is one compiled program.
 
@@ -170,6 +171,10 @@ def fit(
       metrics: `{name: metric}`, each `metric(outputs, y)` giving one value for each row.
       hooks: called in turn with a `Chunk` after each report and at the end; one that returns True
         ends the run there. `jaxnet.progress.bar` is one that shows the run.
+      precision: "parity" multiplies float32 in full, as torch does; "fast" as the backend likes
+        best, which on a CPU is the same; "float64" widens the initial weights, as `net.double()`
+        does in torch, and the data. It decides, whatever is set for all of JAX. Random numbers
+        of torch's stream do not depend on it; masks from a `jax.random.key` do, in float64.
 
     Returns:
       The state after the last step and the `History`. Where the run is cut into compiled pieces
@@ -177,7 +182,8 @@ def fit(
 
     Raises:
       ValueError, TypeError: an argument is out of range, both or neither of `seed` and `state` are
-        given, `state` is another optimizer's, or the arrays lie on different devices.
+        given, `state` is another optimizer's or of another precision, or the arrays lie on
+        different devices.
 
     torch has no such function; the loop that the lecture repeats is this one.
 
@@ -196,18 +202,18 @@ def fit(
     check_rows(x, y)
     check_devices(state=state, seed=seed, generator=loader.generator, x=x, y=y)
     check_source(optimizer, seed, state)
+    check_state(state, check_precision(precision))
     check_reports(loader.batch_size, report_every, report_loader, metrics)
     epochs = check_count("epochs", epochs)
     own = loader.generator is not None
     batching = make_batching(len(x), loader.batch_size, loader.shuffle, loader.drop_last, own)
     begin = time.perf_counter()
-    x, y = jnp.asarray(x), jnp.asarray(y)
-    now = _start_from_seed(net, optimizer, seed, x) if state is None else state
-    now, x, y = _put_together(_give_generator(now, loader), x, y)
+    now, x, y = _begin(net, loader, optimizer, seed, state, precision)
     every = epochs if report_every is None else min(report_every, epochs)
-    run = _make_run(net, loss, optimizer, batching, every)
+    run = use(precision)(_make_run(net, loss, optimizer, batching, every))
     jax.block_until_ready(run(now, x, y, 0))  # no epochs: compiles, computes nothing
-    look = partial(_report, net, (x, y), metrics, batching if report_loader else None)
+    rest = batching if report_loader else None
+    look = use(precision)(partial(_report, net, (x, y), metrics, rest))
     if report_every is not None:
         look(now)
     compiled = time.perf_counter()
@@ -225,7 +231,20 @@ def fit(
         if any([hook(chunk) is True for hook in hooks]):  # a list: every hook sees every chunk
             break
     seconds = time.perf_counter() - compiled
-    return now, History(np.concatenate(losses), tuple(reports), compiled - begin, seconds)
+    times = compiled - begin, seconds
+    return now, History(np.concatenate(losses), tuple(reports), *times, precision)
+
+
+def _begin(
+    net: Any, loader: DataLoader, optimizer: Any, seed: Any, state: Any, precision: Precision
+) -> tuple[TrainState, Any, Any]:
+    """The state before the first step, x and y, in the run's precision and in one place."""
+    with use(precision):
+        x, y = (cast_array(values, precision) for values in loader.data)
+        if state is None:
+            generator, variables = _draw_variables(net, seed, x)
+            state = start(optimizer, cast(variables, precision), generator)
+        return _put_together(_give_generator(state, loader), x, y)
 
 
 def _give_generator(state: TrainState, loader: DataLoader) -> TrainState:

@@ -54,10 +54,12 @@ def test_lecture_writes_table_json_and_figures(tmp_path):
         list(records[0])
         == (
             "experiment section seed published train_accuracy test_accuracy reports steps "
-            "compile_seconds run_seconds device random"
+            "compile_seconds run_seconds device random precision"
         ).split()
     )
     assert records[0]["steps"] == 100 and len(records[1]["reports"]) == 10
+    assert "precision: parity (float32, full matmul precision)" in done.output
+    assert {record["precision"] for record in records} == {"parity"}
     pictures = sorted(figures.iterdir())
     assert [path.name for path in pictures] == [
         "digits.png",
@@ -65,6 +67,29 @@ def test_lecture_writes_table_json_and_figures(tmp_path):
         "three_class.png",
     ]
     assert all(path.read_bytes().startswith(PNG) for path in pictures)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "meaning"),
+    [
+        ("fast", "float32", "float32, the backend's own matmul precision"),
+        ("float64", "float64", "float64, full matmul precision"),
+    ],
+)
+def test_a_precision_is_obeyed_and_said(name, dtype, meaning, tmp_path, monkeypatch):
+    results, kinds = tmp_path / "results.json", []
+
+    def run(*arguments, **options):
+        result = lecture.run(*arguments, **options)
+        kinds.append(result.history.losses.dtype)
+        return result
+
+    monkeypatch.setattr(jaxnet.cli, "run", run)
+    done = call("lecture", "--only", "logits", "--precision", name, "--json", str(results))
+    assert done.exit_code == 0, done.output
+    assert f"precision: {name} ({meaning})" in done.output and kinds == [dtype]
+    assert max(map(len, done.output.splitlines())) <= 80
+    assert json.loads(results.read_text())[0]["precision"] == name
 
 
 def test_a_missed_figure_is_marked_and_makes_the_exit_status_1(tmp_path, monkeypatch):
@@ -100,6 +125,11 @@ def test_show_draws_digits(tmp_path):
         (["lecture", "--only", "full_bach"], "'full_bach' is not one of 'full_batch'"),
         (["lecture", "--onyl", "logits"], "No such option '--onyl'"),
         (["lecture", "--device", "tpu"], "'tpu' is not one of 'cpu', 'gpu'"),
+        (
+            ["lecture", "--precision", "double"],
+            "'double' is not one of 'parity', 'fast', 'float64'",
+        ),
+        (["doctor", "--json", ""], "the name of the file to write is empty"),
         (["lecture", "--root", "no/such/folder"], "'no/such/folder' does not exist"),
         (["lecture", "--figures", __file__], "is a file"),
         (["show", "--classes", "0x"], "--classes must be digits together, such as 01, not '0x'"),

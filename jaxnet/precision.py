@@ -1,0 +1,120 @@
+"""How exactly a run multiplies and rounds: `parity`, `fast` or `float64`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnet.state import TrainState
+
+Precision = Literal["parity", "fast", "float64"]
+"""How exactly a run computes; `MEANINGS` says what each is."""
+
+MEANINGS: dict[Precision, str] = {
+    "parity": "float32, full matmul precision",
+    "fast": "float32, the backend's own matmul precision",
+    "float64": "float64, full matmul precision",
+}
+
+_MATMUL = {"parity": "highest", "fast": "default", "float64": "highest"}
+
+
+def check_precision(name: Any) -> Precision:
+    """The name of a precision; a ValueError that lists them for any other.
+
+    >>> check_precision("fast")
+    'fast'
+    """
+    if name not in get_args(Precision):
+        raise ValueError(f"precision must be one of {', '.join(MEANINGS)}, not {name!r}")
+    return name
+
+
+@contextmanager
+def use(name: Precision) -> Iterator[None]:
+    """What is traced, compiled and run in here has this precision, whatever is set for all of JAX.
+
+    `parity` multiplies float32 in full, as torch does by default. `fast` lets the backend choose:
+    TF32 on NVIDIA's GPUs, where `torch.set_float32_matmul_precision("high")` allows it in torch;
+    on a CPU the numbers are those of `parity`. `float64` makes 64-bit types possible, as
+    `jax.enable_x64` does; `cast` makes arrays of them, as `net.double()` does in torch. Outside,
+    JAX's functions round such arrays to float32, with a warning; NumPy's do not.
+
+    Raises:
+      ValueError: the name is another.
+
+    >>> with use("float64"):
+    ...     print(jnp.ones(2).dtype)
+    float64
+    """
+    check_precision(name)
+    with jax.enable_x64(name == "float64"), jax.default_matmul_precision(_MATMUL[name]):
+        yield
+
+
+def cast(tree: Any, name: Precision) -> Any:
+    """A pytree (parameters, a whole `TrainState`) with the floating-point arrays of a precision.
+
+    For `float64` all of them are widened, as by `net.double()` in torch: the value of each number
+    stays. For the others, what is float64 is rounded to float32. Integers, booleans, generators
+    and keys stay as they are.
+
+    >>> print(cast({"weight": jnp.ones(1), "count": jnp.ones(1, int)}, "float64"))
+    {'count': Array([1], dtype=int32), 'weight': Array([1.], dtype=float64)}
+
+    Source: `torch.nn.Module.double`, `torch.nn.Module.float`.
+    """
+    with use(name):
+        return jax.tree.map(partial(cast_array, name=name), tree)
+
+
+def cast_array(values: Any, name: Precision) -> jax.Array:
+    """`cast` of one array, or of what `jnp.asarray` makes one of; to be called inside `use`."""
+    array = jnp.asarray(values)
+    if name == "float64" and jnp.issubdtype(array.dtype, jnp.floating):
+        return array.astype(jnp.float64)
+    return array.astype(jnp.float32) if array.dtype == np.float64 else array
+
+
+def check_state(state: TrainState | None, name: Precision) -> None:
+    """Refuse a state whose weights or buffers are not of the precision's type."""
+    kinds = _float_types(state)
+    others = {kind for kind in kinds if (kind == np.float64) != (name == "float64")}
+    if others:
+        found = ", ".join(sorted(map(str, others)))
+        raise ValueError(
+            f"state is {found} but precision is {name!r}, which computes in "
+            f"{MEANINGS[name].split(',')[0]}: jaxnet.precision.cast(state, {name!r}) converts it"
+        )
+
+
+@contextmanager
+def following(state: TrainState) -> Iterator[Callable[[Any], jax.Array]]:
+    """The precision of a finished run's state, for `predict` and `evaluate`; gives a cast for data.
+
+    Weights in float64 are met by float64 data. Others are computed in float32, in full unless
+    `jax_default_matmul_precision` or `use("fast")` around the call says otherwise. A net without
+    weights takes data as JAX does.
+    """
+    kinds = _float_types(state)
+    if not kinds:
+        yield jnp.asarray
+        return
+    name: Precision = "float64" if np.dtype(np.float64) in kinds else "parity"
+    config: Any = jax.config
+    chosen = config.jax_default_matmul_precision or "highest"
+    with use(name), jax.default_matmul_precision(chosen):
+        yield partial(cast_array, name=name)
+
+
+def _float_types(state: TrainState | None) -> set[Any]:
+    """The floating-point types of a state's weights and buffers."""
+    if state is None:
+        return set()
+    leaves = jax.tree.leaves((state.params, state.model_state))
+    types = {leaf.dtype for leaf in leaves if hasattr(leaf, "dtype")}
+    return {kind for kind in types if jnp.issubdtype(kind, jnp.floating)}

@@ -1,0 +1,367 @@
+"""parity, fast and float64: what is set, what is computed in, what torch gives in float64."""
+
+import dataclasses
+import logging
+import re
+from functools import lru_cache
+from typing import Any
+
+import flax.linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import jaxnet
+import torchref.lecture
+from jaxnet import lecture, losses, metrics, nn, optim, precision
+from jaxnet.precision import MEANINGS, cast, check_precision, use
+from tests.helpers import assert_same_bits, assert_same_state, to_numpy
+from torchref.tolerances import Tolerance
+
+# Whole runs in float64 on both sides, whose rounding errors feed on each other. Measured: 8e-15.
+TRAJECTORY_FLOAT64 = Tolerance(rtol=1e-12, atol=0.0)
+
+ROWS = 41
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(ROWS, 6)).astype(np.float32)
+Y = (X[:, :1] + X[:, 1:2] > 0).astype(np.float32)
+NET = nn.Sequential([nn.Linear(6, 8), nn.Dropout(0.4), nn.ReLU(), nn.Linear(8, 1)])
+LOSS = losses.binary_cross_entropy_with_logits
+ADAM = optim.adam(lr=0.01)
+ACCURACY = {"accuracy": metrics.logit_is_right}
+FLOATS = {name: np.dtype(name if name == "float64" else "float32") for name in MEANINGS}
+
+
+def fit(name: Any = "parity", **changes):
+    arguments = {"loss": LOSS, "optimizer": ADAM, "epochs": 6, "seed": 1}
+    net = changes.pop("net", NET)
+    data = changes.pop("data", (X, Y))
+    return jaxnet.fit(net, data, **(arguments | changes), precision=name)
+
+
+def assert_same_tree(actual, expected) -> None:
+    """Every leaf has the same bits."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert_same_bits(one, other)
+
+
+def settings() -> tuple[Any, bool]:
+    """What JAX is set to at this moment."""
+    config: Any = jax.config
+    return config.jax_default_matmul_precision, config.jax_enable_x64
+
+
+WITHIN = {"parity": ("highest", False), "fast": ("default", False), "float64": ("highest", True)}
+
+
+@pytest.mark.parametrize("name", MEANINGS)
+def test_use_sets_and_restores(name):
+    with jax.default_matmul_precision("bfloat16"), jax.enable_x64(name != "float64"):
+        before = settings()
+        with pytest.raises(ZeroDivisionError), use(name):
+            assert settings() == WITHIN[name]
+            raise ZeroDivisionError
+        assert settings() == before
+
+
+def test_the_products_of_a_net_have_the_precision():
+    def program():
+        variables = NET.init(jax.random.key(0), X)
+        return str(jax.make_jaxpr(lambda x: NET.apply(variables, x))(X))
+
+    for name in MEANINGS:
+        with jax.default_matmul_precision("high"), use(name):
+            found = re.findall(r"precision=\(?(?:Precision\.)?(\w+)", program())
+            assert found == 2 * [WITHIN[name][0].upper()]
+
+
+@pytest.mark.parametrize("name", MEANINGS)
+def test_fit_computes_in_it_whatever_is_set_for_all_of_jax(name):
+    """Steps and reports; what hooks see is the caller's own."""
+    seen = []
+
+    def spy(part, values):
+        seen.append((part, *settings(), values.dtype))
+
+    def loss(outputs, y):
+        spy("step", outputs)
+        return LOSS(outputs, y)
+
+    def metric(outputs, y):
+        spy("report", y)
+        return metrics.logit_is_right(outputs, y)
+
+    inside = []
+    with jax.default_matmul_precision("high"), jax.enable_x64(True):
+        _, history = fit(
+            name,
+            loss=loss,
+            report_every=3,
+            metrics={"accuracy": metric},
+            hooks=[lambda chunk: inside.append(settings())],
+        )
+    assert set(seen) == {(part, *WITHIN[name], FLOATS[name]) for part in ("step", "report")}
+    assert set(inside) == {("high", True)}
+    assert history.precision == name and history.losses.dtype == FLOATS[name]
+
+
+def test_precisions_do_not_mix_in_one_process():
+    """Compiled programs are remembered: each precision finds its own again."""
+    results = [fit(name, report_every=2, metrics=ACCURACY) for name in (*MEANINGS, "parity")]
+    for (state, history), name in zip(results, (*MEANINGS, "parity"), strict=True):
+        kinds = {leaf.dtype for leaf in jax.tree.leaves((state.params, state.opt_state))}
+        assert kinds == {FLOATS[name], np.dtype(np.int32)}
+        assert history.losses.dtype == FLOATS[name] and history.precision == name
+    (parity, first), (fast, second), (double, third), (again, fourth) = results
+    assert_same_bits(fourth.losses, first.losses)
+    assert_same_tree(again, parity)
+    assert np.abs(third.losses - first.losses).max() > 0
+    assert_same_tree(double.generator, parity.generator)
+    if jax.default_backend() == "cpu":  # where no product is cheaper than a full one
+        assert_same_bits(second.losses, first.losses)
+        assert_same_tree(fast, parity)
+
+
+@pytest.mark.parametrize("set_x64", [False, True])
+def test_parity_is_the_same_bits_where_x64_is_set(set_x64):
+    loader = {"batch_size": 8, "shuffle": True}
+    expected, history = fit(**loader)
+    wide = (X.astype(np.float64), Y.astype(np.float64))
+    with jax.enable_x64(set_x64):
+        data = (jnp.asarray(wide[0]), jnp.asarray(wide[1])) if set_x64 else wide
+        state, other = fit(data=data, **loader)
+        outputs = jaxnet.predict(NET, state, data[0])
+        inside_jit = jax.jit(lambda state, x: jaxnet.predict(NET, state, x))(state, data[0])
+        values = jaxnet.evaluate(NET, state, data, loss=LOSS)
+    assert_same_tree(state, expected)
+    assert_same_bits(other.losses, history.losses)
+    assert_same_bits(outputs, jaxnet.predict(NET, expected, X))
+    assert outputs.dtype == inside_jit.dtype == np.float32
+    assert values == jaxnet.evaluate(NET, expected, (X, Y), loss=LOSS)
+
+
+def forward(params, x) -> np.ndarray:
+    """`NET` in evaluation mode, in NumPy, in float64."""
+    first, last = (
+        {name: np.array(values, np.float64) for name, values in params[layer].items()}
+        for layer in ("0", "3")
+    )
+    hidden = np.maximum(x.astype(np.float64) @ first["weight"].T + first["bias"], 0)
+    return hidden @ last["weight"].T + last["bias"]
+
+
+def test_a_float64_state_is_predicted_and_evaluated_in_float64():
+    state, history = fit("float64", report_every=6, metrics=ACCURACY)
+    outputs = jaxnet.predict(NET, state, X)
+    assert outputs.dtype == np.float64
+    np.testing.assert_allclose(outputs, forward(state.params, X), rtol=1e-14)
+    values = jaxnet.evaluate(NET, state, (X, Y), loss=LOSS, metrics=ACCURACY)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(
+        torch.tensor(forward(state.params, X)), torch.tensor(Y).double()
+    )
+    assert values["loss"] == pytest.approx(expected.item(), rel=1e-14)
+    assert values["accuracy"] == history.reports[-1].metrics["accuracy"]
+    with use("float64"):
+        jitted = jax.jit(lambda state, x: jaxnet.predict(NET, state, x))(state, X)
+        slope = jax.grad(lambda x: jaxnet.predict(NET, state, x).sum())(jnp.asarray(X))
+    np.testing.assert_allclose(jitted, outputs, rtol=1e-14)
+    assert jitted.dtype == np.float64 and np.abs(slope).max() > 0
+
+
+def test_predict_obeys_what_is_set_for_all_of_jax():
+    """As `net.apply` does; without it, other modules' products are full too."""
+    seen = []
+
+    class Net(flax.linen.Module):
+        @flax.linen.compact
+        def __call__(self, x):
+            seen.append(settings())
+            return flax.linen.Dense(1)(x)
+
+    state, _ = fit(net=Net(), seed=jax.random.key(0))
+    seen.clear()
+    jaxnet.predict(Net(), state, X)
+    with jax.default_matmul_precision("high"):
+        jaxnet.predict(Net(), state, X)
+    with use("fast"):
+        jaxnet.evaluate(Net(), state, (X, Y), loss=LOSS)
+    assert seen == [("highest", False), ("high", False), ("default", False)]
+
+
+@pytest.mark.parametrize("name", MEANINGS)
+def test_a_run_goes_on_from_its_state(name):
+    whole, history = fit(name, batch_size=8)
+    half, first = fit(name, batch_size=8, epochs=2)
+    state, second = fit(name, batch_size=8, epochs=4, seed=None, state=half)
+    assert_same_tree(state, whole)
+    assert_same_bits(np.concatenate([first.losses, second.losses]), history.losses)
+
+
+def test_a_state_of_another_precision_is_refused_until_it_is_cast():
+    single, _ = fit(epochs=1)
+    double, _ = fit("float64", epochs=1)
+    with pytest.raises(ValueError, match="state is float64 but precision is 'parity'"):
+        fit(seed=None, state=double)
+    with pytest.raises(ValueError, match="state is float32 but precision is 'float64'"):
+        fit("float64", seed=None, state=single)
+    fit("fast", seed=None, state=single)
+    widened = cast(single, "float64")
+    assert_same_tree(cast(widened, "parity"), single)
+    state, history = fit("float64", seed=None, state=widened)
+    assert history.losses.dtype == np.float64 and state.step == 7
+    assert fit(seed=None, state=cast(double, "fast"))[1].losses.dtype == np.float32
+
+
+def test_cast_leaves_what_is_not_floating_point():
+    key = jax.random.key(0)
+    tree = {"half": jnp.ones(2, jnp.bfloat16), "count": np.arange(2), "key": key, "none": None}
+    assert cast(tree, "parity")["half"].dtype == jnp.bfloat16
+    wide = cast(tree, "float64")
+    assert wide["half"].dtype == np.float64 and np.issubdtype(wide["count"].dtype, np.integer)
+    assert wide["key"] == key and wide["none"] is None
+    third = np.float32(1 / 3)
+    assert np.asarray(cast(third, "float64")) == np.float64(third) != 1 / 3
+
+
+def test_weights_of_float64_are_the_float32_draws_widened():
+    """As `net.double()` after construction in torch, where the stream goes on unchanged."""
+    frozen = optim.sgd(lr=0.0)
+    state, _ = fit("float64", optimizer=frozen)
+    torch.manual_seed(1)
+    net = torch.nn.ModuleList([torch.nn.Linear(6, 8), torch.nn.Linear(8, 1)]).double()
+    for layer, module in zip(("0", "3"), net, strict=True):
+        for name, weight in module.named_parameters():
+            assert_same_bits(state.params[layer][name], weight)
+
+
+def torch_run(epochs: int, **options: Any) -> np.ndarray:
+    """A user's script in float64: every loss."""
+    torch.manual_seed(1)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(6, 8), torch.nn.Dropout(0.4), torch.nn.ReLU(), torch.nn.Linear(8, 1)
+    ).double()
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    data = torch.utils.data.TensorDataset(torch.tensor(X).double(), torch.tensor(Y).double())
+    seen = []
+    for _ in range(epochs):
+        for x, y in torch.utils.data.DataLoader(data, **options):
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(net(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            seen.append(loss.item())
+    return np.array(seen)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_float64_follows_a_torch_script_in_float64(shuffle):
+    expected = torch_run(6, batch_size=8, shuffle=shuffle)
+    state, history = fit("float64", batch_size=8, shuffle=shuffle)
+    np.testing.assert_allclose(history.losses, expected, rtol=TRAJECTORY_FLOAT64.rtol)
+    assert_same_state(state.generator)
+
+
+@lru_cache
+def both_runs(name: str):
+    """A lecture's run in float64: torch's losses and result, the stream afterwards, jaxnet's."""
+    seen: list[float] = []
+    result_torch = torchref.lecture.run(
+        name, watch=lambda net, output, loss: seen.append(loss.item()), dtype=torch.float64
+    )
+    stream = torch.get_rng_state()
+    result_jax = lecture.run(lecture.EXPERIMENTS[name], precision="float64")
+    return np.array(seen), result_torch, stream, result_jax
+
+
+@pytest.mark.parametrize("name", ["minibatch", "logits"])
+def test_the_lecture_in_float64(name):
+    losses_torch, result_torch, stream, (record, state, history) = both_runs(name)
+    np.testing.assert_allclose(history.losses, losses_torch, rtol=TRAJECTORY_FLOAT64.rtol)
+    assert history.losses.dtype == np.float64 and record["precision"] == "float64"
+    assert_same_bits(jaxnet.random.get_state(state.generator), stream)
+    for part in ("train_accuracy", "test_accuracy"):
+        assert record[part] == result_torch.record[part]
+    for ours, theirs in zip(record["reports"], result_torch.record["reports"], strict=True):
+        assert ours["accuracy"] == theirs["accuracy"]
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=TRAJECTORY_FLOAT64.rtol)
+    weights = result_torch.net.state_dict()
+    for layer, params in state.params.items():
+        for part, values in params.items():
+            gap = np.abs(to_numpy(values) - to_numpy(weights[f"{layer}.{part}"])).max()
+            assert values.dtype == np.float64 and gap <= 1e-14
+
+
+@pytest.mark.parametrize("name", MEANINGS)
+def test_the_lectures_last_figures_are_computed_as_its_run(name):
+    """A float32 state does not tell how its run multiplied."""
+    seen = []
+
+    def metric(outputs, y):
+        seen.append(settings())
+        return metrics.logit_is_right(outputs, y)
+
+    experiment = dataclasses.replace(lecture.EXPERIMENTS["logits"], epochs=1, metric=metric)
+    with jax.default_matmul_precision("high"):
+        result = lecture.run(experiment, precision=name)
+    assert set(seen) == {WITHIN[name]} and len(seen) == 2  # training and test rows
+    assert result.record["precision"] == result.history.precision == name
+
+
+def test_buffers_and_integer_targets():
+    """Running averages are widened with the weights; classes stay integers."""
+
+    class Net(flax.linen.Module):
+        @flax.linen.compact
+        def __call__(self, x, train: bool):
+            x = flax.linen.BatchNorm(use_running_average=not train)(flax.linen.Dense(4)(x))
+            return flax.linen.Dense(2)(x)
+
+    seen = []
+
+    def loss(outputs, y):
+        seen.append(y.dtype)
+        return losses.cross_entropy(outputs, y)
+
+    data = (X, Y[:, 0].astype(np.int64))
+    state, _ = fit("float64", net=Net(), data=data, loss=loss, seed=jax.random.key(0))
+    kinds = {leaf.dtype for leaf in jax.tree.leaves((state.params, state.model_state))}
+    assert kinds == {np.dtype(np.float64)}
+    assert all(np.issubdtype(kind, np.integer) for kind in seen)
+    fit("float64", net=Net(), data=data, loss=loss, seed=None, state=state)
+    assert jaxnet.predict(Net(), state, X).dtype == np.float64
+
+
+def test_a_net_without_weights_has_no_precision_of_its_own():
+    net = nn.Sequential([nn.Sigmoid()])
+    state = jaxnet.train.start(optim.sgd(), {"params": {}}, jaxnet.random.manual_seed(0))
+    assert jaxnet.predict(net, state, Y).dtype == np.float32
+    with use("float64"):
+        assert jaxnet.predict(net, state, Y.astype(np.float64)).dtype == np.float64
+
+
+@pytest.mark.parametrize("name", MEANINGS)
+def test_a_run_compiles_once_and_its_evaluation_no_more(name, caplog):
+    """Reports, the evaluation afterwards and the next chunk share one program each."""
+    chosen = {"accuracy": lambda outputs, y: metrics.logit_is_right(outputs, y)}
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        state, _ = fit(name, optimizer=optim.adam(), report_every=2, metrics=chosen)
+        if name == "fast":  # a float32 state does not tell that it was trained so
+            with use(name):
+                jaxnet.evaluate(NET, state, (X, Y), metrics=chosen)
+        else:
+            jaxnet.evaluate(NET, state, (X, Y), metrics=chosen)
+    names = re.findall(r"Finished XLA compilation of jit\((\w+)\)", caplog.text)
+    assert names.count("run") == names.count("measure") == 1
+
+
+def test_another_name_is_refused():
+    message = "precision must be one of parity, fast, float64, not 'double'"
+    with pytest.raises(ValueError, match=message):
+        check_precision("double")
+    unknown: Any = "double"
+    with pytest.raises((ValueError, TypeError)):
+        fit(unknown)
+    assert set(precision.MEANINGS) == set(WITHIN)
