@@ -262,38 +262,46 @@ def test_cross_entropy_of_probabilities(shape, reduction, weighted, smoothing):
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize(("weighted", "smoothing"), [(False, 0.0), (True, 0.1)])
+@pytest.mark.parametrize(
+    ("name", "weighted", "options"),
+    [
+        ("cross_entropy", False, {}),
+        ("cross_entropy", True, {"label_smoothing": 0.1}),
+        ("nll_loss", False, {}),
+        ("nll_loss", True, {}),
+    ],
+)
 @pytest.mark.parametrize(
     ("targets", "ignore_index"),
     [([0, 1, 2, 1], 1), ([-100] * 4, -100)],
 )
-def test_ignored_rows(targets, ignore_index, reduction, weighted, smoothing):
+def test_ignored_rows(targets, ignore_index, name, weighted, options, reduction):
     assert_same_loss(
-        "cross_entropy",
+        name,
         numbers(4, 3),
         constants=[np.array(targets)],
         weight=class_weight((4, 3), weighted),
         ignore_index=ignore_index,
         reduction=reduction,
-        label_smoothing=smoothing,
+        **options,
     )
 
 
+@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss"])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_ignored_row_alone_and_in_an_image(reduction):
+def test_ignored_row_alone_and_in_an_image(reduction, name):
     options: dict[str, Any] = {"reduction": reduction, "jit": True}
-    assert_same_loss(
-        "cross_entropy", numbers(3), constants=[np.array(7)], ignore_index=7, **options
-    )
+    assert_same_loss(name, numbers(3), constants=[np.array(7)], ignore_index=7, **options)
     image = np.array([[[0, -100], [2, 1]], [[-100, -100], [1, 0]]])
-    assert_same_loss("cross_entropy", numbers(2, 3, 2, 2), constants=[image], **options)
+    assert_same_loss(name, numbers(2, 3, 2, 2), constants=[image], **options)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_weights_of_zero(smoothing):
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, None])
+def test_weights_of_zero(options):
     """The mean is 0 / 0, and unlike that of ignored rows its gradient is nan."""
+    name = "nll_loss" if options is None else "cross_entropy"
     constants = [classes(4, of=3), floats(0, 0, 0)]
-    assert_same_loss("cross_entropy", numbers(4, 3), constants=constants, label_smoothing=smoothing)
+    assert_same_loss(name, numbers(4, 3), constants=constants, **(options or {}))
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -337,7 +345,68 @@ def test_cross_entropy_of_any_logits(logits, targets):
     assert_same_function(*SMOOTHED, [logits], constants=[targets, floats(0.5, 1, 2)])
 
 
-# all three
+# nll_loss
+
+NLL_CASES = [
+    *(((4, 3), *options) for options in itertools.product(REDUCTIONS, (False, True))),
+    *(((3,), reduction, True) for reduction in REDUCTIONS),
+    *[((2, 3, 4), "none", True), ((2, 3, 1, 2, 2), "mean", True), ((4, 1), "mean", False)],
+]
+
+
+@pytest.mark.parametrize(("shape", "reduction", "weighted"), NLL_CASES)
+def test_nll_loss(shape, reduction, weighted):
+    assert_same_loss(
+        "nll_loss",
+        numbers(*shape),
+        constants=[classes(*without_classes(shape), of=shape[min(1, len(shape) - 1)])],
+        weight=class_weight(shape, weighted),
+        reduction=reduction,
+        jit=shape != (4, 3),
+    )
+
+
+@given(
+    hnp.array_shapes(min_dims=2, max_dims=4, min_side=0, max_side=3).filter(lambda s: s[1] > 0),
+    st.sampled_from(REDUCTIONS),
+    st.booleans(),
+    st.data(),
+)
+@settings(max_examples=30, deadline=None)
+def test_nll_loss_of_any_shape(shape, reduction, weighted, data):
+    rows = without_classes(shape)
+    targets = st.sampled_from([*range(shape[1]), -100])
+    assert_same_loss(
+        "nll_loss",
+        numbers(*shape),
+        constants=[data.draw(hnp.arrays(np.int64, rows, elements=targets))],
+        weight=class_weight(shape, weighted),
+        reduction=reduction,
+        jit=True,
+    )
+
+
+def test_nll_loss_takes_one_number_of_each_row():
+    """The others may be anything, and an ignored row altogether."""
+    targets = np.repeat([0, 1, 2, -100], len(EDGE_ROWS))
+    rows = np.concatenate([EDGE_ROWS] * 4)
+    for weight in (None, floats(1, 0, 2)):
+        assert_same_loss("nll_loss", rows, constants=[targets], weight=weight, reduction="none")
+    row, picked = floats([NAN, INF, 2], [NAN, NAN, NAN]), np.array([2, -100])
+    assert_same_loss("nll_loss", row, constants=[picked])
+    assert losses.nll_loss(row, picked) == -2
+
+
+def test_cross_entropy_is_nll_loss_of_log_softmax():
+    logits, targets, weight = numbers(4, 3), np.array([0, -100, 2, 1]), floats(1, 2, 3)
+    for reduction in REDUCTIONS:
+        options: dict[str, Any] = {"weight": weight, "reduction": reduction}
+        expected = losses.cross_entropy(logits, targets, **options)
+        loss = losses.nll_loss(jax.nn.log_softmax(logits), targets, **options)
+        assert_close(loss, expected)
+
+
+# all of them
 
 
 def bits_and_probs(*shape: int):
@@ -348,6 +417,11 @@ LARGE = [
     ("binary_cross_entropy", bits_and_probs(12665)),
     ("binary_cross_entropy_with_logits", (numbers(12665), bits_and_probs(12665)[1])),
     ("cross_entropy", (numbers(12665, 3), classes(12665, of=3))),
+    ("nll_loss", (numbers(12665, 3, high=0), classes(12665, of=3))),
+    *(
+        (name, (numbers(12665), numbers(12665, seed=1)))
+        for name in ("mse_loss", "l1_loss", "smooth_l1_loss")
+    ),
 ]
 
 
@@ -423,19 +497,22 @@ def test_double_precision_is_kept(name, arrays):
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "uint32", "int64"])
-def test_any_integer_dtype_holds_classes(dtype):
+@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss"])
+def test_any_integer_dtype_holds_classes(name, dtype):
     """Torch takes int64 and uint8 alone; ignore_index need not fit into the dtype."""
     logits, targets = numbers(4, 3), classes(4, of=3)
-    expected = F.cross_entropy(torch.tensor(logits), torch.tensor(targets))
-    assert_close(losses.cross_entropy(logits, targets.astype(dtype)), expected)
-    ignored = F.cross_entropy(torch.tensor(logits), torch.tensor(targets), ignore_index=2)
-    assert_close(losses.cross_entropy(logits, targets.astype(dtype), ignore_index=2), ignored)
-    assert_close(jax.jit(losses.cross_entropy)(logits, targets.astype(dtype)), expected)
+    function, function_torch = getattr(losses, name), getattr(F, name)
+    expected = function_torch(torch.tensor(logits), torch.tensor(targets))
+    assert_close(function(logits, targets.astype(dtype)), expected)
+    ignored = function_torch(torch.tensor(logits), torch.tensor(targets), ignore_index=2)
+    assert_close(function(logits, targets.astype(dtype), ignore_index=2), ignored)
+    assert_close(jax.jit(function)(logits, targets.astype(dtype)), expected)
 
 
-def test_class_156_in_uint8_is_not_ignore_index():
+@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss"])
+def test_class_156_in_uint8_is_not_ignore_index(name):
     """-100 wraps to 156 in 8 bits."""
-    assert_same_loss("cross_entropy", numbers(2, 200), constants=[np.array([156, 3], np.uint8)])
+    assert_same_loss(name, numbers(2, 200), constants=[np.array([156, 3], np.uint8)])
 
 
 @pytest.mark.parametrize("name", ["binary_cross_entropy", "binary_cross_entropy_with_logits"])
@@ -471,6 +548,7 @@ class Refusal(NamedTuple):
 
 
 BCE, LOGITS, CE = "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy"
+NLL = "nll_loss"
 BINARY_REFUSALS = [
     row
     for name in (BCE, LOGITS)
@@ -503,46 +581,62 @@ REFUSALS = BINARY_REFUSALS + [
         Refusal(LOGITS, (HALF, HALF), {"pos_weight": numbers(*shape)}, ValueError, "pos_weight has")
         for shape in [(3,), (0,), (1, 2)]
     ),
-    Refusal(CE, (ROWS, CLASSES), {"reduction": "avg"}, ValueError, "reduction is 'avg'"),
     Refusal(CE, (ROWS, CLASSES), {"label_smoothing": 1.1}, ValueError, "label_smoothing is 1.1"),
     Refusal(CE, (ROWS, ROWS), {"label_smoothing": 1.1}, ValueError, "label_smoothing is 1.1"),
     Refusal(CE, (ROWS, ROWS), {"ignore_index": 0}, ValueError, "ignore_index is 0"),
     Refusal(CE, (ROWS, np.ones((2, 3), int)), {}, TypeError, "target has dtype int64"),
-    Refusal(CE, (ROWS, HALF), {}, TypeError, "target has dtype float32"),
-    Refusal(CE, (ROWS, CLASSES > 0), {}, TypeError, "target has dtype bool"),
-    Refusal(CE, (np.ones((2, 3), int), CLASSES), {}, TypeError, "input has dtype int64"),
+    Refusal(NLL, (ROWS, ROWS), {}, ValueError, r"target has shape \(2, 3\)"),
     *(
         Refusal(CE, (ROWS, np.array([0, bad])), options, IndexError, f"target holds class {bad},")
         for bad in (3, -1, -100, 2**32, 2**40)
         for options in (
-            {"ignore_index": -5},
             {"ignore_index": -5, "reduction": "none"},
             {"ignore_index": -5, "label_smoothing": 0.1, "weight": floats(1, 1, 1)},
         )
     ),
-    Refusal(CE, (ROWS[0], np.array(3)), {}, IndexError, "target holds class 3"),
-    *(
-        Refusal(CE, (numbers(*shape), np.zeros(target, int)), {}, ValueError, "target has shape")
-        for shape, target in [
-            ((2, 3), (3,)),
-            ((2, 3), (2, 1)),
-            ((2, 3), ()),
-            ((3,), (2,)),
-            ((2, 3, 4), (2, 3)),
-            ((2, 3, 4), (4, 2)),
-            ((2, 3, 4, 5), (2, 5, 4)),
-            ((2, 3, 4, 5, 2), (2, 4, 5)),
-        ]
-    ),
     Refusal(CE, (numbers(2, 3), numbers(2, 4)), {}, ValueError, "target has shape"),
-    Refusal(CE, (numbers(), numbers()), {}, ValueError, "input has shape"),
-    Refusal(CE, (numbers(2, 0), CLASSES), {}, ValueError, "input has shape"),
     *(
-        Refusal(CE, (ROWS, target), {"weight": numbers(*shape)}, ValueError, "weight has shape")
+        Refusal(CE, (ROWS, ROWS), {"weight": numbers(*shape)}, ValueError, "weight has shape")
         for shape in [(2,), (1, 3), (), (4,)]
-        for target in (CLASSES, ROWS)
     ),
 ]
+for name in (CE, NLL):
+    REFUSALS += [
+        Refusal(name, (ROWS, CLASSES), {"reduction": "avg"}, ValueError, "reduction is 'avg'"),
+        Refusal(name, (ROWS, HALF), {}, TypeError, "target has dtype float32"),
+        Refusal(name, (ROWS, CLASSES > 0), {}, TypeError, "target has dtype bool"),
+        Refusal(name, (np.ones((2, 3), int), CLASSES), {}, TypeError, "input has dtype int64"),
+        *(
+            Refusal(
+                name,
+                (ROWS, np.array([0, bad])),
+                {"ignore_index": -5},
+                IndexError,
+                f"target holds class {bad},",
+            )
+            for bad in (3, -1, -100, 2**32, 2**40)
+        ),
+        Refusal(name, (ROWS[0], np.array(3)), {}, IndexError, "target holds class 3"),
+        *(
+            Refusal(name, (numbers(*shape), np.zeros(target, int)), {}, ValueError, "target has sh")
+            for shape, target in [
+                ((2, 3), (3,)),
+                ((2, 3), (2, 1)),
+                ((2, 3), ()),
+                ((3,), (2,)),
+                ((2, 3, 4), (2, 3)),
+                ((2, 3, 4), (4, 2)),
+                ((2, 3, 4, 5), (2, 5, 4)),
+                ((2, 3, 4, 5, 2), (2, 4, 5)),
+            ]
+        ),
+        Refusal(name, (numbers(), numbers()), {}, ValueError, "input has shape"),
+        Refusal(name, (numbers(2, 0), CLASSES), {}, ValueError, "input has shape"),
+        *(
+            Refusal(name, (ROWS, CLASSES), {"weight": numbers(*shape)}, ValueError, "weight has sh")
+            for shape in [(2,), (1, 3), (), (4,)]
+        ),
+    ]
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda row: f"{row.name}-{row.message}")
@@ -569,11 +663,13 @@ def test_shapes_dtypes_and_options_are_refused_inside_jit_too(refusal):
 
 
 def test_values_inside_jit_give_nan_where_they_would_be_refused():
-    bce, ce = jax.jit(losses.binary_cross_entropy), jax.jit(losses.cross_entropy)
+    bce = jax.jit(losses.binary_cross_entropy)
     assert np.isnan([bce(floats(bad), floats(0.5)) for bad in (-0.5, 1.5, NAN)]).all()
     weight = floats(1, 2, 3)
-    assert np.isnan([ce(ROWS, np.array([0, bad])) for bad in (-1, -3, 3, 2**20)]).all()
-    assert np.isnan([ce(ROWS, np.array([0, bad]), weight) for bad in (-1, -3, 3, 2**20)]).all()
+    for loss in map(jax.jit, (losses.cross_entropy, losses.nll_loss)):
+        for bad in (-1, -3, 3, 2**20):
+            assert np.isnan(loss(ROWS, np.array([0, bad])))
+            assert np.isnan(loss(ROWS, np.array([0, bad]), weight))
 
 
 def test_what_torch_takes_and_jaxnet_refuses():
@@ -584,9 +680,11 @@ def test_what_torch_takes_and_jaxnet_refuses():
         assert F.cross_entropy(logits, targets, label_smoothing=smoothing) == F.cross_entropy(
             logits, targets
         )
-    with pytest.raises(ValueError, match=r"target has shape \(1,\)"):
-        losses.cross_entropy(ROWS[0], CLASSES[:1])
-    assert F.cross_entropy(logits[0], targets[:1]) == F.cross_entropy(logits[0], targets[0])
+    for name in (CE, NLL):
+        with pytest.raises(ValueError, match=r"target has shape \(1,\)"):
+            getattr(losses, name)(ROWS[0], CLASSES[:1])
+        function = getattr(F, name)
+        assert function(logits[0], targets[:1]) == function(logits[0], targets[0])
 
 
 @pytest.mark.parametrize("argument", ["input", "target", "weight"])

@@ -17,13 +17,22 @@ from torchref.tolerances import SAME_FORMULA_FLOAT64 as SAME_FORMULA
 
 STEPS = 24
 SHAPES = {"weight": (32, 784), "bias": (32,), "scale": (1,)}
-# Adam's eps, 1e-8, is the size of sqrt(v) where gradients are of order 1e-8.
-MAGNITUDES = (1.0, 3e-8, 1e-8, 3e-9, 1e-15, 1e15, 1e-3)
+# eps is 1e-8, and Adagrad's 1e-10: the size of the roots where gradients are of that order, or of
+# ten times it at RMSprop's first steps.
+MAGNITUDES = (1.0, 3e-8, 1e-8, 3e-9, 1e-15, 1e15, 1e-3, 1e-7, 1e-10)
 
-TORCH = {optim.sgd: torch.optim.SGD, optim.adam: torch.optim.Adam, optim.adamw: torch.optim.AdamW}
+TORCH = {
+    optim.sgd: torch.optim.SGD,
+    optim.adam: torch.optim.Adam,
+    optim.adamw: torch.optim.AdamW,
+    optim.rmsprop: torch.optim.RMSprop,
+    optim.adagrad: torch.optim.Adagrad,
+}
 STATE_NAMES = {
     optim.sgd: {"trace": "momentum_buffer"},
     optim.adam: {name: name for name in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")},
+    optim.rmsprop: {name: name for name in ("square_avg", "momentum_buffer", "grad_avg")},
+    optim.adagrad: {"sum": "sum"},
 }
 STATE_NAMES[optim.adamw] = STATE_NAMES[optim.adam]
 
@@ -49,10 +58,38 @@ ADAM_OPTIONS: list[dict[str, Any]] = [
     {"weight_decay": 0.1, "amsgrad": True, "maximize": True, "betas": (0.8, 0.9)},
 ]
 ADAMW_OPTIONS = [{"weight_decay": 0.0}, ADAM_OPTIONS[0], ADAM_OPTIONS[1], *ADAM_OPTIONS[-3:]]
+RMSPROP_OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"lr": 0.1, "alpha": 0.5, "eps": 1e-3},
+    {"alpha": 0.0},
+    {"alpha": 1.0},
+    {"momentum": 0.9},
+    {"centered": True},
+    {"weight_decay": 0.1},
+    {"maximize": True},
+    {"momentum": 0.5, "centered": True, "weight_decay": 0.1, "maximize": True, "alpha": 0.9},
+]
+ADAGRAD_OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"lr": 0.3, "lr_decay": 0.1},
+    {"initial_accumulator_value": 0.1},
+    {"eps": 1e-3},
+    {"weight_decay": 0.1},
+    {"maximize": True},
+    {
+        "lr_decay": 2.0,
+        "initial_accumulator_value": 1e-16,
+        "eps": 1e-8,
+        "weight_decay": 0.1,
+        "maximize": True,
+    },
+]
 CASES: list[tuple[Any, dict[str, Any]]] = (
     [(optim.sgd, options) for options in SGD_OPTIONS]
     + [(optim.adam, options) for options in ADAM_OPTIONS]
     + [(optim.adamw, options) for options in ADAMW_OPTIONS]
+    + [(optim.rmsprop, options) for options in RMSPROP_OPTIONS]
+    + [(optim.adagrad, options) for options in ADAGRAD_OPTIONS]
 )
 
 
@@ -98,7 +135,9 @@ def make_problem(make, options) -> Problem:
 
     Each element keeps its sign, and the weights have the one that makes decay and gradient add:
     no sum cancels, so that every update can be compared relative to itself. Without decay
-    the weights are 0, so that torch's new weight is its update, unrounded.
+    the weights are 0, so that torch's new weight is its update, unrounded. So they are beside
+    gradients of 1e15: after those a step without gradient is lost beside a weight of 1 even in
+    float64.
     """
     rng = np.random.default_rng(0)
     weights, grads = {}, {}
@@ -110,7 +149,7 @@ def make_problem(make, options) -> Problem:
         fluctuation[12:] *= 0.1
         grads[name] = (signed * fluctuation).astype(np.float32)
         side = np.sign(signed) * (-1.0 if options.get("maximize") else 1.0) * decays(make, options)
-        size = np.minimum(magnitude, 1.0) * rng.uniform(0.5, 2.0, size=(STEPS, *shape))
+        size = np.where(magnitude > 1, 0, magnitude) * rng.uniform(0.5, 2.0, size=(STEPS, *shape))
         weights[name] = (side * size).astype(np.float32)
     return Problem(weights, grads)
 
@@ -270,9 +309,18 @@ def test_free_run_in_float64_is_torchs(make, options):
             assert optax.tree.get(opt_state, "step") == STEPS
 
 
-@pytest.mark.parametrize("make", [optim.adam, optim.adamw])
-def test_large_gradients_overflow_no_sooner_than_in_torch(make):
-    grads = np.array([1e20, -5e20, 1e25], np.float32)
+@pytest.mark.parametrize(
+    ("make", "grads"),
+    [
+        (optim.adam, [1e20, -5e20, 1e25]),
+        (optim.adamw, [1e20, -5e20, 1e25]),
+        (optim.rmsprop, [1e20, -1.8e20, 1e25]),
+        (optim.adagrad, [1e19, -1.8e19, 1e25]),
+    ],
+    ids=case_id,
+)
+def test_large_gradients_overflow_no_sooner_than_in_torch(make, grads):
+    grads = np.array(grads, np.float32)
     param = torch.zeros(3)
     param.grad = torch.tensor(grads)
     TORCH[make]([param]).step()
@@ -283,11 +331,12 @@ def test_large_gradients_overflow_no_sooner_than_in_torch(make):
     assert np.count_nonzero(updates) == 2
 
 
-def test_without_eps_a_zero_gradient_gives_nan_as_in_torch():
+@pytest.mark.parametrize("make", [optim.adam, optim.rmsprop, optim.adagrad], ids=case_id)
+def test_without_eps_a_zero_gradient_gives_nan_as_in_torch(make):
     param = torch.zeros(2)
     param.grad = torch.tensor([0.0, 1.0])
-    torch.optim.Adam([param], eps=0.0).step()
-    optimizer, params = optim.adam(eps=0.0), jnp.zeros(2)
+    TORCH[make]([param], eps=0.0).step()
+    optimizer, params = make(eps=0.0), jnp.zeros(2)
     updates, _ = optimizer.update(jnp.array([0.0, 1.0]), optimizer.init(params), params)
     assert_close(updates, param, STEP)
     assert np.isnan(to_numpy(updates)[0])
@@ -363,6 +412,8 @@ def test_schedule_is_torchs_scheduler(make, name):
         (optim.sgd, {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.1}),
         (optim.adam, {"amsgrad": True}),
         (optim.adamw, {}),
+        (optim.rmsprop, {"momentum": 0.9, "centered": True}),
+        (optim.adagrad, {"lr_decay": 0.1}),
     ],
     ids=case_id,
 )
@@ -407,6 +458,9 @@ def test_plain_sgd_is_one_multiplication_and_no_state():
         (optim.adam, {}, 3),
         (optim.adam, {"amsgrad": True}, 4),
         (optim.adamw, {}, 3),
+        (optim.rmsprop, {}, 2),
+        (optim.rmsprop, {"momentum": 0.9, "centered": True}, 4),
+        (optim.adagrad, {"lr_decay": 0.1}, 2),
     ],
     ids=case_id,
 )
@@ -478,6 +532,44 @@ def test_amsgrad_of_optax_takes_the_maximum_elsewhere():
     assert relative_error(updates_optax, updates, np.abs(updates)) > 0.05
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"momentum": 0.9}, {"centered": True}, {"momentum": 0.9, "centered": True}],
+    ids=case_id,
+)
+def test_rmsprop_is_optaxs_with_eps_outside_the_root(options):
+    problem = make_problem(optim.rmsprop, options)
+    updates = updates_of_bias(optim.rmsprop(**options), problem)
+    outside = optax.rmsprop(1e-2, decay=0.99, eps_in_sqrt=False, **options)
+    assert_close(updates_of_bias(outside, problem), updates, STEP)
+    inside = updates_of_bias(optax.rmsprop(1e-2, decay=0.99, **options), problem)
+    assert relative_error(inside, updates, np.abs(updates)) > 0.5
+
+
+def test_adagrad_of_optax_has_eps_inside_the_root():
+    problem = make_problem(optim.adagrad, {})
+    updates = updates_of_bias(optim.adagrad(), problem)
+    optimizer_optax = optax.adagrad(1e-2, initial_accumulator_value=0.0, eps=1e-10)
+    updates_optax = updates_of_bias(optimizer_optax, problem)
+    assert relative_error(updates_optax, updates, np.abs(updates)) > 0.5
+
+
+def test_variance_below_zero_gives_nan_as_in_torch():
+    """grad_avg is all of the gradient and square_avg a little less than its square."""
+    optimizer, params = optim.rmsprop(alpha=0.5, centered=True), jnp.zeros(1)
+    opt_state: Any = optimizer.init(params)
+    averages = {"square_avg": np.full(1, 0.99, np.float32), "grad_avg": np.ones(1, np.float32)}
+    opt_state = (opt_state[0]._replace(**jax.tree.map(jnp.asarray, averages)), *opt_state[1:])
+    updates, _ = optimizer.update(jnp.ones(1), opt_state, params)
+    param = torch.zeros(1)
+    param.grad = torch.ones(1)
+    optimizer_torch = torch.optim.RMSprop([param], alpha=0.5, centered=True)
+    averages_torch = jax.tree.map(torch.tensor, averages)
+    optimizer_torch.state[param] = {"step": torch.tensor(1.0), **averages_torch}
+    optimizer_torch.step()
+    assert np.isnan(to_numpy(updates)).all() and np.isnan(to_numpy(param)).all()
+
+
 NAN = float("nan")
 REFUSED = [
     (optim.sgd, {"lr": -1.0}, "lr is -1.0, expected a number of at least 0"),
@@ -497,6 +589,17 @@ for adam_like in (optim.adam, optim.adamw):
         (adam_like, {"betas": (0.9, -0.1)}, r"betas\[1\] is -0.1, expected"),
         (adam_like, {"betas": (0.9, NAN)}, r"betas\[1\] is nan, expected"),
     ]
+
+
+REFUSED += [
+    (make, {name: bad}, f"{name} is {bad}, expected a number of at least 0")
+    for make, names in {
+        optim.rmsprop: ("lr", "alpha", "eps", "weight_decay", "momentum"),
+        optim.adagrad: ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps"),
+    }.items()
+    for name in names
+    for bad in (-1.0, NAN)
+]
 
 
 @pytest.mark.parametrize(("make", "options", "message"), REFUSED, ids=case_id)
@@ -545,6 +648,7 @@ def test_known_lr_is_checked_inside_jit():
 
 
 @pytest.mark.parametrize("dtype", [jnp.int32, jnp.complex64])
-def test_adam_refuses_parameters_that_are_not_floating_point(dtype, no_annotation_checks):
+@pytest.mark.parametrize("make", [optim.adam, optim.rmsprop, optim.adagrad], ids=case_id)
+def test_parameters_that_are_not_floating_point_are_refused(make, dtype, no_annotation_checks):
     with pytest.raises(TypeError, match=f"params have dtype {jnp.dtype(dtype)}, expected"):
-        optim.adam().init(jnp.ones(2, dtype))
+        make().init(jnp.ones(2, dtype))

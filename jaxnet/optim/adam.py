@@ -1,14 +1,4 @@
-r"""torch.optim's optimizers as optax gradient transformations.
-
-Each function returns an `optax.GradientTransformation` for floating-point parameters, to be used
-with `init`, `update` and `optax.apply_updates`. All work under jit, scan and vmap.
-
-torch's arguments that choose how the same numbers are computed (`foreach`, `fused`, `capturable`,
-`differentiable`) have no meaning under XLA and are left out.
-
-The parts are optax's wherever optax computes what torch computes. The state is the tuple of the
-parts' states; `optax.tree.get(opt_state, "exp_avg")` finds a field of it by name.
-"""
+"""Adam and AdamW."""
 
 import math
 from typing import NamedTuple
@@ -17,65 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Float, Int
 
-Params = PyTree[Float[Array | np.ndarray, "..."]]
-LearningRate = float | int | Float[Array, ""] | optax.Schedule
-
-
-def sgd(
-    lr: LearningRate = 1e-3,
-    momentum: float | int = 0.0,
-    dampening: float | int = 0.0,
-    weight_decay: float | int = 0.0,
-    nesterov: bool = False,
-    *,
-    maximize: bool = False,
-) -> optax.GradientTransformation:
-    r"""Stochastic gradient descent with momentum and L2 penalty, as `torch.optim.SGD`.
-
-    $g_t = \pm\nabla_t + \lambda\,p_t$, the sign being minus under `maximize`; then
-    $b_1 = g_1$, $b_t = \mu\,b_{t-1} + (1 - \tau)\,g_t$, and the update to be added to $p_t$ is
-    $-\gamma\,b_t$, or $-\gamma\,(g_t + \mu\,b_t)$ with `nesterov`. Here $\gamma$ = `lr`,
-    $\mu$ = `momentum`, $\tau$ = `dampening`, $\lambda$ = `weight_decay`, $p$ the parameters.
-    Without momentum the update is $-\gamma\,g_t$ and nothing is carried.
-
-    `lr` is a number, a scalar array (traced or not) or a schedule, called with 0 at the first step.
-    The field `trace` of the state is torch's `momentum_buffer`.
-
-    Raises ValueError for an `lr`, `momentum` or `weight_decay` below 0 or nan, an `lr` that is no
-    scalar, and `nesterov` without momentum or with dampening. A traced `lr` and the values of a
-    schedule are not checked.
-
-    As in torch the first gradient enters $b$ undamped. Differences: torch takes nan for a number,
-    and a buffer that does not exist yet is 0 here. `optax.sgd` is the same with `momentum` and
-    `nesterov`, and has neither `dampening` nor `weight_decay` nor `maximize`.
-
-    >>> optimizer = sgd(lr=0.5, momentum=0.5)
-    >>> params, grads = jnp.zeros(1), jnp.array([2.0])
-    >>> first, opt_state = optimizer.update(grads, optimizer.init(params), params)
-    >>> second, opt_state = optimizer.update(grads, opt_state, params)
-    >>> first.tolist(), second.tolist()
-    ([-1.0], [-1.5])
-
-    Source: torch.optim.SGD.
-    """
-    _check_lr(lr)
-    _check_not_negative("momentum", momentum)
-    _check_not_negative("weight_decay", weight_decay)
-    if nesterov and (momentum == 0 or dampening != 0):
-        raise ValueError(
-            f"nesterov is True with momentum {momentum} and dampening {dampening}, "
-            "expected a momentum above 0 and dampening 0"
-        )
-    return _chain(
-        optax.scale(-1.0) if maximize else None,
-        optax.add_decayed_weights(weight_decay) if weight_decay != 0 else None,
-        _dampen_after_first(dampening) if momentum != 0 and dampening != 0 else None,
-        optax.trace(momentum, nesterov) if momentum != 0 else None,
-        optax.scale_by_learning_rate(lr),
-    )
+from jaxnet.optim.arguments import (
+    LearningRate,
+    Params,
+    check_floating,
+    check_lr,
+    check_not_negative,
+)
+from jaxnet.optim.parts import chain, lerp
 
 
 def adam(
@@ -120,7 +61,7 @@ def adam(
     Kumar, https://openreview.net/forum?id=ryQu7f-RZ.
     """
     _check_adam(lr, betas, eps, weight_decay)
-    return _chain(
+    return chain(
         optax.scale(-1.0) if maximize else None,
         optax.add_decayed_weights(weight_decay) if weight_decay != 0 else None,
         _scale_by_adam(betas, eps, amsgrad),
@@ -158,7 +99,7 @@ def adamw(
     Source: torch.optim.AdamW; Loshchilov and Hutter, https://arxiv.org/abs/1711.05101.
     """
     _check_adam(lr, betas, eps, weight_decay)
-    return _chain(
+    return chain(
         optax.scale(-1.0) if maximize else None,
         _scale_by_adam(betas, eps, amsgrad),
         optax.add_decayed_weights(weight_decay) if weight_decay != 0 else None,
@@ -179,35 +120,6 @@ class AdamState(NamedTuple):
     """$\\max(v_1, \\dots, v_t)$, shaped like the parameters; None without `amsgrad`."""
 
 
-class DampeningState(NamedTuple):
-    """What dampening carries from step to step."""
-
-    started: Bool[Array, ""]
-    """Whether a gradient has been seen: in torch, whether `momentum_buffer` exists."""
-
-
-def _chain(*parts: optax.GradientTransformation | None) -> optax.GradientTransformation:
-    return optax.chain(*(part for part in parts if part is not None))
-
-
-def _dampen_after_first(dampening: float | int) -> optax.GradientTransformation:
-    """Multiply every gradient but the first by `1 - dampening`."""
-
-    def init(params: Params) -> DampeningState:
-        del params
-        return DampeningState(started=jnp.zeros((), bool))
-
-    def update(
-        updates: Params, state: DampeningState, params: Params | None = None
-    ) -> tuple[Params, DampeningState]:
-        del params
-        factor = jnp.where(state.started, 1.0 - dampening, 1.0)
-        damped = jax.tree.map(lambda grad: factor * grad, updates)
-        return damped, DampeningState(started=jnp.ones((), bool))
-
-    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
-
-
 def _scale_by_adam(
     betas: tuple[float | int, float | int], eps: float | int, amsgrad: bool
 ) -> optax.GradientTransformation:
@@ -215,7 +127,7 @@ def _scale_by_adam(
     beta1, beta2 = betas
 
     def init(params: Params) -> AdamState:
-        _check_floating(params)
+        check_floating(params)
         # Separate zeros: jit refuses to donate one buffer twice.
         zeros = [optax.tree.zeros_like(params) for _ in range(3 if amsgrad else 2)]
         return AdamState(jnp.zeros((), jnp.int32), *zeros)
@@ -225,7 +137,7 @@ def _scale_by_adam(
     ) -> tuple[Params, AdamState]:
         del params
         exp_avg = jax.tree.map(
-            lambda average, grad: _lerp(average, grad, 1 - beta1), state.exp_avg, updates
+            lambda average, grad: lerp(average, grad, 1 - beta1), state.exp_avg, updates
         )
         # torch's order: `grad * grad` overflows from 1.8e19 on, this product from 5.8e20 on.
         exp_avg_sq = jax.tree.map(
@@ -249,13 +161,6 @@ def _scale_by_adam(
     return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
 
 
-def _lerp(start, end, weight: float):
-    """`torch.lerp`: of its two forms each is exact where the other loses `end` or `start`."""
-    if weight < 0.5:
-        return start + weight * (end - start)
-    return end - (1 - weight) * (end - start)
-
-
 def _bias_correction(beta: float | int, step: Int[Array, ""]) -> Float[Array, ""] | float:
     """`1 - beta**step` to the last bits, of weak type, so that float16 parameters stay float16."""
     if beta == 0:
@@ -266,32 +171,11 @@ def _bias_correction(beta: float | int, step: Int[Array, ""]) -> Float[Array, ""
 
 
 def _check_adam(lr, betas, eps, weight_decay):
-    _check_lr(lr)
+    check_lr(lr)
     if np.shape(betas) != (2,):
         raise ValueError(f"betas is {betas}, expected two numbers in [0, 1)")
     for i, beta in enumerate(betas):
         if not 0.0 <= beta < 1.0:
             raise ValueError(f"betas[{i}] is {beta}, expected a number in [0, 1)")
-    _check_not_negative("eps", eps)
-    _check_not_negative("weight_decay", weight_decay)
-
-
-def _check_lr(lr):
-    if callable(lr):
-        return
-    if np.ndim(lr) != 0:
-        raise ValueError(f"lr has shape {np.shape(lr)}, expected a scalar")
-    if not isinstance(lr, Tracer):
-        # float, as `lr >= 0` would be traced inside jit even where lr is known.
-        _check_not_negative("lr", float(lr))
-
-
-def _check_not_negative(name, value):
-    if not value >= 0.0:
-        raise ValueError(f"{name} is {value}, expected a number of at least 0")
-
-
-def _check_floating(params):
-    for leaf in jax.tree.leaves(params):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            raise TypeError(f"params have dtype {jnp.result_type(leaf)}, expected a floating dtype")
+    check_not_negative("eps", eps)
+    check_not_negative("weight_decay", weight_decay)

@@ -1,0 +1,53 @@
+"""What the losses share: the types of their arguments, the checks of them, the reductions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float, Integer, Real
+
+Floats = Float[Array | np.ndarray, "..."]
+Classes = Integer[Array | np.ndarray, "..."]
+Weights = Real[Array | np.ndarray, "..."]
+
+
+def reduce(loss, reduction, where=None):
+    if reduction == "none":
+        return loss
+    return jnp.mean(loss, where=where) if reduction == "mean" else jnp.sum(loss, where=where)
+
+
+def broadcast(name, weight, like):
+    try:
+        fits = np.broadcast_shapes(weight.shape, like.shape) == like.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"{name} has shape {weight.shape}, expected one that fits {like.shape}")
+    return jnp.broadcast_to(jnp.asarray(weight), like.shape).astype(like.dtype)
+
+
+def check_reduction(reduction):
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f"reduction is {reduction!r}, expected 'none', 'mean' or 'sum'")
+
+
+def check_arrays(**arrays):
+    for name, array in arrays.items():
+        if array is not None and not isinstance(array, jax.Array | np.ndarray | np.generic):
+            raise TypeError(f"{name} is a {type(array).__name__}, expected an array")
+
+
+def check_floating(name, array):
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} has dtype {array.dtype}, expected a floating dtype")
+
+
+def check_same_shape(input, target):
+    if target.shape != input.shape:
+        raise ValueError(f"target has shape {target.shape}, expected {input.shape} as in input")
+
+
+def known_values(array):
+    """The values, or None of a tracer; in NumPy, as inside jit jnp would trace a constant too."""
+    return None if isinstance(array, Tracer) else np.asarray(array)
