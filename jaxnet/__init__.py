@@ -1,11 +1,12 @@
 """A PyTorch lecture on small networks as pure-functional JAX: same seed, same numbers.
 
 Sub-modules: `random` (torch's streams), `nn`, `masks`, `losses`, `optim`, `metrics`, `data`,
-`batches`, `train`, `progress` and `lecture`.
+`batches`, `train`, `convert`, `precision`, `progress` and `lecture`.
 """
 
 from jaxnet import (
     batches,
+    convert,
     data,
     lecture,
     losses,
@@ -27,6 +28,7 @@ __all__ = [
     "History",
     "TrainState",
     "batches",
+    "convert",
     "data",
     "evaluate",
     "fit",

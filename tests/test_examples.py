@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 import benchmarks.__main__
 import benchmarks.streams
+import torchref.cli
 from benchmarks.__main__ import compare, main, tabulate
 
 README = Path(__file__).parents[1] / "README.md"
@@ -25,6 +26,24 @@ def test_the_readmes_python_runs(capsys):
             exec(compile(block, "README.md", "exec"), names)
     assert names["masks"](names["generator"])[1].shape == (10, 16, 32)
     assert names["keep"].shape == (64, 16, 32)
+
+
+def test_the_readmes_net_is_certified(tmp_path, monkeypatch):
+    """As a stranger would: the file, the command, then the lines for Python."""
+    text = README.read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (file,) = [block for block in blocks if "def build():" in block]
+    (lines,) = [block for block in blocks if "torchref.certify(" in block]
+    (command,) = re.findall(r"^python -m torchref (certify .*)$", text, re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    Path("my_net.py").write_text(file)
+    done = CliRunner().invoke(torchref.cli.main, command.split())
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("AGREE: 64 steps, compared at every stage")
+    assert "<svg" in Path("certificate.html").read_text()
+    names: dict[str, Any] = {}
+    exec(compile(file + lines, "README.md", "exec"), names)
+    assert names["certificate"].agrees and names["outputs"].shape == (3, 1)
 
 
 def test_a_benchmark_agrees_and_is_written(tmp_path):

@@ -18,10 +18,7 @@ import torchref.lecture
 from jaxnet import lecture, losses, metrics, nn, optim, precision
 from jaxnet.precision import MEANINGS, cast, check_precision, use
 from tests.helpers import assert_same_bits, assert_same_state, to_numpy
-from torchref.tolerances import Tolerance
-
-# Whole runs in float64 on both sides, whose rounding errors feed on each other. Measured: 8e-15.
-TRAJECTORY_FLOAT64 = Tolerance(rtol=1e-12, atol=0.0)
+from torchref.tolerances import TRAJECTORY_FLOAT64
 
 ROWS = 41
 RNG = np.random.default_rng(0)

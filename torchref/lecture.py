@@ -1,9 +1,10 @@
 """Each experiment as the lecture's own loop, in its order of statements.
 
-A section's function takes the training tensors and two callbacks, so that the loops stay as they
-are: `report(epoch, loss, accuracy)` stands where the lecture prints, and `watch(net, output,
-loss)`, between `backward` and `step`, is where a recorder looks in. A net goes to the device and
-the type of X: in float64 the same seed gives the same weights, masks and orders, and a referee.
+A section builds its net, loss and optimizer (`certify_script` takes such a function), then trains
+them on tensors, with two callbacks, so that the loops stay as they are: `report(epoch, loss,
+accuracy)` stands where the lecture prints, and `watch(net, output, loss)`, between `backward` and
+`step`, is where one may look in. A net goes to the device and the type of X: in float64 the same
+seed gives the same weights, masks and orders, and a referee.
 """
 
 import itertools
@@ -15,6 +16,9 @@ import torch
 
 from jaxnet.data import Dataset, load_mnist
 from jaxnet.lecture import EXPERIMENTS, make_record
+
+Built = tuple[torch.nn.Module, Any, torch.optim.Optimizer]
+"""A net, its loss and its optimizer, as a section builds them."""
 
 Report = Callable[[int, torch.Tensor, float], Any]
 Watch = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], Any]
@@ -56,17 +60,80 @@ def loader_accuracy(net: torch.nn.Module, X: torch.Tensor, y: torch.Tensor) -> f
     return s / len(y)
 
 
-def full_batch(X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
-    """Section 1A: BCELoss, SGD, every row in every step."""
+def build_full_batch() -> Built:
+    """Section 1A: a net that gives probabilities."""
     torch.manual_seed(1)
     net = torch.nn.Sequential(
         torch.nn.Linear(784, 32),
         torch.nn.ReLU(),
         torch.nn.Linear(32, 1),
         torch.nn.Sigmoid(),
-    ).to(X)
-    loss_fn = torch.nn.BCELoss()
-    optimizr = torch.optim.SGD(net.parameters())
+    )
+    return net, torch.nn.BCELoss(), torch.optim.SGD(net.parameters())
+
+
+def build_dropout() -> Built:
+    """Sections 1B and 1C: the same with nine tenths of the hidden units dropped."""
+    torch.manual_seed(1)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(784, 32),
+        torch.nn.Dropout(0.9),
+        torch.nn.ReLU(),
+        torch.nn.Linear(32, 1),
+        torch.nn.Sigmoid(),
+    )
+    return net, torch.nn.BCELoss(), torch.optim.SGD(net.parameters())
+
+
+def build_minibatch() -> Built:
+    """Section 1D: with half of them dropped."""
+    torch.manual_seed(1)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(784, 32),
+        torch.nn.Dropout(0.5),
+        torch.nn.ReLU(),
+        torch.nn.Linear(32, 1),
+        torch.nn.Sigmoid(),
+    )
+    return net, torch.nn.BCELoss(), torch.optim.SGD(net.parameters())
+
+
+def build_manual_sigmoid() -> Built:
+    """Section 2A: a net of logits, and a loss of their sigmoid."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(784, 32),
+        torch.nn.ReLU(),
+        torch.nn.Linear(32, 1),
+    )
+    return net, torch.nn.BCELoss(), torch.optim.Adam(net.parameters())
+
+
+def build_logits() -> Built:
+    """Section 2A: the same net."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(784, 32),
+        torch.nn.ReLU(),
+        torch.nn.Linear(32, 1),
+    )
+    return net, torch.nn.BCEWithLogitsLoss(), torch.optim.Adam(net.parameters())
+
+
+def build_three_class() -> Built:
+    """Sections 2B and 2C: three outputs."""
+    torch.manual_seed(43052)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(784, 32),
+        torch.nn.ReLU(),
+        torch.nn.Linear(32, 3),
+    )
+    return net, torch.nn.CrossEntropyLoss(), torch.optim.Adam(net.parameters())
+
+
+def full_batch(built: Built, X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
+    """Section 1A: BCELoss, SGD, every row in every step."""
+    net, loss_fn, optimizr = built
     for epoc in range(1, 501):
         yhat = net(X)
         loss = loss_fn(yhat, y)
@@ -79,18 +146,9 @@ def full_batch(X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
     return net
 
 
-def dropout(X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
+def dropout(built: Built, X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
     """Sections 1B and 1C: the same with nine tenths of the hidden units dropped."""
-    torch.manual_seed(1)
-    net = torch.nn.Sequential(
-        torch.nn.Linear(784, 32),
-        torch.nn.Dropout(0.9),
-        torch.nn.ReLU(),
-        torch.nn.Linear(32, 1),
-        torch.nn.Sigmoid(),
-    ).to(X)
-    loss_fn = torch.nn.BCELoss()
-    optimizr = torch.optim.SGD(net.parameters())
+    net, loss_fn, optimizr = built
     for epoc in range(1, 501):
         net.train()
         yhat = net(X)
@@ -104,20 +162,11 @@ def dropout(X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
     return net
 
 
-def minibatch(X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
+def minibatch(built: Built, X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
     """Section 1D: batches of 16 from a DataLoader, two passes."""
-    torch.manual_seed(1)
+    net, loss_fn, optimizr = built
     ds = torch.utils.data.TensorDataset(X, y)
     dl = torch.utils.data.DataLoader(ds, batch_size=16)
-    net = torch.nn.Sequential(
-        torch.nn.Linear(784, 32),
-        torch.nn.Dropout(0.5),
-        torch.nn.ReLU(),
-        torch.nn.Linear(32, 1),
-        torch.nn.Sigmoid(),
-    ).to(X)
-    loss_fn = torch.nn.BCELoss()
-    optimizr = torch.optim.SGD(net.parameters())
     loss = torch.tensor(0.0)
     for epoc in range(1, 3):
         net.train()
@@ -132,16 +181,9 @@ def minibatch(X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
     return net
 
 
-def manual_sigmoid(X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
+def manual_sigmoid(built: Built, X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
     """Section 2A: the sigmoid written out after a net of logits, then BCELoss; Adam."""
-    torch.manual_seed(0)
-    net = torch.nn.Sequential(
-        torch.nn.Linear(784, 32),
-        torch.nn.ReLU(),
-        torch.nn.Linear(32, 1),
-    ).to(X)
-    loss_fn = torch.nn.BCELoss()
-    optimizr = torch.optim.Adam(net.parameters())
+    net, loss_fn, optimizr = built
     for epoc in range(1, 11):
         netout = net(X)
         yhat = torch.exp(netout) / (1 + torch.exp(netout))
@@ -154,16 +196,9 @@ def manual_sigmoid(X, y, report: Report, watch: Watch = ignore) -> torch.nn.Modu
     return net
 
 
-def logits(X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
+def logits(built: Built, X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
     """Section 2A: the same with BCEWithLogitsLoss."""
-    torch.manual_seed(0)
-    net = torch.nn.Sequential(
-        torch.nn.Linear(784, 32),
-        torch.nn.ReLU(),
-        torch.nn.Linear(32, 1),
-    ).to(X)
-    loss_fn = torch.nn.BCEWithLogitsLoss()
-    optimizr = torch.optim.Adam(net.parameters())
+    net, loss_fn, optimizr = built
     for epoc in range(1, 11):
         netout = net(X)
         loss = loss_fn(netout, y)
@@ -175,16 +210,9 @@ def logits(X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
     return net
 
 
-def three_class(X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
+def three_class(built: Built, X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
     """Sections 2B and 2C: one-hot targets, CrossEntropyLoss; Adam."""
-    torch.manual_seed(43052)
-    net = torch.nn.Sequential(
-        torch.nn.Linear(784, 32),
-        torch.nn.ReLU(),
-        torch.nn.Linear(32, 3),
-    ).to(X)
-    loss_fn = torch.nn.CrossEntropyLoss()
-    optimizr = torch.optim.Adam(net.parameters())
+    net, loss_fn, optimizr = built
     for epoc in range(1, 101):
         netout = net(X)
         loss = loss_fn(netout, y)
@@ -198,19 +226,20 @@ def three_class(X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
 
 
 class Section(NamedTuple):
-    """A section's training loop, and how it counts what its net gets right."""
+    """What a section builds, its training loop, and how it counts what its net gets right."""
 
+    build: Callable[[], Built]
     train: Callable[..., torch.nn.Module]
     accuracy: Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], float]
 
 
 SECTIONS = {
-    "full_batch": Section(full_batch, probability_accuracy),
-    "dropout": Section(dropout, probability_accuracy),
-    "minibatch": Section(minibatch, loader_accuracy),
-    "manual_sigmoid": Section(manual_sigmoid, logit_accuracy),
-    "logits": Section(logits, logit_accuracy),
-    "three_class": Section(three_class, class_accuracy),
+    "full_batch": Section(build_full_batch, full_batch, probability_accuracy),
+    "dropout": Section(build_dropout, dropout, probability_accuracy),
+    "minibatch": Section(build_minibatch, minibatch, loader_accuracy),
+    "manual_sigmoid": Section(build_manual_sigmoid, manual_sigmoid, logit_accuracy),
+    "logits": Section(build_logits, logits, logit_accuracy),
+    "three_class": Section(build_three_class, three_class, class_accuracy),
 }
 
 
@@ -248,7 +277,8 @@ def run(
         watch(net, output, loss)
 
     begin = time.perf_counter()
-    net = section.train(X, y, report, count_and_watch)
+    net, loss_fn, optimizer = section.build()
+    net = section.train((net.to(X), loss_fn, optimizer), X, y, report, count_and_watch)
     seconds = time.perf_counter() - begin
     # These figures are not the lecture's own: their loader must not draw from its stream.
     with torch.random.fork_rng(devices=[]):
@@ -261,5 +291,6 @@ def run(
         steps=next(steps),
         device=device,
         random="torch",
+        precision="float64" if dtype == torch.float64 else "parity",
     )
     return Result(record, net)

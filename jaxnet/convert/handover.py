@@ -1,0 +1,46 @@
+"""A torch run between two epochs as the state from which jaxnet goes on."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnet.convert.modules import from_torch
+from jaxnet.convert.state import as_array, opt_state_from_torch
+from jaxnet.random import set_state
+from jaxnet.state import TrainState
+from jaxnet.train import start
+
+
+def train_state_from_torch(
+    net: Any,
+    optimizer: Any,
+    jax_optimizer: Any,
+    generator: Any,
+    *,
+    step: int = 0,
+    loader_generator: Any = None,
+) -> TrainState:
+    """Where a torch run stands between two epochs, for `jaxnet.fit(..., state=...)` to go on.
+
+    Args:
+      net, optimizer: torch's, as the run left them.
+      jax_optimizer: `optimizer_from_torch(optimizer, net, ...)`.
+      generator: `torch.get_rng_state()`.
+      step: the steps done, which a schedule counts from.
+      loader_generator: `get_state()` of a `DataLoader`'s own generator, where it has one.
+
+    Raises:
+      Unsupported, ValueError, TypeError: as `from_torch`, `opt_state_from_torch` and
+        `jaxnet.random.set_state` raise them.
+
+    The way back is `torchref.handover.to_torch`.
+    """
+    _, variables = from_torch(net)
+    state = start(jax_optimizer, variables, set_state(as_array(generator)))
+    opt_state = opt_state_from_torch(optimizer, net, state.opt_state, count=step)
+    own = None if loader_generator is None else set_state(as_array(loader_generator))
+    own = own if own is None else jax.tree.map(jnp.asarray, own)
+    return state._replace(
+        opt_state=opt_state, step=jnp.asarray(step, jnp.int32), loader_generator=own
+    )

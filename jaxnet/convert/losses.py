@@ -1,0 +1,52 @@
+"""torch's losses as jaxnet's functions."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from jaxnet import losses
+from jaxnet.convert.state import as_array
+from jaxnet.convert.unsupported import Unsupported, describe, torch_class
+
+# The function of each loss, and the attributes that are its options beside `reduction`.
+_LOSSES: dict[str, tuple[Callable, tuple[str, ...]]] = {
+    "BCELoss": (losses.binary_cross_entropy, ("weight",)),
+    "BCEWithLogitsLoss": (losses.binary_cross_entropy_with_logits, ("weight", "pos_weight")),
+    "CrossEntropyLoss": (losses.cross_entropy, ("weight", "ignore_index", "label_smoothing")),
+    "NLLLoss": (losses.nll_loss, ("weight", "ignore_index")),
+    "MSELoss": (losses.mse_loss, ()),
+    "L1Loss": (losses.l1_loss, ()),
+    "SmoothL1Loss": (losses.smooth_l1_loss, ("beta",)),
+}
+
+
+def loss_from_torch(loss: Any) -> Callable[[Any, Any], Any]:
+    """One of torch's losses as `loss(outputs, targets)`, a scalar, for `fit`.
+
+    Args:
+      loss: a BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, NLLLoss, MSELoss, L1Loss or
+        SmoothL1Loss, with any options, whose reduction gives a scalar.
+
+    Raises:
+      Unsupported: it is another loss, or its reduction is "none".
+
+    >>> import torch, numpy as np
+    >>> loss = loss_from_torch(torch.nn.MSELoss(reduction="sum"))
+    >>> print(loss(np.array([3.0, 0.0], np.float32), np.array([1.0, 1.0], np.float32)))
+    5.0
+    """
+    name = torch_class(loss, "torch.nn", "forward")
+    if name not in _LOSSES:
+        raise Unsupported(
+            [f"loss is {describe(loss)}, which has no translation"],
+            "supported: " + ", ".join(_LOSSES),
+        )
+    if loss.reduction == "none":
+        raise Unsupported([f"{name} has reduction='none', expected 'mean' or 'sum'"])
+    function, options = _LOSSES[name]
+    keywords = {key: _option(getattr(loss, key)) for key in options}
+    return functools.partial(function, reduction=loss.reduction, **keywords)
+
+
+def _option(value: Any) -> Any:
+    return as_array(value) if hasattr(value, "detach") else value

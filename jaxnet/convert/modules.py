@@ -1,0 +1,152 @@
+"""torch modules as Flax modules, with their parameters and buffers."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from jaxnet import nn
+from jaxnet.convert.state import from_tensors
+from jaxnet.convert.unsupported import Unsupported, describe, torch_class
+
+_LAYERS = {
+    layer.__name__: layer
+    for layer in (
+        nn.Linear,
+        nn.Flatten,
+        nn.Identity,
+        nn.Dropout,
+        nn.ReLU,
+        nn.LeakyReLU,
+        nn.ELU,
+        nn.GELU,
+        nn.SiLU,
+        nn.Sigmoid,
+        nn.LogSigmoid,
+        nn.Tanh,
+        nn.Softplus,
+        nn.Softmax,
+        nn.LogSoftmax,
+        nn.LayerNorm,
+        nn.BatchNorm1d,
+        nn.BatchNorm2d,
+        nn.Embedding,
+        nn.Conv2d,
+        nn.MaxPool2d,
+        nn.AvgPool2d,
+        nn.AdaptiveAvgPool2d,
+    )
+}
+
+SUPPORTED = "supported: Sequential of " + ", ".join(_LAYERS)
+
+_STATE = {
+    "Linear": {"weight", "bias"},
+    "LayerNorm": {"weight", "bias"},
+    "Conv2d": {"weight", "bias"},
+    "Embedding": {"weight"},
+    "BatchNorm1d": {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"},
+    "BatchNorm2d": {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"},
+}
+
+_DTYPES = {"torch.float32", "torch.float64", "torch.int64"}
+
+# Options without a translation, by the value that leaves them out.
+_LEFT_OUT = {
+    "Embedding": {"max_norm": None, "scale_grad_by_freq": False, "sparse": False},
+    "MaxPool2d": {"return_indices": False},
+}
+
+
+def from_torch(net: Any) -> tuple[nn.Module, nn.Variables]:
+    """A torch net as a Flax module, with a copy of its parameters and buffers.
+
+    `jnet.apply(variables, x)` equals `net.eval()(x)`, and with `train=True, masks=...` equals
+    `net.train()(x)`, whatever mode `net` is in now; floats agree within rounding. Parameters are
+    the collection "params", the running statistics of a BatchNorm "batch_stats"; flattened, both
+    bear torch's dotted names. Other dtypes than float32 need JAX's x64 mode.
+
+    Args:
+      net: a `torch.nn.Sequential`, nested or not, of the layers that the error lists, or one such
+        layer. A subclass of one of them will do if it leaves `forward` alone. `inplace` changes
+        no number and is left out.
+
+    Raises:
+      Unsupported: a ValueError that names every layer and option without an exact translation, by
+        its place as in the state_dict ("1.0"), and what there is a translation of.
+
+    torch keeps a net's mode in the net; here it is an argument of the call.
+
+    >>> import torch, jax.numpy as jnp
+    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.ReLU())
+    >>> _ = torch.nn.init.ones_(net[0].weight), torch.nn.init.zeros_(net[0].bias)
+    >>> jnet, variables = from_torch(net)
+    >>> print(jnet.apply(variables, jnp.array([[1.0, 2.0]])), list(variables["params"]["0"]))
+    [[3.]] ['weight', 'bias']
+    """
+    if not torch_class(net, "torch.nn"):
+        raise Unsupported([f"net must be a torch.nn.Module, not {describe(net)}"], SUPPORTED)
+    if faults := [*_faults(net, ""), *_shared(net)]:
+        raise Unsupported(faults, SUPPORTED)
+    return _translate(net), from_tensors(net.state_dict())
+
+
+def _faults(module: Any, place: str) -> Iterator[str]:
+    """Everything in a module and below it that has no translation."""
+    name = torch_class(module, "torch.nn", "forward")
+    where = f"layer {place!r}" if place else "the net"
+    if hooks := [kind for kind in ("_forward_pre_hooks", "_forward_hooks") if vars(module)[kind]]:
+        yield f"{where} has {hooks[0][1:].replace('_', ' ')}, which may change what it computes"
+    tensors = dict(module.named_parameters(recurse=False)) | dict(
+        module.named_buffers(recurse=False)
+    )
+    for key, value in tensors.items():
+        if str(value.dtype) not in _DTYPES:
+            yield f"{where} has {key} of {value.dtype}, expected float32"
+        if name in _LAYERS and key not in _STATE.get(name, set()):
+            yield f"{where}, {name}, has a tensor {key!r} that torch's {name} has not"
+    if name == "Sequential":
+        for key, child in module.named_children():
+            yield from _faults(child, f"{place}.{key}" if place else key)
+    elif name not in _LAYERS:
+        yield f"{where} is {describe(module)}, which has no translation"
+    else:
+        yield from (f"{where}, {name}: {fault}" for fault in _option_faults(module, name))
+
+
+def _option_faults(module: Any, name: str) -> Iterator[str]:
+    for option, neutral in _LEFT_OUT.get(name, {}).items():
+        if getattr(module, option) != neutral:
+            yield f"{option}={getattr(module, option)!r} has no translation, only {neutral!r} has"
+    if name in ("Softmax", "LogSoftmax") and module.dim is None:
+        yield "dim=None, which guesses the axis, has no translation: name the axis"
+    try:
+        _layer(module, name)
+    except (TypeError, ValueError) as error:
+        yield str(error)
+
+
+def _shared(net: Any) -> list[str]:
+    """Parameters under two names: each would be trained apart."""
+    places = {key: id(value) for key, value in net.named_parameters(remove_duplicate=False)}
+    counts = Counter(places.values())
+    return [f"{key!r} is shared with another layer" for key, at in places.items() if counts[at] > 1]
+
+
+def _translate(module: Any) -> nn.Module:
+    name = torch_class(module, "torch.nn", "forward")
+    if name != "Sequential":
+        return _layer(module, name)
+    # named_children leaves out a layer that stands twice.
+    children = {key: _translate(child) for key, child in module._modules.items()}
+    return nn.Sequential(list(children.values()), names=tuple(children))
+
+
+def _layer(module: Any, name: str) -> nn.Module:
+    """The layer whose fields are torch's attributes; `bias` is there a tensor or None."""
+    layer = _LAYERS[name]
+    fields = [field.name for field in dataclasses.fields(layer) if field.init]
+    options = {key: getattr(module, key) for key in fields if key not in ("parent", "name")}
+    if "bias" in options:
+        options["bias"] = options["bias"] is not None
+    return layer(**options)

@@ -1,0 +1,36 @@
+"""What a translation refuses, and how an object of torch's is told from one that looks like it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class Unsupported(ValueError):
+    """Something of torch's that has no exact translation; `faults` lists every such thing."""
+
+    def __init__(self, faults: Sequence[str], supported: str = "") -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join([*self.faults, *([supported] if supported else [])]))
+
+
+def torch_class(value: Any, package: str, method: str = "") -> str:
+    """The name of the class of torch's that a value is, "" where it is none.
+
+    A subclass counts as long as it leaves `method` alone.
+
+    >>> torch_class(1.0, "torch.nn")
+    ''
+    """
+    for base in type(value).__mro__:
+        if base.__module__ == package or base.__module__.startswith(package + "."):
+            same = not method or getattr(type(value), method) is getattr(base, method)
+            return base.__name__ if same else ""
+    return ""
+
+
+def describe(value: Any) -> str:
+    """The class of a value with its module, as an error names it.
+
+    >>> describe(1.0)
+    'builtins.float'
+    """
+    return f"{type(value).__module__}.{type(value).__qualname__}"

@@ -1,0 +1,45 @@
+"""Arguments that several layers take, checked once: sizes, and pairs for height and width."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxnet.random.arguments import as_integer
+
+Pair = int | Sequence[int]
+
+
+def as_size(name: str, value: Any, least: int = 1) -> int:
+    """An integer of at least `least`.
+
+    >>> as_size("kernel_size", 0)
+    Traceback (most recent call last):
+    ValueError: kernel_size must be at least 1, not 0
+    """
+    size = as_integer(name, value)
+    if size < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
+    return size
+
+
+def as_pair(name: str, value: Any, least: int = 1) -> tuple[int, int]:
+    """Height and width; one integer stands for both, as in torch.
+
+    >>> as_pair("stride", 2), as_pair("padding", [0, 1], least=0)
+    ((2, 2), (0, 1))
+    """
+    if isinstance(value, Sequence) and len(value) != 2:
+        raise ValueError(f"{name} must be an integer or a pair, not {value!r}")
+    first, second = value if isinstance(value, Sequence) else (value, value)
+    return as_size(name, first, least), as_size(name, second, least)
+
+
+def as_axis(name: str, value: Any, count: int, of: str = "an axis of x") -> int:
+    """One of `count` axes, counted from the front; negative ones count from the end.
+
+    >>> as_axis("dim", -1, 3)
+    2
+    """
+    axis = as_integer(name, value)
+    if not -count <= axis < count:
+        raise ValueError(f"{name} must be {of}, -{count} to {count - 1}, not {value}")
+    return axis % count

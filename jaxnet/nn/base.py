@@ -1,0 +1,103 @@
+"""What every module is made of: torch's first draws, the call that trains, the precision."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import flax.linen
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from jaxnet.random import Generator
+from jaxnet.random.engine import check_generator
+
+Variables = dict[str, Any]
+"""Collections of named arrays, `{"params": {"0": {"weight": ..., "bias": ...}}}`."""
+
+Masks = Mapping[str, Any]
+"""Keep masks of the dropouts, nested like the parameters: `{"1": keep}`, `{"2": {"0": keep}}`."""
+
+
+class Module(flax.linen.Module):
+    """A Flax module that can also draw torch's initial variables."""
+
+    # Flax annotates a union of what it returns with and without `mutable`.
+    if TYPE_CHECKING:
+
+        def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any: ...
+
+    def initial_variables(self, generator: Generator) -> tuple[Generator, Variables]:
+        """The variables that torch's constructor gives this layer; none unless a layer has some."""
+        return generator, {}
+
+
+def init(net: flax.linen.Module, generator: Generator) -> tuple[Generator, Variables]:
+    """Draw a net's variables as its construction in torch draws them, layer by layer, in order.
+
+    Raises:
+      TypeError: `net` is not made of `jaxnet.nn` modules, so nothing says what torch would draw,
+        or `generator` is not a `jaxnet.random.Generator`.
+
+    >>> import jaxnet
+    >>> generator, variables = init(jaxnet.nn.Linear(2, 1), jaxnet.random.manual_seed(1))
+    >>> print(variables["params"]["weight"])
+    [[ 0.3643461  -0.31210154]]
+
+    In torch, `torch.manual_seed(1)` followed by `torch.nn.Linear(2, 1)`.
+    """
+    if not isinstance(net, Module):
+        raise TypeError(
+            f"net must be made of jaxnet.nn modules, not {type(net).__name__}: torch's initial "
+            "weights are known for those alone; for other Flax modules pass a jax.random.key"
+        )
+    check_generator(generator)
+    return net.initial_variables(generator)
+
+
+_MODES = {
+    "train": lambda train: train,
+    "training": lambda train: train,
+    "deterministic": lambda train: not train,
+    "use_running_average": lambda train: not train,
+}
+
+
+def call_keywords(
+    module: flax.linen.Module | Callable, train: bool, masks: Any = None
+) -> dict[str, Any]:
+    """How a Flax module's or a function's call is told that it trains, by the names in use for it.
+
+    >>> call_keywords(flax.linen.Dropout(0.5), train=True)
+    {'deterministic': False}
+    """
+    call = type(module).__call__ if isinstance(module, flax.linen.Module) else module
+    parameters = inspect.signature(call).parameters
+    keywords = {name: mode(train) for name, mode in _MODES.items() if name in parameters}
+    return keywords | ({"masks": masks} if masks is not None else {})
+
+
+def precision() -> lax.Precision | None:
+    """How exactly a product of float32 numbers is computed."""
+    # torch multiplies float32 in full by default; XLA's default on GPUs and TPUs is lower.
+    # A precision that the user has set for all of JAX wins.
+    chosen: Any = jax.config
+    return None if chosen.jax_default_matmul_precision else lax.Precision.HIGHEST
+
+
+def uniform_within(bound: float) -> Callable[[Any, tuple[int, ...]], Array]:
+    """A Flax initialiser: uniform within ±bound, the distribution of torch's own draws."""
+    return lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
+
+def widen(x: Any) -> Array:
+    """x in the type that its function is computed in: float32 for the half types, as in torch."""
+    x = jnp.asarray(x)
+    floating = jnp.issubdtype(x.dtype, jnp.floating)
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32) if floating else jnp.float32)
+
+
+def narrow(y: Array, x: Any) -> Array:
+    """y rounded to x's type, where x is floating-point."""
+    return y.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else y

@@ -1,0 +1,99 @@
+"""Sequential: layers one after another, numbered as in torch."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import flax.linen
+
+from jaxnet.nn.base import Masks, Module, Variables, call_keywords, init
+from jaxnet.nn.layers import Dropout
+from jaxnet.random import Generator
+
+
+class Sequential(Module):
+    """Layers one after another, their variables numbered from "0": `torch.nn.Sequential`.
+
+    Layers without variables count too, so the numbers are those of torch's state_dict, and nested
+    ones nest. `masks` is nested like the parameters, `{"1": keep}`. Other Flax modules may stand
+    among the layers: those whose call takes `train`, `deterministic` or `use_running_average` are
+    told whether the net trains.
+
+    torch takes the layers as separate arguments, this takes a list of them; `names` stands for the
+    keys of an OrderedDict, and the variables then bear these instead of numbers. A layer object
+    with variables that stands twice, be it in nested ones, shares them in torch; here that is
+    refused.
+
+    Raises:
+      TypeError: `layers` is not a list of Flax modules.
+      ValueError: a layer with variables stands twice, `names` are not as many as the layers, each
+        once, or `masks` names a layer that takes no mask.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxnet.nn import Linear, ReLU
+    >>> net = Sequential([Linear(3, 2), ReLU(), Linear(2, 1)])
+    >>> variables = net.init(jax.random.key(0), jnp.ones((5, 3)))
+    >>> jax.tree.map(jnp.shape, variables["params"])
+    {'0': {'bias': (2,), 'weight': (2, 3)}, '2': {'bias': (1,), 'weight': (1, 2)}}
+
+    Source: `torch.nn.Sequential`.
+    """
+
+    layers: Sequence[flax.linen.Module]
+    names: Sequence[str] | None = None
+
+    def __post_init__(self):
+        if isinstance(self.layers, flax.linen.Module):
+            raise TypeError("layers must be a list, Sequential([first, second]), not one module")
+        self.layers = tuple(self.layers)  # hashable, so that jit can tell nets apart
+        for layer in self.layers:
+            if not isinstance(layer, flax.linen.Module):
+                raise TypeError(f"layers must be Flax modules, not {layer!r}")
+        if self.names is not None:
+            self.names = tuple(self.names)
+            if len(set(self.names)) != len(self.names) or len(self.names) != len(self.layers):
+                raise ValueError(
+                    f"names must be {len(self.layers)} different ones, not {self.names}"
+                )
+            if self.names == tuple(map(str, range(len(self.layers)))):
+                self.names = None  # one net, one form
+        seen = set()
+        for layer in self._with_variables():
+            if id(layer) in seen:
+                raise ValueError(f"layers holds one {type(layer).__name__} twice: make two layers")
+            seen.add(id(layer))
+        super().__post_init__()
+
+    def _with_variables(self) -> Iterator[Module]:
+        """The layers, also nested ones, that draw torch's variables and so have some."""
+        for layer in self.layers:
+            if isinstance(layer, Sequential):
+                yield from layer._with_variables()
+            elif isinstance(layer, Module):
+                if type(layer).initial_variables is not Module.initial_variables:
+                    yield layer
+
+    def initial_variables(self, generator: Generator) -> tuple[Generator, Variables]:
+        """Each layer's variables under its name, drawn in order."""
+        variables: Variables = {"params": {}}
+        for name, layer in self._named():
+            generator, own = init(layer, generator)
+            for collection, values in own.items():
+                if values:
+                    variables.setdefault(collection, {})[name] = values
+        return generator, variables
+
+    def _named(self) -> list[tuple[str, Any]]:
+        names = self.names or map(str, range(len(self.layers)))
+        return list(zip(names, self.layers, strict=True))
+
+    @flax.linen.compact
+    def __call__(self, x: Any, train: bool = False, masks: Masks | None = None) -> Any:
+        """x through every layer in turn."""
+        masks = {} if masks is None else masks
+        takers = [n for n, layer in self._named() if isinstance(layer, Dropout | Sequential)]
+        if stray := [name for name in masks if name not in takers]:
+            raise ValueError(f"masks names {stray}, but only the layers {takers} take masks")
+        for name, layer in self._named():
+            keywords = call_keywords(layer, train, masks.get(name))
+            x = layer.clone(parent=self, name=name)(x, **keywords)
+        return x

@@ -1,0 +1,221 @@
+"""Breaks jaxnet's code in memory, one line at a time, and mends it again."""
+
+import ast
+import gc
+import importlib
+import random
+import sys
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+import jaxnet
+
+ROOT = Path(jaxnet.__file__).parent.parent
+ARITHMETIC = ("jaxnet/nn/", "jaxnet/losses/", "jaxnet/optim/")
+"""Where mutants are drawn from."""
+
+
+class Mutant(NamedTuple):
+    """A change of one file: what stood there, what stands there now."""
+
+    file: str
+    line: int
+    old: str
+    new: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.old} -> {self.new}"
+
+
+@contextmanager
+def planted(file: str, source: str) -> Iterator[list[str]]:
+    """The functions of a module with the bodies that another source gives them; yields which."""
+    path = ROOT / file
+    importlib.import_module(file.removesuffix(".py").replace("/", "."))
+    before, after = _codes(path.read_text(), path), _codes(source, path)
+    changed = {name for name in after if name in before and not _same(before[name], after[name])}
+    swapped = []
+    remembered = not file.startswith(ARITHMETIC)  # by jit, under the function that is changed here
+    if remembered:
+        jax.clear_caches()
+    for function in _functions(path):
+        name = function.__code__.co_qualname
+        if name in changed:
+            swapped.append((function, function.__code__))
+            function.__code__ = after[name]
+    try:
+        yield sorted(name.__code__.co_qualname for name, _ in swapped)
+    finally:
+        for function, code in swapped:
+            function.__code__ = code
+        if remembered:
+            jax.clear_caches()
+
+
+def replaced(file: str, old: str, new: str) -> str:
+    """A file's source with one place changed, which must be there once."""
+    source = (ROOT / file).read_text()
+    assert source.count(old) == 1, f"{file} has {old!r} {source.count(old)} times"
+    return source.replace(old, new)
+
+
+def _functions(path: Path) -> list[types.FunctionType]:
+    return [
+        function
+        for function in gc.get_objects()
+        if type(function) is types.FunctionType  # isinstance would wake objects that warn
+        and function.__code__.co_filename == str(path)
+        and "<locals>" not in function.__code__.co_qualname
+    ]
+
+
+def _codes(source: str, path: Path) -> dict[str, types.CodeType]:
+    """The code of every function of a file that is not inside another one."""
+    found, waiting = {}, [compile(source, str(path), "exec", dont_inherit=True)]
+    while waiting:
+        for constant in waiting.pop().co_consts:
+            if isinstance(constant, types.CodeType):
+                found.setdefault(constant.co_qualname, constant)
+                if "<locals>" not in constant.co_qualname:
+                    waiting.append(constant)
+    return {name: code for name, code in found.items() if "<locals>" not in name}
+
+
+def _same(left: types.CodeType, right: types.CodeType) -> bool:
+    if (left.co_code, left.co_names) != (right.co_code, right.co_names):
+        return False
+    if len(left.co_consts) != len(right.co_consts):
+        return False
+    return all(
+        _same(a, b)
+        if isinstance(a, types.CodeType) and isinstance(b, types.CodeType)
+        else repr(a) == repr(b)
+        for a, b in zip(left.co_consts, right.co_consts, strict=True)
+    )
+
+
+Lines = set[tuple[str, int]]
+
+
+def lines_run(call: Callable[[], object]) -> Lines:
+    """The lines of jaxnet's layers, losses and optimizers that a call runs."""
+    seen: Lines = set()
+
+    def trace(frame, event, argument):
+        name = frame.f_code.co_filename
+        if not name.startswith(str(ROOT / "jaxnet")):
+            return None
+        file = str(Path(name).relative_to(ROOT))
+        if not file.startswith(ARITHMETIC):
+            return None
+        if event == "line":
+            seen.add((file, frame.f_lineno))
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return seen
+
+
+_OPERATORS = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult,
+    ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt, ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq, ast.And: ast.Or, ast.Or: ast.And, ast.USub: ast.UAdd,
+}  # fmt: skip
+
+
+def mutants_of(lines: Lines) -> list[Mutant]:
+    """Every change of an operator, a constant or an axis in these lines, but for checks."""
+    found = []
+    for file in sorted({file for file, _ in lines}):
+        source = (ROOT / file).read_text()
+        tree = ast.parse(source)
+        for node in _arithmetic(tree):
+            if (file, node.lineno) in lines:  # pyright: ignore
+                found += _mutations(file, source, tree, node)
+    return found
+
+
+def _arithmetic(tree: ast.AST) -> Iterator[ast.AST]:
+    """Operators and constants in the bodies of functions; not in checks, messages, annotations."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr):
+            continue
+        if isinstance(node, ast.FunctionDef):
+            if not node.name.strip("_").startswith(("check", "post_init", "as_", "name")):
+                for statement in node.body:
+                    yield from _arithmetic(ast.Module([statement], []))
+            continue
+        if isinstance(node, ast.If) and any(isinstance(n, ast.Raise) for n in node.body):
+            continue  # what a check asks
+        if isinstance(node, ast.BinOp | ast.Compare | ast.BoolOp | ast.UnaryOp):
+            yield node
+        if isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float):
+            yield node
+        if isinstance(node, ast.ClassDef):
+            for part in node.body:
+                if isinstance(part, ast.FunctionDef):
+                    yield from _arithmetic(ast.Module([part], []))
+            continue
+        yield from _arithmetic(node)
+
+
+def _mutations(file: str, source: str, tree: ast.AST, node: ast.AST) -> Iterator[Mutant]:
+    old = ast.get_source_segment(source, node) or ""
+    for changed in _changed(node):
+        new = ast.unparse(changed)
+        if new != ast.unparse(node):
+            lines = source.splitlines(keepends=True)
+            begin = sum(map(len, lines[: node.lineno - 1])) + _column(
+                lines, node.lineno, node.col_offset
+            )  # pyright: ignore
+            text = source[:begin] + f"({new})" + source[begin + len(old) :]
+            yield Mutant(file, node.lineno, old, new, text)  # pyright: ignore
+
+
+def _column(lines: list[str], line: int, offset: int) -> int:
+    return len(lines[line - 1].encode()[:offset].decode())
+
+
+def _changed(node: ast.AST) -> Iterator[ast.AST]:
+    import copy
+
+    if isinstance(node, ast.Constant):
+        value = node.value
+        if isinstance(value, bool):
+            yield ast.Constant(not value)
+        elif isinstance(value, int):
+            yield ast.Constant(value + 1)
+            if value:
+                yield ast.Constant(value - 1)
+        elif isinstance(value, float):
+            yield ast.Constant(value * 1.5 if value else 1.0)
+        return
+    changed = copy.deepcopy(node)
+    if isinstance(changed, ast.Compare) and type(changed.ops[0]) in _OPERATORS:
+        changed.ops[0] = _OPERATORS[type(changed.ops[0])]()
+        yield changed
+    elif isinstance(changed, ast.BinOp | ast.BoolOp | ast.UnaryOp):
+        if type(changed.op) in _OPERATORS:
+            changed.op = _OPERATORS[type(changed.op)]()
+            yield changed
+
+
+def drawn(mutants: list[Mutant], count: int, seed: int) -> list[Mutant]:
+    """Some of them, each of another place as far as there are enough."""
+    chooser = random.Random(seed)
+    chosen = list(mutants)
+    chooser.shuffle(chosen)
+    seen: set[tuple[str, int, str]] = set()
+    first = [m for m in chosen if (k := m[:3]) not in seen and not seen.add(k)]
+    return first[:count]

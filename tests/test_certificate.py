@@ -1,0 +1,468 @@
+"""The certificate itself: ports of one's own, what it reports, what it leaves alone, the shell."""
+
+import copy
+import dataclasses
+import json
+
+import flax.linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+from click.testing import CliRunner
+
+import jaxnet
+from tests.helpers import assert_same_bits
+from tests.mutants import planted, replaced
+from torchref import certify
+from torchref.audit import Judge, Parted
+from torchref.certificate import certify_script
+from torchref.cli import main
+from torchref.matching import match_tensors, name_leaves, place
+
+X = torch.randn(20, 6, generator=torch.Generator().manual_seed(1))
+Y = (X[:, :1] > 0).float()
+LOSS = torch.nn.BCEWithLogitsLoss()
+
+
+class Residual(torch.nn.Module):
+    """A net that is no Sequential."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.norm = torch.nn.Linear(6, 6), torch.nn.LayerNorm(6)
+        self.drop, self.b = torch.nn.Dropout(0.3), torch.nn.Linear(6, 1)
+
+    def forward(self, x):
+        return self.b(self.drop(torch.relu(self.norm(self.a(x))) + x))
+
+
+class Port(flax.linen.Module):
+    """The same, as a Flax user writes it."""
+
+    @flax.linen.compact
+    def __call__(self, x, train=False, masks=None):
+        x = flax.linen.relu(flax.linen.LayerNorm(epsilon=1e-5)(flax.linen.Dense(6)(x))) + x
+        if train:
+            assert masks is not None
+            x = jnp.where(masks["drop"], x / np.float32(0.7), 0)
+        return flax.linen.Dense(1)(x)
+
+
+def build(optimizer=lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9)):
+    torch.manual_seed(0)
+    net = Residual()
+    return net, optimizer(net.parameters())
+
+
+def variables_of(net):
+    arrays = {name: value.detach().numpy().copy() for name, value in net.named_parameters()}
+    return {
+        "params": {
+            "Dense_0": {"kernel": arrays["a.weight"].T, "bias": arrays["a.bias"]},
+            "LayerNorm_0": {"scale": arrays["norm.weight"], "bias": arrays["norm.bias"]},
+            "Dense_1": {"kernel": arrays["b.weight"].T, "bias": arrays["b.bias"]},
+        }
+    }
+
+
+RUN = {"loss": LOSS, "data": (X, Y), "epochs": 2, "batch_size": 8, "shuffle": True, "seed": 3}
+
+
+def certify_port(apply=None, optimizer=None, change=lambda variables: variables, **options):
+    net, torch_optimizer = build()
+    return certify(
+        net,
+        optimizer=torch_optimizer,
+        port=(
+            Port().apply if apply is None else apply,
+            change(variables_of(net)),
+            optax.sgd(0.1, momentum=0.9) if optimizer is None else optimizer,
+        ),
+        **(RUN | options),
+    )
+
+
+def test_a_port_of_ones_own_is_right():
+    certificate = certify_port()
+    assert certificate.agrees, certificate
+    assert certificate.settings["port"] == "the caller's" and certificate.steps == 6
+    assert certificate.checked["masks"] == 2 * 20 * 6
+    assert len(certificate.run_gaps) == 6
+
+
+def test_a_port_may_be_a_function():
+    def apply(variables, x, deterministic, masks=None):
+        return Port().apply(variables, x, train=not deterministic, masks=masks)
+
+    assert certify_port(apply).agrees
+
+
+def transposed(variables):
+    kernel = variables["params"]["Dense_0"]["kernel"]
+    variables["params"]["Dense_0"]["kernel"] = kernel.T.copy()
+    return variables
+
+
+def other(variables):
+    variables["params"]["Dense_1"]["bias"] = variables["params"]["Dense_1"]["bias"] + 1
+    return variables
+
+
+class Eager(Port):
+    """Drops without scaling."""
+
+    @flax.linen.compact
+    def __call__(self, x, train=False, masks=None):
+        x = flax.linen.relu(flax.linen.LayerNorm(epsilon=1e-5)(flax.linen.Dense(6)(x))) + x
+        if train:
+            assert masks is not None
+            x = jnp.where(masks["drop"], x, 0)
+        return flax.linen.Dense(1)(x)
+
+
+@pytest.mark.parametrize(
+    ("options", "stage", "tensor"),
+    [
+        ({"change": transposed}, "outputs", "b"),
+        ({"change": other}, "initial weights", "b.bias"),
+        ({"apply": Eager().apply}, "outputs", "b"),
+        ({"optimizer": optax.sgd(0.1, momentum=0.9, nesterov=True)}, "update", "a.weight"),
+        ({"optimizer": optax.adam(0.1)}, "update", "a.weight"),
+        ({"loss": (LOSS, lambda o, y: optax.sigmoid_binary_cross_entropy(o, y).sum())}, "loss",
+         "loss"),
+    ],
+)  # fmt: skip
+def test_a_port_of_ones_own_that_is_wrong(options, stage, tensor):
+    found = certify_port(**options).divergence
+    assert found is not None and (found.stage, found.tensor) == (stage, tensor)
+
+
+def test_a_port_with_buffers_returns_its_collections():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.BatchNorm1d(4))
+    net.append(torch.nn.Linear(4, 1))
+
+    class Normed(flax.linen.Module):
+        momentum: float = 0.9
+
+        @flax.linen.compact
+        def __call__(self, x, train=False):
+            x = flax.linen.Dense(4)(x)
+            x = flax.linen.BatchNorm(not train, momentum=self.momentum, epsilon=1e-5)(x)
+            return flax.linen.Dense(1)(x)
+
+    arrays = {name: value.detach().numpy().copy() for name, value in net.state_dict().items()}
+    variables = {
+        "params": {
+            "Dense_0": {"kernel": arrays["0.weight"].T, "bias": arrays["0.bias"]},
+            "BatchNorm_0": {"scale": arrays["1.weight"], "bias": arrays["1.bias"]},
+            "Dense_1": {"kernel": arrays["2.weight"].T, "bias": arrays["2.bias"]},
+        },
+        "batch_stats": {
+            "BatchNorm_0": {"mean": arrays["1.running_mean"], "var": arrays["1.running_var"]}
+        },
+    }
+    options = RUN | {"optimizer": torch.optim.SGD(net.parameters(), lr=0.1)}
+    # Flax keeps the biased variance where torch keeps the unbiased one: the certificate says so.
+    found = certify(net, port=(Normed().apply, variables, optax.sgd(0.1)), **options).divergence
+    assert found is not None and (found.stage, found.tensor) == ("buffers", "1.running_var")
+    port = (Normed(momentum=0.1).apply, variables, optax.sgd(0.1))
+    found = certify(net, port=port, **options).divergence
+    assert found is not None and (found.stage, found.tensor) == ("buffers", "1.running_mean")
+
+
+def test_nothing_of_the_callers_changes():
+    torch.manual_seed(5)
+    net = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.BatchNorm1d(4), torch.nn.Dropout())
+    net.append(torch.nn.Linear(4, 1)).eval()
+    optimizer = torch.optim.Adam(net.parameters())
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    loss = torch.nn.BCEWithLogitsLoss(pos_weight=torch.tensor([2.0]))
+    before = copy.deepcopy((net.state_dict(), optimizer.state_dict(), scheduler.state_dict()))
+    x, y, stream = X.clone(), Y.clone(), torch.get_rng_state()
+    certificate = certify(
+        net, loss=loss, optimizer=optimizer, scheduler=scheduler, data=(x, y), epochs=2,
+        batch_size=8, seed=3,
+    )  # fmt: skip
+    assert certificate.agrees, certificate
+    assert certificate.noise[0] >= 4  # the bias before the BatchNorm: rounding moves it alone
+    assert torch.equal(torch.get_rng_state(), stream)
+    assert torch.equal(x, X) and torch.equal(y, Y) and not net.training
+    after = (net.state_dict(), optimizer.state_dict(), scheduler.state_dict())
+    assert str(after) == str(before)
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_a_run_that_goes_on_is_certified_too():
+    """An optimizer and a scheduler that have done an epoch already."""
+    torch.manual_seed(5)
+    net = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    for begin in (0, 8, 16):
+        optimizer.zero_grad()
+        LOSS(net(X[begin : begin + 8]), Y[begin : begin + 8]).backward()
+        optimizer.step()
+    scheduler.step()
+    certificate = certify(net, optimizer=optimizer, scheduler=scheduler, **RUN)
+    assert certificate.agrees, certificate
+    with pytest.raises(ValueError, match="optimizer must be fresh beside a port"):
+        certify(
+            net, optimizer=optimizer, port=(Port().apply, {"params": {}}, optax.sgd(0.1)), **RUN
+        )
+
+
+def test_full_batches_frozen_layers_and_a_loss_of_ones_own():
+    torch.manual_seed(5)
+    net = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+    net[0].weight.requires_grad_(False)
+    certificate = certify(
+        net,
+        loss=(lambda o, y: (o - y).abs().pow(3).mean(), lambda o, y: (abs(o - y) ** 3).mean()),
+        optimizer=torch.optim.AdamW(net.parameters()),
+        data=(X.numpy(), Y.numpy()),
+        epochs=3,
+    )
+    assert certificate.agrees and certificate.steps == 3
+    assert certificate.digests["torch, first"] != certificate.digests["torch, last"]
+    assert certificate.digests["torch, first"] == certificate.digests["jax, first"]
+
+
+def script():
+    net = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 1))
+    torch.randn(5)  # a script draws other things too
+    return net, LOSS, torch.optim.Adam(net.parameters()), (torch.randn(20, 6), Y)
+
+
+def test_a_scripts_initial_weights_are_held_against_jaxnets_own():
+    certificate = certify_script(script, epochs=2, batch_size=8, seed=4)
+    assert certificate.agrees, certificate
+    assert certificate.checked["initial weights"] == 2 * (6 * 4 + 4 + 4 + 1)
+    source = replaced(
+        "jaxnet/nn/layers.py",
+        'generator, params["bias"] = uniform(generator, (self.out_features,), -bound, bound)',
+        'generator, params["bias"] = uniform(generator, (self.out_features,), 0.0, bound)',
+    )
+    with planted("jaxnet/nn/layers.py", source):
+        found = certify_script(script, epochs=2, batch_size=8, seed=4).divergence
+    assert found is not None
+    assert (found.stage, found.tensor, found.step) == ("initial weights", "0.bias", 0)
+
+
+def test_weights_that_a_script_sets_itself_are_taken_from_it():
+    def build():
+        net, *rest = script()
+        torch.nn.init.ones_(net[0].weight)
+        return net, *rest
+
+    certificate = certify_script(build, epochs=1, batch_size=8, seed=4)
+    assert certificate.agrees
+    assert certificate.checked["initial weights"] == 6 * 4 + 4 + 2 * (4 + 1)
+
+
+def faulty():
+    source = replaced("jaxnet/losses/arguments.py", "jnp.mean(loss, where=where)", "loss.sum()")
+    with planted("jaxnet/losses/arguments.py", source):
+        return certify_script(script, epochs=1, batch_size=8, seed=4)
+
+
+def test_what_is_reported_of_a_divergence():
+    certificate = faulty()
+    found = certificate.divergence
+    assert found is not None and not certificate.agrees
+    assert (found.epoch, found.step, found.stage, found.index) == (1, 1, "loss", ())
+    assert found.jax == pytest.approx(8 * found.torch) and found.ulps and found.ulps > 1e6
+    assert found.error == pytest.approx(found.jax - found.exact)
+    assert found.error > found.bound > found.torch_error
+    assert found.causes[0].startswith("all of it is 8 times torch's: is a factor, or a sum for")
+    text = str(certificate)
+    for part in ("PART in epoch 1, step 1: loss of loss.", "8 times torch's", "bound", "float64"):
+        assert part in text
+    assert certificate.digests["jax, last"] == "not run"
+
+
+@pytest.mark.parametrize("make", [faulty, lambda: certify_script(script, batch_size=8)])
+def test_text_json_and_html(make, tmp_path):
+    certificate = make()
+    paths = [certificate.save(tmp_path / f"certificate.{end}") for end in ("txt", "json", "html")]
+    text, record, page = (path.read_text() for path in paths)
+    assert text == f"{certificate}\n" and max(map(len, text.splitlines())) <= 110
+    record = json.loads(record)
+    assert record["agrees"] is certificate.agrees
+    assert len(record["losses"]) == certificate.steps
+    assert set(record["machine"]) >= {"torch", "jax", "platform", "precision"}
+    assert record["settings"]["seed"] == (4 if make is faulty else 0)
+    assert all(len(value) == 64 for key, value in record["digests"].items() if "first" in key)
+    assert f'<h1 class="{"agree" if certificate.agrees else "part"}">' in page
+    assert "<svg" in page and "http-equiv" not in page and "src=" not in page
+    if certificate.divergence is not None:
+        assert record["divergence"] == json.loads(
+            json.dumps(dataclasses.asdict(certificate.divergence))
+        )
+
+
+def test_a_certificate_is_saved_whole_or_not_at_all(tmp_path, monkeypatch):
+    certificate = certify_script(script, batch_size=8)
+    with pytest.raises(ValueError, match="path must end in .html, .json, .txt, not 'it.pdf'"):
+        certificate.save(tmp_path / "it.pdf")
+    monkeypatch.setattr("pathlib.Path.replace", lambda *arguments: (_ for _ in ()).throw(OSError))
+    with pytest.raises(OSError):
+        certificate.save(tmp_path / "it.txt")
+    assert not list(tmp_path.iterdir())
+
+
+SCRIPT = """
+import torch
+
+def build():
+    X = torch.randn(20, 6)
+    net = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 1))
+    return net, torch.nn.MSELoss(), torch.optim.SGD(net.parameters()), (X, X[:, :1])
+
+def recurrent():
+    net, loss, optimizer, data = build()
+    return torch.nn.Sequential(net, torch.nn.LSTM(1, 1)), loss, optimizer, data
+
+def three():
+    return build()[:3]
+
+nothing = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["my_net.py:build", "--epochs", "2", "--batch-size", "16", "--seed", "1"], 0, "AGREE: 4"),
+        (["my_net.py:build", "--shuffle", "--batch-size", "8"], 0, "AGREE: 3 steps"),
+        (["my_net.py:recurrent"], 2, "layer '1' is torch.nn.modules.rnn.LSTM"),
+        (["my_net.py:three"], 2, "build must return (net, loss, optimizer, data)"),
+        (["my_net.py:nothing"], 2, "has no function 'nothing'"),
+        (["none.py:build"], 2, "must name a file that is there"),
+        (["my_net.py"], 2, "must name a file that is there"),
+        (["my_net.py:build", "--batch-size", "21"], 2, "batch_size must be at most the number"),
+        (["my_net.py:build", "--save", "it.pdf"], 2, "must end in .html, .json or .txt"),
+        (["my_net.py:build", "--save", "none/it.txt"], 2, "a folder that is not there"),
+    ],
+)
+def test_the_shell(arguments, status, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_net.py").write_text(SCRIPT)
+    done = CliRunner().invoke(main, ["certify", *arguments])
+    assert done.exit_code == status, done.output
+    assert message in done.output
+
+
+def test_the_shell_says_when_runs_part(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_net.py").write_text(SCRIPT)
+    source = replaced("jaxnet/losses/regression.py", "jnp.asarray(input) - ", "2 * ")
+    with planted("jaxnet/losses/regression.py", source):
+        done = CliRunner().invoke(
+            main, ["certify", "my_net.py:build", "--save", "it.json", "--save", "it.html"]
+        )
+    assert done.exit_code == 1, done.output
+    assert done.output.startswith("PART in epoch 1, step 1: loss of loss.")
+    assert json.loads((tmp_path / "it.json").read_text())["agrees"] is False
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"epochs": 0}, ValueError, "epochs must be an integer of at least 1, not 0"),
+        ({"batch_size": 21}, ValueError, "batch_size must be at most the number of rows"),
+        ({"data": (X, Y[:3])}, ValueError, "the same number of rows"),
+        ({"loss": torch.nn.HuberLoss()}, ValueError, "HuberLoss, which has no translation"),
+        ({"optimizer": 3}, TypeError, "optimizer must be torch's Optimizer, not int"),
+        (
+            {"port": (lambda variables, x: x, {"params": {}}, optax.sgd(0.1))},
+            ValueError,
+            "port must have an apply that takes masks",
+        ),
+        ({"port": (Port().apply, [], optax.sgd(0.1))}, TypeError, 'variables {"params"'),
+    ],
+)
+def test_refusals(change, error, message):
+    net, optimizer = build()
+    options = RUN | {
+        "optimizer": optimizer,
+        "port": (Port().apply, variables_of(net), optax.sgd(1)),
+    }
+    if change.get("port") is None:
+        options["port"] = None
+        net = torch.nn.Sequential(torch.nn.Linear(6, 1))
+        options["optimizer"] = torch.optim.SGD(net.parameters())
+    with pytest.raises(error, match=message):
+        certify(net, **(options | change))
+
+
+def test_a_net_on_another_device_is_refused():
+    net = torch.nn.Sequential(torch.nn.Linear(6, 1, device="meta"))
+    with pytest.raises(ValueError, match=r"net must be on the CPU.*\['meta'\]"):
+        certify(net, optimizer=torch.optim.SGD(net.parameters()), **RUN)
+
+
+def test_tensors_are_found_by_name_or_by_value():
+    rng = np.random.default_rng(0)
+    named = {"0.weight": rng.normal(size=(3, 4)), "0.bias": np.zeros(3), "2.bias": np.zeros(3),
+             "2.weight": rng.normal(size=(3, 3))}  # fmt: skip
+    tree = {"second": {"b": np.zeros(3), "w": named["2.weight"].T.copy()},
+            "first": {"b": np.zeros(3), "w": named["0.weight"].T.copy()}}  # fmt: skip
+    matches = match_tensors(named, tree)
+    for name, value in name_leaves(tree, matches).items():
+        assert_same_bits(value.copy(), named[name], where=name)
+    changed = {name: rng.normal(size=value.shape) for name, value in named.items()}
+    placed = place(tree, changed, matches)
+    assert_same_bits(placed["second"]["b"], changed["2.bias"])  # beside its weight
+    assert_same_bits(placed["first"]["w"].T.copy(), changed["0.weight"])
+    for name, value in name_leaves(placed, matches).items():
+        assert_same_bits(value.copy(), changed[name], where=name)
+    by_name = {"0": {"weight": named["0.weight"].T.copy(), "bias": np.ones(3)}}
+    found = match_tensors({k: named[k] for k in ("0.weight", "0.bias")}, by_name)
+    assert list(found) == ["0.bias"]  # the other has another shape
+    layers = {f"Dense_{n}": {"bias": np.zeros(2)} for n in range(11)}
+    order = match_tensors({f"{n}.bias": np.zeros(2) for n in range(11)}, layers)
+    sorted_names = sorted(layers)  # as jax.tree has them: Dense_10 before Dense_2
+    assert [sorted_names[order[f"{n}.bias"].leaf] for n in range(11)] == list(layers)
+
+
+def test_the_judge():
+    judge = Judge()
+    exact, torchs = np.array([1.0, 2.0]), np.array([1.0, 2.0 + 2e-7])
+    judge.floats("loss", "loss", np.array([1.0, 2.0 - 4e-7]), torchs, exact)
+    assert judge.stages["loss"].share < 1 and judge.checked["loss"] == 2
+    for wrong in ([1.0, 2.0 + 4e-5], [np.nan, 2.0], [np.inf, 2.0]):
+        with pytest.raises(Parted) as caught:
+            judge.floats("loss", "loss", np.array(wrong), torchs, exact)
+        assert caught.value.divergence.index == (int(wrong[0] == 1.0),)
+    # Where torch itself is not finite, the port must be so in the same way.
+    broken = np.array([np.nan, np.inf])
+    judge.floats("loss", "loss", broken, broken, np.array([1.0, np.inf]))
+    with pytest.raises(Parted):
+        judge.floats("loss", "loss", np.array([np.nan, -np.inf]), broken, broken)
+    # What nudging does widens the bound, and is remembered for a while.
+    judge.floats("loss", "w", exact + 1e-4, exact, exact, nudged=[exact + 1e-4])
+    judge.floats("loss", "w", exact + 1e-4, exact, exact)
+    with pytest.raises(Parted):
+        judge.floats("loss", "other", exact + 1e-4, exact, exact)
+    with pytest.raises(Parted) as caught:
+        judge.exactly("masks", "1", np.array([True, False]), np.array([True, True]))
+    assert caught.value.divergence.index == (1,)
+    with pytest.raises(Parted) as caught:
+        judge.exactly("masks", "1", np.float32([0.0]), np.float32([-0.0]))
+    with pytest.raises(Parted) as caught:
+        judge.exactly("masks", "1", np.zeros((2, 1)), np.zeros((1, 2)))
+    assert caught.value.divergence.index is None
+
+
+def test_the_certificate_of_jaxs_own_keys_is_not_claimed():
+    """`certify` compares with torch's stream; a jax.random.key is no integer seed."""
+    net = torch.nn.Sequential(torch.nn.Linear(6, 1))
+    with pytest.raises((TypeError, ValueError, RuntimeError)):
+        certify(
+            net, optimizer=torch.optim.SGD(net.parameters()), **(RUN | {"seed": jax.random.key(0)})
+        )
+    assert jaxnet.__version__

@@ -1,0 +1,278 @@
+"""Holds two computations of the same number beside the exact one, and stops where they part."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from torchref.causes import likely_causes
+from torchref.tolerances import (
+    CERTIFIED_FLOOR,
+    CERTIFIED_NUDGES,
+    CERTIFIED_RATIO,
+    EPS,
+    TRAJECTORY,
+)
+
+STAGES = (
+    "initial weights",
+    "rows",
+    "masks",
+    "outputs",
+    "buffers",
+    "loss",
+    "gradients",
+    "update",
+    "weights",
+    "evaluation",
+    "whole run",
+    "stream",
+)
+"""In the order in which an error travels."""
+
+_MEMORY = 0.9
+"""How much of what nudging did to a tensor is expected of it in the next step, at least."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first place where a port parts from torch."""
+
+    epoch: int
+    """Counted from 1; 0 before the first."""
+    step: int
+    """Counted from 1 over the whole run; 0 before the first."""
+    stage: str
+    tensor: str
+    index: tuple[int, ...] | None
+    """Of the element that is furthest off; None where shapes differ or something is missing."""
+    jax: Any
+    torch: Any
+    exact: Any
+    """The element in float64; None where it is an integer or a choice."""
+    ulps: float | None
+    """Between the two, in float32's spacing at torch's value."""
+    error: float | None
+    """The port's, against float64."""
+    torch_error: float | None
+    """torch's largest error in the tensor."""
+    bound: float | None
+    causes: tuple[str, ...]
+
+
+class Parted(Exception):
+    """Ends the comparison; `divergence` says where."""
+
+    def __init__(self, divergence: Divergence) -> None:
+        self.divergence = divergence
+        super().__init__(divergence.stage)
+
+
+class Stage(NamedTuple):
+    """A stage's figures over a run: its worst tensor."""
+
+    tensor: str
+    step: int
+    share: float
+    """The largest error as a share of its bound."""
+    error: float
+    """The port's largest error in eps of the tensor's largest element."""
+    torch_error: float
+    """torch's."""
+
+
+class Judge:
+    """Compares number with number; raises `Parted` at the first that is out of bounds."""
+
+    def __init__(self) -> None:
+        self.epoch = self.step = 0
+        self.stages: dict[str, Stage] = {}
+        self.checked: dict[str, int] = {}
+        """Numbers compared at each stage."""
+        self._nudged: dict[tuple[str, str], float] = {}
+
+    def exactly(self, stage: str, tensor: str, jax: Any, torch: Any) -> None:
+        """Integers, choices and bits, which must be equal; nan equals nan of the same bits."""
+        jax, torch = np.asarray(jax), np.asarray(torch)
+        self._same_shape(stage, tensor, jax, torch)
+        self.checked[stage] = self.checked.get(stage, 0) + torch.size
+        self.stages.setdefault(stage, Stage(tensor, self.step, 0.0, 0.0, 0.0))
+        if jax.dtype == torch.dtype and jax.tobytes() == torch.tobytes():
+            return
+        if torch.dtype.kind == "f":
+            same = jax.astype(torch.dtype).view(f"u{torch.itemsize}") == torch.view(
+                f"u{torch.itemsize}"
+            )
+        else:
+            same = jax == torch
+        if not same.all():
+            self._part(
+                stage, tensor, np.argmin(same), jax, torch, None, np.where(same, 0.0, 1.0), 0
+            )
+
+    def floats(
+        self,
+        stage: str,
+        tensor: str,
+        jax: Any,
+        torch: Any,
+        exact: Any,
+        *,
+        nudged: Iterable[Any] = (),
+        slack: Any = 0.0,
+        rtol: float = 0.0,
+    ) -> np.ndarray:
+        """Numbers with rounding errors; gives the bound that held, per element.
+
+        Args:
+          stage, tensor: for the report.
+          jax, torch, exact: the port's, torch's, and those of float64.
+          nudged: float64's after nudges of an ulp.
+          slack: added to the bound, per element.
+          rtol: of the largest element, added to the bound.
+        """
+        jax, torch = np.asarray(jax, np.float64), np.asarray(torch, np.float64)
+        self._same_shape(stage, tensor, jax, torch)
+        self.checked[stage] = self.checked.get(stage, 0) + torch.size
+        if not torch.size:
+            return np.zeros(torch.shape)
+        exact = np.asarray(exact, np.float64)
+        finite = np.isfinite(torch)
+        odd = ~finite & ~((jax == torch) | (np.isnan(jax) & np.isnan(torch)))
+        counted = finite & np.isfinite(exact)
+        with np.errstate(invalid="ignore"):
+            error = np.where(counted, np.abs(jax - exact), 0.0)
+        error = np.where(odd | np.isnan(error), np.inf, error)
+        own = _apart(torch, exact, counted)
+        scale = _largest(np.abs(exact), counted)
+        key = (stage, tensor)
+        now = max((_apart(number, exact, counted) for number in nudged), default=0.0)
+        self._nudged[key] = max(now, _MEMORY * self._nudged.get(key, 0.0))
+        whole = CERTIFIED_RATIO * own + CERTIFIED_NUDGES * self._nudged[key]
+        bound = whole + (CERTIFIED_FLOOR * EPS + rtol) * scale + slack
+        self._note(stage, tensor, error, own, scale, bound)
+        if (error > bound).any():
+            self._part(
+                stage, tensor, np.argmax(error - bound), jax, torch, exact, error, bound, own
+            )
+        return np.broadcast_to(bound, torch.shape)
+
+    def trajectory(
+        self, stage: str, tensor: str, jax: Any, torch: Any, bound: np.ndarray, where: Any = True
+    ) -> None:
+        """Numbers at the end of many steps, within `bound` of torch's own."""
+        jax, torch = np.asarray(jax, np.float64), np.asarray(torch, np.float64)
+        self._same_shape(stage, tensor, jax, torch)
+        self.checked[stage] = self.checked.get(stage, 0) + torch.size
+        if not torch.size:
+            return
+        same = (jax == torch) | (np.isnan(jax) & np.isnan(torch)) | ~np.asarray(where)
+        error = np.where(same, 0.0, np.abs(jax - torch))
+        error = np.where(np.isnan(error), np.inf, error)
+        self._note(stage, tensor, error, 0.0, float(np.nanmax(np.abs(torch))), bound)
+        if (error > bound).any():
+            self._part(stage, tensor, np.argmax(error - bound), jax, torch, None, error, bound)
+
+    def missing(self, stage: str, tensor: str, what: str) -> NoReturn:
+        """Something of torch's that the port has not."""
+        raise Parted(
+            Divergence(
+                self.epoch,
+                self.step,
+                stage,
+                tensor,
+                None,
+                None,
+                what,
+                None,
+                None,
+                None,
+                None,
+                None,
+                likely_causes(stage, None, None),
+            )  # fmt: skip
+        )
+
+    def _same_shape(self, stage: str, tensor: str, jax: np.ndarray, torch: np.ndarray) -> None:
+        if jax.shape != torch.shape:
+            raise Parted(
+                Divergence(
+                    self.epoch,
+                    self.step,
+                    stage,
+                    tensor,
+                    None,
+                    f"shape {jax.shape}",
+                    f"shape {torch.shape}",
+                    None,
+                    None,
+                    None,
+                    None,
+                    None,
+                    likely_causes(stage, jax, torch),
+                )  # fmt: skip
+            )
+
+    def _note(
+        self, stage: str, tensor: str, error: Any, own: float, scale: float, bound: Any
+    ) -> None:
+        tiny = np.finfo(np.float64).tiny
+        share = float(np.max(error / np.maximum(bound, tiny)))
+        if stage not in self.stages or share > self.stages[stage].share:
+            unit = EPS * max(scale, tiny)
+            errors = float(np.max(error)) / unit, own / unit
+            self.stages[stage] = Stage(tensor, self.step, share, *errors)
+
+    def _part(
+        self,
+        stage: str,
+        tensor: str,
+        worst: Any,
+        jax: np.ndarray,
+        torch: np.ndarray,
+        exact: np.ndarray | None,
+        error: np.ndarray,
+        bound: Any,
+        own: float | None = None,
+    ) -> NoReturn:
+        index = tuple(int(i) for i in np.unravel_index(int(worst), torch.shape))
+        value, ours = torch[index].item(), jax[index].item()
+        ulps = None
+        if torch.dtype.kind == "f" and np.isfinite(value) and np.isfinite(ours):
+            ulps = abs(ours - value) / float(np.spacing(np.float32(abs(value))))
+        floats = exact is not None or torch.dtype.kind == "f"
+        raise Parted(
+            Divergence(
+                epoch=self.epoch,
+                step=self.step,
+                stage=stage,
+                tensor=tensor,
+                index=index,
+                jax=ours,
+                torch=value,
+                exact=None if exact is None else exact[index].item(),
+                ulps=ulps,
+                error=float(error[index]) if floats else None,
+                torch_error=own,
+                bound=float(np.broadcast_to(bound, torch.shape)[index]) if floats else None,
+                causes=likely_causes(stage, jax, torch),
+            )
+        )
+
+
+def loss_bound(torch: np.ndarray, nudged: np.ndarray, nudges: float) -> np.ndarray:
+    """The bound on each loss of a whole run: what an ulp in the weights has come to by then."""
+    gap = np.abs(np.asarray(nudged, np.float64) - np.asarray(torch, np.float64))
+    gap = np.maximum.accumulate(np.where(np.isfinite(gap), gap, 0.0))
+    return nudges * gap + TRAJECTORY.rtol * np.abs(np.nan_to_num(torch))
+
+
+def _largest(values: np.ndarray, where: np.ndarray) -> float:
+    return float(np.max(values, where=where, initial=0.0))
+
+
+def _apart(values: Any, exact: np.ndarray, where: np.ndarray) -> float:
+    """The largest gap, of the finite ones."""
+    with np.errstate(invalid="ignore"):
+        return _largest(np.nan_to_num(np.abs(np.asarray(values) - exact), posinf=0.0), where)

@@ -1,0 +1,112 @@
+"""What usually lies behind a difference: what the two arrays show, then what the stage suggests."""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+_BY_STAGE = {
+    "initial weights": (
+        "are the weights torch's, under torch's names or in a leaf of their own?",
+        "does the initialiser draw in torch's order, weight before bias, with its bounds?",
+    ),
+    "rows": (
+        "does each epoch draw what a DataLoader draws (a base seed of two words, two more for a "
+        "shuffle), and the permutation from the seed's own generator?",
+        "is a short last batch dropped, padded or repeated?",
+    ),
+    "masks": (
+        "does every dropout draw two words for each element, in the order of execution?",
+        "is the scale float32's 1 divided by float32's 1 - p, not the rounded 1 / (1 - p)?",
+    ),
+    "outputs": (
+        "is a weight transposed, an axis another one, an option of the layer (eps, slope, "
+        "approximate) left at another default?",
+        "is the net in training mode, and does it multiply in full float32?",
+    ),
+    "buffers": (
+        "does the running variance take the unbiased variance of the batch?",
+        "torch's momentum is the share of the new value, Flax's that of the old one",
+    ),
+    "loss": (
+        "is the reduction the mean over the same elements, ignored rows left out?",
+        "are logarithms clamped, weights and smoothing as in torch?",
+    ),
+    "gradients": (
+        "is the mask applied on the way back as well?",
+        "does something stop the gradient, or clip, or sum where torch takes a mean?",
+        "which of two equal elements does a maximum give the gradient to?",
+    ),
+    "update": (
+        "is eps added outside the root, after the bias correction?",
+        "is weight decay part of the gradient (L2) or apart from it (AdamW)?",
+        "do momentum, dampening and nesterov begin as in torch, the first gradient undamped?",
+        "does each parameter group have its own options, and the schedule its own epoch?",
+    ),
+    "weights": ("are updates added in float32, and once?",),
+    "evaluation": (
+        "does evaluation still drop units, or use a batch's own statistics?",
+        "are the running statistics those after the last step?",
+    ),
+    "whole run": (
+        "each step alone agrees: does the loop carry the optimizer's state, the buffers and the "
+        "generator from step to step?",
+    ),
+    "stream": ("does something draw more or fewer random numbers than torch?",),
+}
+
+
+def likely_causes(stage: str, jax: np.ndarray | None, torch: np.ndarray | None) -> tuple[str, ...]:
+    """Sentences, the most telling first."""
+    seen = () if jax is None or torch is None else tuple(_seen(jax, torch))
+    return seen + _BY_STAGE[stage]
+
+
+def _seen(jax: np.ndarray, torch: np.ndarray) -> Iterator[str]:
+    """What the arrays themselves show."""
+    if torch.ndim > 1 and torch.size > 1:
+        for axes in list(itertools.permutations(range(torch.ndim)))[1:]:
+            turned = np.transpose(torch, axes)
+            if turned.shape == jax.shape and _alike(jax, turned):
+                yield f"it is torch's with the axes in the order {axes}: is it transposed?"
+                return
+    if jax.shape != torch.shape or not torch.size:
+        return
+    if torch.dtype.kind in "biu":
+        yield from _seen_in_choices(jax, torch)
+        return
+    jax, torch = jax.astype(np.float64).ravel(), torch.astype(np.float64).ravel()
+    if not (np.isfinite(jax).all() and np.isfinite(torch).all()):
+        yield "one of the two is not finite: is a logarithm or a quotient not guarded?"
+        return
+    power = float(torch @ torch)
+    if power == 0:
+        return
+    ratio = float(jax @ torch) / power
+    rest = float(np.linalg.norm(jax - ratio * torch) / np.sqrt(power))
+    if abs(ratio - 1) > 1e-5 and rest < 1e-3 * abs(ratio - 1):
+        yield f"all of it is {ratio:.6g} times torch's: is a factor, or a sum for a mean, in it?"
+    elif _alike(np.sort(jax), np.sort(torch)):
+        yield "the same numbers stand in another order"
+    else:
+        off = float(np.linalg.norm(jax - torch)) / np.sqrt(power)
+        yield f"as a whole it is off by {off:.2g} of torch's"
+
+
+def _seen_in_choices(jax: np.ndarray, torch: np.ndarray) -> Iterator[str]:
+    flat_jax, flat_torch = jax.ravel(), torch.ravel()
+    for shift in (1, -1, 2, -2):
+        if flat_torch.size > 4 and np.array_equal(
+            flat_jax[max(0, shift) : len(flat_jax) + min(0, shift)],
+            flat_torch[max(0, -shift) : len(flat_torch) + min(0, -shift)],
+        ):
+            yield f"it is torch's shifted by {abs(shift)}: is one draw too many or too few?"
+            return
+    if torch.dtype.kind == "b" and np.array_equal(jax, ~torch):
+        yield "it is torch's turned round: True must mean kept"
+    elif torch.dtype.kind != "b" and np.array_equal(np.sort(flat_jax), np.sort(flat_torch)):
+        yield "the same rows stand in another order"
+
+
+def _alike(left: np.ndarray, right: np.ndarray) -> bool:
+    return bool(np.allclose(left, right, rtol=1e-5, atol=1e-6 * float(np.abs(right).max())))

@@ -1,0 +1,355 @@
+"""A torch run and its port side by side: whether they agree, and where they first part."""
+
+import hashlib
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import torch
+
+import jaxnet
+from jaxnet import convert, precision
+from jaxnet.batches import make_batching
+from jaxnet.checks import check_count, check_rows
+from torchref.audit import STAGES, Divergence, Judge, Parted, Stage
+from torchref.comparison import Comparison, Plan
+from torchref.construction import draw_initial, stream_kept, watch_construction
+from torchref.pages import save, write_text
+from torchref.port import Port
+from torchref.recorder import Named, copy_array, copy_named, leaves
+
+
+class Certificate(NamedTuple):
+    """What came out of holding a torch run and its port side by side."""
+
+    agrees: bool
+    divergence: Divergence | None
+    """The first place where the runs part; None where they agree."""
+    stages: dict[str, Stage]
+    """The worst tensor of each stage, in the order in which an error travels."""
+    checked: dict[str, int]
+    """Numbers compared at each stage."""
+    steps: int
+    """Steps compared, each at every stage."""
+    losses: np.ndarray
+    """torch's loss at each step."""
+    gaps: np.ndarray
+    """Each step's relative gap between the losses from equal weights."""
+    run_gaps: np.ndarray
+    """The same between the two whole runs, each from its own weights; empty if not run."""
+    noise: tuple[int, int]
+    """Elements whose exact gradient once lay below the rounding bound, which the last weights are
+    not compared in; and all elements."""
+    settings: dict[str, Any]
+    """Seed, epochs, batch size, classes of net, loss and optimizer."""
+    digests: dict[str, str]
+    """SHA-256 of the first and the last weights, torch's and the port's."""
+    machine: dict[str, str]
+    """Versions, platform, precision."""
+
+    def __str__(self) -> str:
+        return write_text(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """The certificate as JSON has it: infinities and nan are strings."""
+        return _plain(
+            {
+                **self._asdict(),
+                "divergence": self.divergence and asdict(self.divergence),
+                "stages": {name: stage._asdict() for name, stage in self.stages.items()},
+            }
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write the certificate as `.html`, `.json` or `.txt`; the file appears whole or not.
+
+        Raises:
+          ValueError: the name ends in something else.
+        """
+        return save(self, Path(path))
+
+
+def certify(
+    net: torch.nn.Module,
+    *,
+    loss: Any,
+    optimizer: torch.optim.Optimizer,
+    data: tuple[Any, Any],
+    epochs: int = 1,
+    batch_size: int | None = None,
+    shuffle: bool = False,
+    seed: int = 0,
+    scheduler: Any = None,
+    port: tuple[Callable, Any, Any] | None = None,
+) -> Certificate:
+    """Train a torch net and its JAX port side by side, and say where they first part.
+
+    Both start from the same weights and the same stream. At each step the port is given torch's
+    weights of that step and compared in the order in which an error travels: the rows of the batch
+    and the masks exactly, then layer outputs, buffers, loss, gradients, and from torch's gradients
+    the update and the weights. Each number's error is measured against float64 and may be no more
+    than `torchref.tolerances` states, in multiples of torch's own. After each epoch the outputs in
+    evaluation mode are compared, at the end a whole run by itself (of `jaxnet.fit`, where jaxnet
+    made the port), its last weights and the stream. The comparison ends where the two first part.
+
+    The caller's objects do not change: copies are trained. Neither does torch's global stream.
+
+    Args:
+      net: a `torch.nn.Sequential` that `jaxnet.convert.from_torch` takes; with `port`, any module
+        on the CPU whose random numbers are drawn by `torch.nn.Dropout` layers.
+      loss: one of torch's loss modules; or a pair, torch's callable and the JAX one
+        `loss(outputs, y)`.
+      optimizer: of the net's parameters.
+      data: `(X, y)`, tensors or arrays with the same number of rows.
+      epochs: passes over the data.
+      batch_size: rows of a step, from a `DataLoader`; None takes all rows at once, without one.
+      shuffle: whether the loader shuffles.
+      seed: starts torch's stream, after construction.
+      scheduler: of the optimizer, stepped once an epoch.
+      port: your own `(apply, variables, optax_optimizer)`, with a fresh optimizer. `apply` is a
+        Flax module's, or a function of `(variables, x)`; it may take `train` (or `training`,
+        `deterministic`, `use_running_average`) and `masks`, True where kept, nested by torch's
+        names, `{"1": keep}`. It returns the outputs, or the outputs and its new other collections.
+        `variables` is `{"params": ...}` with them. Tensors bear torch's names, or are found by
+        their values, in any order of the axes. A learning rate that changes is the port's own.
+
+    Raises:
+      jaxnet.convert.Unsupported: the net, the loss or the optimizer cannot be ported.
+      ValueError, TypeError: an argument is out of range, or the port takes no masks where the net
+        drops units.
+
+    >>> net = torch.nn.Sequential(torch.nn.Linear(3, 1))
+    >>> data = torch.ones(4, 3), torch.ones(4, 1)
+    >>> certificate = certify(net, loss=torch.nn.MSELoss(), data=data, epochs=2, batch_size=2,
+    ...                       optimizer=torch.optim.SGD(net.parameters()))
+    >>> certificate.agrees, certificate.steps
+    (True, 4)
+    """
+    with stream_kept():
+        torch.manual_seed(seed)
+        plan = make_plan(net, loss, optimizer, scheduler, data, epochs, batch_size, shuffle)
+        return compare(plan, loss, port, jaxnet.random.manual_seed(seed), seed)
+
+
+def certify_script(
+    build: Callable[[], tuple[Any, ...]],
+    *,
+    epochs: int = 1,
+    batch_size: int | None = None,
+    shuffle: bool = False,
+    seed: int = 0,
+) -> Certificate:
+    """Call `build()` after `torch.manual_seed(seed)`, as a script would, and certify what it gives.
+
+    `build` returns `(net, loss, optimizer, data)`, or a scheduler as a fifth. The stream goes on
+    from where `build` leaves it. Beside what `certify` compares, the initial weights of each layer
+    that torch's constructor has drawn are held against those that jaxnet draws at that place of the
+    stream; what the script has set itself is taken from torch.
+
+    Raises:
+      TypeError: `build` returns something else; otherwise as `certify`.
+    """
+    with stream_kept():
+        torch.manual_seed(seed)
+        with watch_construction() as begun:
+            built = build()
+        if not isinstance(built, tuple) or len(built) not in (4, 5):
+            raise TypeError(
+                "build must return (net, loss, optimizer, data) or (net, loss, optimizer, data, "
+                f"scheduler), not {type(built).__name__}"
+                + (f" of {len(built)}" if isinstance(built, tuple) else "")
+            )
+        net, loss, optimizer, data = built[:4]
+        scheduler = built[4] if len(built) == 5 else None
+        plan = make_plan(net, loss, optimizer, scheduler, data, epochs, batch_size, shuffle)
+        convert.from_torch(plan.net)  # refuses the net as a whole, before its layers one by one
+        generator = jaxnet.random.set_state(torch.get_rng_state().numpy())
+        return compare(plan, loss, None, generator, seed, draw_initial(net, begun))
+
+
+def make_plan(
+    net: Any,
+    loss: Any,
+    optimizer: Any,
+    scheduler: Any,
+    data: Any,
+    epochs: int,
+    batch_size: int | None,
+    shuffle: bool,
+) -> Plan:
+    """The arguments of `certify`, checked, with copies of what a run changes."""
+    for name, value, kind in (
+        ("net", net, torch.nn.Module),
+        ("optimizer", optimizer, torch.optim.Optimizer),
+    ):
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} must be torch's {kind.__name__}, not {type(value).__name__}")
+    places = {str(tensor.device) for tensor in [*net.parameters(), *net.buffers()]}
+    if places - {"cpu"}:
+        raise ValueError(f"net must be on the CPU, whose stream is proved, not {sorted(places)}")
+    x, y = data
+    check_rows(x, y)
+    x, y = (torch.from_numpy(copy_array(array)) for array in (x, y))
+    torch_loss = loss[0] if isinstance(loss, tuple) else loss
+    if not isinstance(torch_loss, torch.nn.Module):
+        torch_loss = _Function(torch_loss)
+    epochs = check_count("epochs", epochs)
+    make_batching(len(x), batch_size, shuffle)  # refuses a batch size that does not fit
+    return Plan(net, torch_loss, optimizer, scheduler, x, y, epochs, batch_size, shuffle).copy()
+
+
+class _Function(torch.nn.Module):
+    """A loss that is a function, with a place for hooks."""
+
+    def __init__(self, function: Callable) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return self.function(outputs, targets)
+
+
+def compare(
+    plan: Plan,
+    loss: Any,
+    port: tuple[Callable, Any, Any] | None,
+    generator: Any,
+    seed: int,
+    drawn: Mapping[str, tuple[Any, Any]] | None = None,
+) -> Certificate:
+    """The certificate of a plan that is ready to run, torch's stream being where it begins."""
+    judge = Judge()
+    with precision.use("parity"):
+        comparison = _prepare(plan, loss, port, generator, judge)
+        first = copy_named(plan.net.named_parameters())
+        divergence = None
+        try:
+            for name, (ours, torchs) in (drawn or {}).items():
+                judge.exactly("initial weights", name, ours, torchs)
+            comparison.run()
+        except Parted as parted:
+            divergence = parted.divergence
+    count = sum(int(mask.sum()) for mask in comparison.noise.values())
+    total = sum(mask.size for mask in comparison.noise.values())
+    losses, alone = np.array(comparison.losses), np.array(comparison.free_losses)
+    same = len(losses) == len(alone)
+    return Certificate(
+        agrees=divergence is None,
+        divergence=divergence,
+        stages={name: judge.stages[name] for name in STAGES if name in judge.stages},
+        checked={name: judge.checked[name] for name in STAGES if name in judge.checked},
+        steps=len(losses),
+        losses=losses,
+        gaps=np.array(comparison.gaps),
+        run_gaps=np.abs(alone - losses) / np.maximum(np.abs(losses), 1e-30) if same else alone[:0],
+        noise=(count, total),
+        settings=_settings(plan, loss, port, seed),
+        digests={
+            "torch, first": digest(first),
+            "torch, last": digest(copy_named(plan.net.named_parameters())),
+            "jax, first": digest(comparison.port.name_params(comparison.port.params)),
+            "jax, last": digest(comparison.last) if comparison.last is not None else "not run",
+        },
+        machine=describe_machine(),
+    )
+
+
+def _prepare(plan: Plan, loss: Any, port: Any, generator: Any, judge: Judge) -> Comparison:
+    """The port beside the plan: jaxnet's translation, or the user's."""
+    jax_loss = loss[1] if isinstance(loss, tuple) else convert.loss_from_torch(loss)
+    names = [
+        name for name, m in plan.net.named_modules(remove_duplicate=False) if m in _layers(plan)
+    ]
+    tensors: dict[str, Named] = {
+        "weights": copy_named(plan.net.named_parameters()),
+        "buffers": copy_named(plan.net.named_buffers()),
+    }
+    if port is not None:
+        ours = Port(port[0], port[1], port[2], jax_loss, **tensors, layers=names)
+        if not ours.takes_masks and any(
+            isinstance(layer, torch.nn.Dropout) and 0 < layer.p < 1 for layer in _layers(plan)
+        ):
+            raise ValueError("port must have an apply that takes masks: the net drops units")
+        if plan.optimizer.state:
+            raise ValueError("optimizer must be fresh beside a port of your own: it has a state")
+        return Comparison(plan, ours, generator, judge)
+    jnet, variables = convert.from_torch(plan.net)
+    steps = plan.batching.steps
+    optimizer = convert.optimizer_from_torch(
+        plan.optimizer,
+        plan.net,
+        scheduler=plan.scheduler,
+        steps_per_epoch=steps,
+        epochs=plan.epochs,
+    )
+    ours = Port(jnet.apply, variables, optimizer, jax_loss, **tensors, layers=names)
+    done = 0 if plan.scheduler is None else plan.scheduler.last_epoch * steps
+    ours.opt_state = convert.opt_state_from_torch(
+        plan.optimizer, plan.net, ours.opt_state, count=done
+    )
+    return Comparison(plan, ours, generator, judge, jnet, jax_loss)
+
+
+def _layers(plan: Plan) -> set[torch.nn.Module]:
+    return set(leaves(plan.net))
+
+
+def digest(named: Named) -> str:
+    """SHA-256 over the names and bytes of named arrays, in the order of the names."""
+    seen = hashlib.sha256()
+    for name in sorted(named):
+        seen.update(name.encode() + np.ascontiguousarray(named[name]).tobytes())
+    return seen.hexdigest()
+
+
+def _settings(plan: Plan, loss: Any, port: Any, seed: int) -> dict[str, Any]:
+    named = loss[0] if isinstance(loss, tuple) else loss
+    return {
+        "net": type(plan.net).__name__,
+        "layers": len(leaves(plan.net)),
+        "parameters": sum(parameter.numel() for parameter in plan.net.parameters()),
+        "loss": getattr(named, "__name__", type(named).__name__),
+        "optimizer": type(plan.optimizer).__name__,
+        "scheduler": None if plan.scheduler is None else type(plan.scheduler).__name__,
+        "port": "jaxnet.convert" if port is None else "the caller's",
+        "rows": len(plan.x),
+        "epochs": plan.epochs,
+        "batch_size": plan.batch_size,
+        "shuffle": plan.shuffle,
+        "seed": seed,
+    }
+
+
+def describe_machine() -> dict[str, str]:
+    """Versions, platform and precision of a comparison."""
+    versions = {
+        name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")
+    }
+    return {
+        "jaxnet": jaxnet.__version__,
+        "torch": torch.__version__,
+        **versions,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "backend": jax.default_backend(),
+        "precision": f"parity ({precision.MEANINGS['parity']})",
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Only what JSON knows: arrays are lists, infinities and nan strings."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)
+    return value

@@ -1,0 +1,212 @@
+"""A certificate for people: text for a terminal, one page of HTML with the gap as a picture."""
+
+import html
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torchref.certificate import Certificate
+
+
+def write_text(certificate: "Certificate") -> str:
+    """The certificate for a terminal of 80 columns."""
+    lines = [headline(certificate), ""]
+    if certificate.divergence is not None:
+        lines += [*describe(certificate), ""]
+    lines += _table(stage_rows(certificate))
+    lines += ["", *_notes(certificate), ""]
+    lines += [f"{name + ':':<14}{value}" for name, value in facts(certificate)]
+    return "\n".join(lines)
+
+
+def headline(certificate: "Certificate") -> str:
+    """The verdict in a sentence."""
+    if certificate.agrees:
+        return f"AGREE: {certificate.steps} steps, compared at every stage, within the bounds."
+    d = certificate.divergence
+    assert d is not None
+    if not d.step:
+        return f"PART before the first step: {d.stage} of {d.tensor}."
+    return f"PART in epoch {d.epoch}, step {d.step}: {d.stage} of {d.tensor}."
+
+
+def describe(certificate: "Certificate") -> list[str]:
+    """The first divergence, line by line."""
+    d = certificate.divergence
+    assert d is not None
+    place = "" if d.index is None else f"[{', '.join(map(str, d.index))}]"
+    lines = [f"{d.tensor}{place}", f"  jax      {_value(d.jax)}", f"  torch    {_value(d.torch)}"]
+    if d.exact is not None:
+        lines.append(f"  float64  {_value(d.exact)}")
+    if d.ulps is not None:
+        lines.append(f"  apart by {d.ulps:.4g} ulp of float32")
+    if d.error is not None and d.torch_error is not None:
+        lines.append(
+            f"  error against float64 {d.error:.3g}, bound {d.bound:.3g}; "
+            f"torch's own largest {d.torch_error:.3g}"
+        )
+    elif d.error is not None:
+        lines.append(f"  gap {d.error:.3g}, bound {d.bound:.3g}")
+    return [*lines, "  likely causes:", *(f"    - {cause}" for cause in d.causes)]
+
+
+def stage_rows(certificate: "Certificate") -> list[tuple[str, ...]]:
+    """A row for each stage: what was compared, and its worst tensor."""
+    rows = []
+    for name, stage in certificate.stages.items():
+        exact = stage.share == 0.0 and stage.error == 0.0 and stage.torch_error == 0.0
+        figures = ("exact", "", "") if exact else (
+            f"{stage.share:.2f}",
+            f"{stage.error:.3g}",
+            f"{stage.torch_error:.3g}" if stage.torch_error else "",
+        )  # fmt: skip
+        rows.append((name, f"{certificate.checked[name]:,}", *figures, stage.tensor))
+    return rows
+
+
+HEADINGS = ("stage", "numbers", "of bound", "jax", "torch", "worst tensor")
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    cells = [HEADINGS, *rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(HEADINGS))]
+    lines = []
+    for row in cells:
+        middle = (cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1], strict=True))
+        lines.append("  ".join([row[0].ljust(widths[0]), *middle, row[-1]]).rstrip())
+    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
+
+
+def _notes(certificate: "Certificate") -> list[str]:
+    notes = [
+        "of bound: the largest error against float64 as a share of what is allowed;",
+        "jax, torch: largest errors, in 2^-23 of the tensor's largest element",
+        "(whole run: the gap to torch's own run).",
+    ]
+    if certificate.noise[0]:
+        notes.append(
+            f"{certificate.noise[0]:,} of {certificate.noise[1]:,} elements had a gradient below "
+            "its rounding bound:\ncompared by gradient, and not in the last weights."
+        )
+    return notes
+
+
+def facts(certificate: "Certificate") -> list[tuple[str, str]]:
+    """Settings, machine and digests, in the order in which they are shown."""
+    settings, machine = dict(certificate.settings), dict(certificate.machine)
+    kept = {k: v for k, v in settings.items() if v is not None}
+    groups = [
+        ("net", ("net", "layers", "parameters")),
+        ("training", ("loss", "optimizer", "scheduler", "port")),
+        ("run", ("rows", "epochs", "batch_size", "shuffle", "seed")),
+    ]
+    found = [
+        (name, ", ".join(f"{k} {kept[k]}" for k in keys if k in kept)) for name, keys in groups
+    ]
+    versions = ("jaxnet", "torch", "jax", "jaxlib", "flax", "optax", "numpy", "python")
+    found.append(("versions", ", ".join(f"{key} {machine[key]}" for key in versions[:4])))
+    found.append(("", ", ".join(f"{key} {machine[key]}" for key in versions[4:])))
+    found += [(key, machine[key]) for key in ("platform", "processor", "backend", "precision")]
+    return found + [(key, value[:32]) for key, value in certificate.digests.items()]
+
+
+def _value(value: Any) -> str:
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
+def draw_gap(certificate: "Certificate") -> str:
+    """The gap between the losses over the steps, as SVG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.5), layout="constrained")
+    axes = figure.subplots()
+    for gaps, style, label in (
+        (certificate.gaps, {"marker": ".", "markersize": 3}, "one step, from the same weights"),
+        (
+            certificate.run_gaps,
+            {"marker": "o", "markersize": 5, "markerfacecolor": "none", "markeredgewidth": 0.6},
+            "two whole runs, each from its own weights",
+        ),
+    ):
+        if len(gaps):
+            steps = np.arange(1, len(gaps) + 1)
+            axes.plot(steps, np.maximum(gaps, 1e-9), linestyle="none", label=label, **style)
+    axes.set(yscale="log", xlabel="step", ylabel="|jax - torch| / |torch|", ylim=(5e-10, None))
+    axes.set_title("Gap between the losses (equal ones stand at the bottom)", fontsize=10)
+    axes.axhline(2.0**-23, color="0.6", linewidth=0.8, linestyle="--", label="2^-23")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=3)
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None})
+    return out.getvalue()[out.getvalue().index("<svg") :]
+
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 54rem; margin: 2rem auto; color: #222 }
+h1 { font-size: 1.5rem; padding: .6rem .9rem; border-left: .4rem solid }
+.agree { border-color: #2a7d46; background: #eaf6ee }
+.part { border-color: #b3261e; background: #fbecea }
+table { border-collapse: collapse; margin: 1rem 0 }
+td, th { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: right }
+td:first-child, th:first-child, td:last-child, th:last-child, .facts td { text-align: left }
+pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; white-space: pre-wrap }
+svg { max-width: 100%; height: auto }
+small { color: #555 }
+"""
+
+
+def write_html(certificate: "Certificate") -> str:
+    """The certificate as one page that needs nothing else."""
+    verdict = "agree" if certificate.agrees else "part"
+    head = "".join(f"<th>{heading}</th>" for heading in HEADINGS)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in stage_rows(certificate)
+    )
+    known = "".join(
+        f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>"
+        for name, value in facts(certificate)
+    )
+    parted = ""
+    if certificate.divergence is not None:
+        parted = f"<pre>{html.escape(chr(10).join(describe(certificate)))}</pre>"
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Certificate: the runs {verdict}</title>
+<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>
+<h1 class="{verdict}">{html.escape(headline(certificate))}</h1>
+{parted}
+<table><tr>{head}</tr>{rows}</table>
+<p><small>{html.escape(" ".join(_notes(certificate)))}</small></p>
+{draw_gap(certificate)}
+<table class="facts">{known}</table>
+</body></html>
+"""
+
+
+_WRITERS = {
+    ".html": write_html,
+    ".json": lambda certificate: (
+        json.dumps(certificate.to_json(), indent=2, allow_nan=False) + "\n"
+    ),
+    ".txt": lambda certificate: write_text(certificate) + "\n",
+}
+
+
+def save(certificate: "Certificate", path: Path) -> Path:
+    """Write a certificate under the name's ending, whole or not at all."""
+    if path.suffix not in _WRITERS:
+        raise ValueError(f"path must end in {', '.join(_WRITERS)}, not {path.name!r}")
+    text = _WRITERS[path.suffix](certificate)
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
