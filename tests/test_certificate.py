@@ -432,7 +432,7 @@ def test_tensors_are_found_by_name_or_by_value():
 def test_the_judge():
     judge = Judge()
     exact, torchs = np.array([1.0, 2.0]), np.array([1.0, 2.0 + 2e-7])
-    judge.floats("loss", "loss", np.array([1.0, 2.0 - 4e-7]), torchs, exact)
+    judge.floats("loss", "loss", np.array([1.0, 2.0 - 4e-7]), torchs, exact, own=exact)
     assert judge.stages["loss"].share < 1 and judge.checked["loss"] == 2
     for wrong in ([1.0, 2.0 + 4e-5], [np.nan, 2.0], [np.inf, 2.0]):
         with pytest.raises(Parted) as caught:

@@ -1,4 +1,4 @@
-"""torch's nets, losses, optimizers and state as jaxnet's: equal where they pass, refused where not."""
+"""torch's nets, losses, optimizers and state as jaxnet's: equal, or refused."""
 
 import functools
 

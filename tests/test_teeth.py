@@ -88,7 +88,8 @@ FAULTS = {
         "draw(generator, _BASE_SEED)", "rows", "batch",
     ),
     "last batch padded": Fault(
-        "dropout", "jaxnet/batches.py", "return generator, randperm(seed_words(words[-1]), batching.rows)[1]",
+        "dropout", "jaxnet/batches.py",
+        "return generator, randperm(seed_words(words[-1]), batching.rows)[1]",
         "order = randperm(seed_words(words[-1]), batching.rows)[1]; "
         "return generator, jax.numpy.concatenate([order, order[:4]])", "rows", "batch", 3,
     ),
@@ -135,7 +136,8 @@ FAULTS = {
         "outputs", "1",
     ),
     "softmax over the wrong axis": Fault(
-        "rmsprop", NN + "activations.py", 'jax.nn.softmax(widen(x), axis=as_axis("dim", self.dim, x.ndim))',
+        "rmsprop", NN + "activations.py",
+        'jax.nn.softmax(widen(x), axis=as_axis("dim", self.dim, x.ndim))',
         "jax.nn.softmax(widen(x), axis=0)", "outputs", "4",
     ),
     "beta of softplus forgotten": Fault(

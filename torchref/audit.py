@@ -1,6 +1,6 @@
 """Holds two computations of the same number beside the exact one, and stops where they part."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
@@ -31,8 +31,8 @@ STAGES = (
 )
 """In the order in which an error travels."""
 
-_MEMORY = 0.9
-"""How much of what nudging did to a tensor is expected of it in the next step, at least."""
+_MEMORY = 0.5
+"""How much of what rounding did to a tensor is expected of it again, at least."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Judge:
         self.stages: dict[str, Stage] = {}
         self.checked: dict[str, int] = {}
         """Numbers compared at each stage."""
-        self._nudged: dict[tuple[str, str], float] = {}
+        self._seen: dict[tuple[str, str, str], float] = {}
 
     def exactly(self, stage: str, tensor: str, jax: Any, torch: Any) -> None:
         """Integers, choices and bits, which must be equal; nan equals nan of the same bits."""
@@ -119,7 +119,8 @@ class Judge:
         torch: Any,
         exact: Any,
         *,
-        nudged: Iterable[Any] = (),
+        own: Any = None,
+        nudged: Sequence[Any] = (),
         slack: Any = 0.0,
         rtol: float = 0.0,
     ) -> np.ndarray:
@@ -127,8 +128,10 @@ class Judge:
 
         Args:
           stage, tensor: for the report.
-          jax, torch, exact: the port's, torch's, and those of float64.
-          nudged: float64's after nudges of an ulp.
+          jax, torch, exact: the port's, torch's, and float64's from what the port started from.
+          own: float64's from what torch started from, where it was computed in this step.
+          nudged: float64's after nudges of an ulp, where they were computed in this step. Between
+            two such steps, torch's error and the nudges' effect are taken to stay as they were.
           slack: added to the bound, per element.
           rtol: of the largest element, added to the bound.
         """
@@ -144,19 +147,34 @@ class Judge:
         with np.errstate(invalid="ignore"):
             error = np.where(counted, np.abs(jax - exact), 0.0)
         error = np.where(odd | np.isnan(error), np.inf, error)
-        own = _apart(torch, exact, counted)
-        scale = _largest(np.abs(exact), counted)
         key = (stage, tensor)
-        now = max((_apart(number, exact, counted) for number in nudged), default=0.0)
-        self._nudged[key] = max(now, _MEMORY * self._nudged.get(key, 0.0))
-        whole = CERTIFIED_RATIO * own + CERTIFIED_NUDGES * self._nudged[key]
+        torch_error = self._recall(key, "torch", [] if own is None else [(torch, own)], counted)
+        shaken = self._recall(key, "nudged", [(n, exact) for n in nudged], counted)
+        scale = _largest(np.abs(exact), counted)
+        whole = CERTIFIED_RATIO * torch_error + CERTIFIED_NUDGES * shaken
         bound = whole + (CERTIFIED_FLOOR * EPS + rtol) * scale + slack
-        self._note(stage, tensor, error, own, scale, bound)
+        self._note(stage, tensor, error, torch_error, scale, bound)
         if (error > bound).any():
             self._part(
-                stage, tensor, np.argmax(error - bound), jax, torch, exact, error, bound, own
+                stage,
+                tensor,
+                np.argmax(error - bound),
+                jax,
+                torch,
+                exact,
+                error,
+                bound,
+                torch_error,
             )
         return np.broadcast_to(bound, torch.shape)
+
+    def _recall(self, key: tuple[str, str], kind: str, pairs: Any, counted: np.ndarray) -> float:
+        """The largest gap of these pairs, or what is remembered of earlier ones."""
+        before = self._seen.get((*key, kind), 0.0)
+        if pairs:
+            now = max(_apart(values, exact, counted) for values, exact in pairs)
+            self._seen[*key, kind] = before = max(now, _MEMORY * before)
+        return before
 
     def trajectory(
         self, stage: str, tensor: str, jax: Any, torch: Any, bound: np.ndarray, where: Any = True

@@ -36,6 +36,7 @@ _BY_STAGE = {
         "is the mask applied on the way back as well?",
         "does something stop the gradient, or clip, or sum where torch takes a mean?",
         "which of two equal elements does a maximum give the gradient to?",
+        "does what a ReLU takes, where it is no layer's output, lie within rounding of 0?",
     ),
     "update": (
         "is eps added outside the root, after the bias correction?",

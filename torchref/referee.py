@@ -1,5 +1,8 @@
 """A recorded step again in float64: the exact answer, and how far rounding alone may lead from it.
 
+Each layer can start from what a float32 computation made of the one before: then a layer's own
+error is what is left, and an output that rounding put on one side of 0 turns no gradient.
+
 Nudged "apart", each weight, each input, each layer's output and each gradient that flows back is
 multiplied by 1 + eps * u with u drawn from [-1, 1]: an ulp of float32 here and there. Nudged
 "together", all numbers of a layer's output, or of a gradient, move by an ulp in one direction. What
@@ -26,8 +29,13 @@ from torchref.recorder import (
 )
 from torchref.tolerances import EPS
 
-
 Nudged = Literal["apart", "together"] | None
+
+
+Shake = Callable[[torch.Tensor], torch.Tensor]
+
+_NEAR = 16.0
+"""How near to 0 rounding may turn a sign: in eps of the layer's largest output."""
 
 
 class Evaluation(NamedTuple):
@@ -51,17 +59,50 @@ class Referee:
         self._generator = torch.Generator()
         self._wide: dict[int, tuple[Any, torch.Tensor]] = {}
 
-    def evaluate(self, step: Step, *, nudged: Nudged = None) -> Evaluation:
-        """The forward and backward of a recorded step, from its weights, batch and masks."""
+    def evaluate(
+        self,
+        step: Step,
+        values: Named,
+        *,
+        nudged: Nudged = None,
+        turn: bool = False,
+    ) -> Evaluation:
+        """The forward and backward of a recorded step, from its weights, batch and masks.
+
+        Args:
+          step: torch's.
+          values: the layers' outputs as someone rounded them. Each layer starts from these, so that
+            what is found is its own error alone, and a ReLU is on the side on which it was there.
+          nudged: the values, weights and gradients are nudged.
+          turn: outputs within rounding of 0 change their sign: what a ReLU makes of that.
+        """
         self._load(step.weights_before, step.buffers_before)
         net, outputs = self._net.train(), {}
         net.zero_grad()
         x, y = self._wide_copy(step.batch["input"]), self._wide_copy(step.batch["target"])
-        with _stream(step.stream), _watch(net, outputs), self._nudge(nudged, x) as x:
+        shake = self._shake(nudged)
+        if nudged is not None:
+            nudge_weights(net, EPS, self._generator)
+            x = shake(x) if x.is_floating_point() else x
+
+        def follow(name: str, output: torch.Tensor) -> torch.Tensor | None:
+            outputs[name] = copy_array(output)
+            if not output.is_floating_point():
+                return None
+            if name in values:
+                given = torch.from_numpy(np.array(values[name], np.float64))
+                output = output + (given - output).detach()
+            if turn:
+                near = output.abs() <= _NEAR * EPS * output.abs().max()
+                output = output - 2 * torch.where(near, output, 0).detach()
+            return output if nudged is None else _Nudge.apply(output, shake)
+
+        with _stream(step.stream), _hooks(net, follow):
             out = net(x)
+            if "" not in outputs:
+                outputs[""] = copy_array(out)
             loss = self._loss(out, y)
             loss.backward()
-        outputs.setdefault("", copy_array(out))
         grads = copy_named((name, p.grad) for name, p in net.named_parameters())
         return Evaluation(outputs, copy_named(net.named_buffers()), copy_array(loss), grads)
 
@@ -84,9 +125,17 @@ class Referee:
     ) -> np.ndarray:
         """The outputs in evaluation mode."""
         self._load(weights, buffers)
-        net, wide = self._net.eval(), self._wide_copy(x)
-        with torch.no_grad(), self._nudge(nudged, wide) as x_wide:
-            return copy_array(net(x_wide))
+        net, wide, shake = self._net.eval(), self._wide_copy(x), self._shake(nudged)
+        if nudged is not None:
+            nudge_weights(net, EPS, self._generator)
+            wide = shake(wide) if wide.is_floating_point() else wide
+
+        def follow(name: str, output: torch.Tensor) -> torch.Tensor | None:
+            still = nudged is None or not output.is_floating_point()
+            return None if still else _Nudge.apply(output, shake)
+
+        with torch.no_grad(), _hooks(net, follow):
+            return copy_array(net(wide))
 
     def _load(self, weights: Named, buffers: Named) -> None:
         with torch.no_grad():
@@ -102,26 +151,9 @@ class Referee:
             kept = self._wide[id(array)] = (array, _widen(torch.from_numpy(array)))
         return kept[1].clone() if kept[1].ndim == 0 else kept[1]
 
-    @contextmanager
-    def _nudge(self, nudged: Nudged, x: torch.Tensor) -> Iterator[torch.Tensor]:
-        """A net whose layers are nudged while this lasts; gives the batch, nudged too."""
-        if nudged is None:
-            yield x
-            return
-        kind = _apart if nudged == "apart" else _together
-        shake = partial(kind, size=EPS, generator=self._generator)
-
-        def after(layer, arguments, output):
-            floating = isinstance(output, torch.Tensor) and output.is_floating_point()
-            return _Nudge.apply(output, shake) if floating else None
-
-        nudge_weights(self._net, EPS, self._generator)
-        handles = [layer.register_forward_hook(after) for layer in leaves(self._net)]
-        try:
-            yield shake(x) if x.is_floating_point() else x
-        finally:
-            for handle in handles:
-                handle.remove()
+    def _shake(self, nudged: Nudged) -> Shake:
+        kind = _together if nudged == "together" else _apart
+        return partial(kind, size=EPS, generator=self._generator)
 
 
 def nudge_weights(
@@ -132,9 +164,6 @@ def nudge_weights(
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.copy_(_apart(parameter.double(), size, generator))
-
-
-Shake = Callable[[torch.Tensor], torch.Tensor]
 
 
 def _apart(values: torch.Tensor, size: float, generator: torch.Generator) -> torch.Tensor:
@@ -180,13 +209,16 @@ def _stream(state: np.ndarray) -> Iterator[None]:
 
 
 @contextmanager
-def _watch(net: torch.nn.Module, outputs: Named) -> Iterator[None]:
-    """Copies of every layer's output, under the names that the recorder gives them."""
+def _hooks(
+    net: torch.nn.Module, follow: Callable[[str, torch.Tensor], torch.Tensor | None]
+) -> Iterator[None]:
+    """Every layer's output goes through `follow`, with the name that the recorder gives it."""
     names, calls = module_names(net), {}
 
     def after(layer, arguments, output):
         if isinstance(output, torch.Tensor):
-            outputs[call_name(names, calls, layer)] = copy_array(output)
+            return follow(call_name(names, calls, layer), output)
+        return None
 
     handles = [layer.register_forward_hook(after) for layer in leaves(net)]
     try:
