@@ -1,6 +1,7 @@
 """Breaks jaxnet's code in memory, one line at a time, and mends it again."""
 
 import ast
+import copy
 import gc
 import importlib
 import random
@@ -141,12 +142,12 @@ def mutants_of(lines: Lines) -> list[Mutant]:
         source = (ROOT / file).read_text()
         tree = ast.parse(source)
         for node in _arithmetic(tree):
-            if (file, node.lineno) in lines:  # pyright: ignore
-                found += _mutations(file, source, tree, node)
+            if (file, node.lineno) in lines:
+                found += _mutations(file, source, node)
     return found
 
 
-def _arithmetic(tree: ast.AST) -> Iterator[ast.AST]:
+def _arithmetic(tree: ast.AST) -> Iterator[ast.expr]:
     """Operators and constants in the bodies of functions; not in checks, messages, annotations."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr):
@@ -170,26 +171,19 @@ def _arithmetic(tree: ast.AST) -> Iterator[ast.AST]:
         yield from _arithmetic(node)
 
 
-def _mutations(file: str, source: str, tree: ast.AST, node: ast.AST) -> Iterator[Mutant]:
+def _mutations(file: str, source: str, node: ast.expr) -> Iterator[Mutant]:
     old = ast.get_source_segment(source, node) or ""
     for changed in _changed(node):
         new = ast.unparse(changed)
         if new != ast.unparse(node):
-            lines = source.splitlines(keepends=True)
-            begin = sum(map(len, lines[: node.lineno - 1])) + _column(
-                lines, node.lineno, node.col_offset
-            )  # pyright: ignore
+            before = source.splitlines(keepends=True)[: node.lineno]
+            line = before.pop().encode()[: node.col_offset].decode()
+            begin = len("".join(before) + line)
             text = source[:begin] + f"({new})" + source[begin + len(old) :]
-            yield Mutant(file, node.lineno, old, new, text)  # pyright: ignore
+            yield Mutant(file, node.lineno, old, new, text)
 
 
-def _column(lines: list[str], line: int, offset: int) -> int:
-    return len(lines[line - 1].encode()[:offset].decode())
-
-
-def _changed(node: ast.AST) -> Iterator[ast.AST]:
-    import copy
-
+def _changed(node: ast.expr) -> Iterator[ast.expr]:
     if isinstance(node, ast.Constant):
         value = node.value
         if isinstance(value, bool):

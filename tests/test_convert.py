@@ -2,7 +2,6 @@
 
 import functools
 
-import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,13 +9,14 @@ import optax
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import strategies as st
 
 import jaxnet
 from jaxnet import convert
+from jaxnet.convert.optimizers import label_parameters
+from jaxnet.convert.state import from_tensors
 from jaxnet.masks import draw_masks
 from tests.helpers import assert_close, assert_same_bits, assert_same_state, to_numpy
-from tests.nets import NETS, build_random_net
+from tests.nets import NETS
 from torchref.handover import to_torch
 from torchref.tolerances import FINAL_WEIGHTS, REDUCTION, STEP, TRAJECTORY
 
@@ -49,26 +49,12 @@ def test_the_translation_computes_what_the_net_computes(name):
         assert_close(value, net.state_dict()[key], REDUCTION, where=key)
 
 
-@hypothesis.settings(max_examples=25, deadline=None)
-@hypothesis.given(st.data())
-def test_random_nets_are_translated_whole(data):
-    net, x = build_random_net(data.draw)
-    jnet, variables = convert.from_torch(net)
-    # Before a BatchNorm of few rows, or a Softmax, rounding grows: torch in float64 is the judge.
-    with torch.no_grad():
-        output = net.eval()(x)
-        exact = net.double()(x.double() if x.is_floating_point() else x)
-    error = np.abs(np.asarray(jnet.apply(variables, to_numpy(x)), np.float64) - to_numpy(exact))
-    own = np.abs(to_numpy(output).astype(np.float64) - to_numpy(exact)).max()
-    assert error.max() <= 8 * own + 64 * 2.0**-23 * np.abs(to_numpy(exact)).max()
-
-
 def test_the_mode_of_the_net_does_not_matter_and_nothing_is_shared():
     net = torch.nn.Sequential(torch.nn.Linear(2, 2)).eval()
     _, variables = convert.from_torch(net)
     before = np.array(variables["params"]["0"]["weight"])
     with torch.no_grad():
-        net[0].weight.zero_()
+        net.get_parameter("0.weight").zero_()
     assert_same_bits(variables["params"]["0"]["weight"], before)
 
 
@@ -86,7 +72,7 @@ class Doubled(torch.nn.ReLU):
     """Looks like a ReLU and is none."""
 
     def forward(self, input):
-        return 2 * super().forward(input)
+        return super().forward(input) * 2
 
 
 class Named(torch.nn.Sequential):
@@ -95,7 +81,7 @@ class Named(torch.nn.Sequential):
 
 def hooked():
     layer = torch.nn.ReLU()
-    layer.register_forward_hook(lambda layer, arguments, output: output + 1)
+    layer.register_forward_hook(lambda layer, arguments, output: -output)
     return layer
 
 
@@ -256,7 +242,7 @@ def hold_side_by_side(net, optimizer, translated, *, steps=6, after=lambda: None
         optimizer.zero_grad()
         net(x).square().mean().backward()
         before = convert.from_torch(net)[1]["params"]
-        grads = convert.state.from_tensors(
+        grads = from_tensors(
             {
                 k: torch.zeros_like(p) if p.grad is None else p.grad
                 for k, p in net.named_parameters()
@@ -289,7 +275,7 @@ def test_parameter_groups_and_frozen_parameters(name):
     torch.manual_seed(1)
     net = mlp()
     optimizer = grouped(OPTIMIZERS[name], net)
-    labels = convert.optimizers.label_parameters(optimizer, net)
+    labels = label_parameters(optimizer, net)
     assert labels == {
         "0.weight": "0", "0.bias": "frozen", "2.weight": "1", "2.bias": "frozen"
     }  # fmt: skip
@@ -471,7 +457,7 @@ def test_parameters_that_have_done_different_numbers_of_steps_are_refused():
     optimizer = torch.optim.Adam(net.parameters())
     net(torch.ones(1, 5)).sum().backward()
     optimizer.step()
-    optimizer.state[net[0].bias]["step"] += 1
+    optimizer.state[dict(net.named_parameters())["0.bias"]]["step"] += 1
     like = convert.optimizer_from_torch(optimizer, net).init(convert.from_torch(net)[1]["params"])
     with pytest.raises(ValueError, match=r"have done \[1.0, 2.0\] steps"):
         convert.opt_state_from_torch(optimizer, net, like)
