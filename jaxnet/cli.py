@@ -17,6 +17,7 @@ from rich.text import Text
 import jaxnet
 from jaxnet.data import load_mnist
 from jaxnet.doctor import Finding, examine
+from jaxnet.files import write_whole
 from jaxnet.lecture import EXPERIMENTS, Experiment, Result, missed, run
 from jaxnet.precision import MEANINGS, Precision
 from jaxnet.progress import bar
@@ -102,7 +103,7 @@ def lecture(
     console.print(_tabulate(chosen, results))
     console.print(f"precision: {precision} ({MEANINGS[precision]})", highlight=False)
     if json_path is not None:
-        _write_whole(json_path, json.dumps(records, indent=2) + "\n")
+        write_whole(json_path, json.dumps(records, indent=2) + "\n")
     if figures is not None:
         from jaxnet.figures import draw_lecture  # matplotlib takes a while to import
 
@@ -153,7 +154,7 @@ def doctor(context: click.Context, json_path: Path | None) -> None:
         console.print("Nothing here is known to make numbers differ from torch's.")
     if json_path is not None:
         listed = [finding._asdict() for finding in findings]
-        _write_whole(json_path, json.dumps(listed, indent=2) + "\n")
+        write_whole(json_path, json.dumps(listed, indent=2) + "\n")
     if differing:
         context.exit(1)
 
@@ -227,16 +228,3 @@ def _list_findings(findings: Sequence[Finding]) -> Table:
 def _pair(train: float | None, test: float | None) -> str:
     """Accuracies as the lecture prints them, ".9936/.9986"."""
     return "/".join(f"{value:.4f}".removeprefix("0") for value in (train, test) if value)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file under another name and move it into place, so that no half of it stays."""
-    if path.exists() and not path.is_file():  # a device or a pipe is written, not replaced
-        path.write_text(text, encoding="utf-8")
-        return
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path.resolve())
-    finally:
-        part.unlink(missing_ok=True)

@@ -45,20 +45,20 @@ class Divergence:
     """Counted from 1 over the whole run; 0 before the first."""
     stage: str
     tensor: str
-    index: tuple[int, ...] | None
-    """Of the element that is furthest off; None where shapes differ or something is missing."""
     jax: Any
     torch: Any
-    exact: Any
-    """The element in float64; None where it is an integer or a choice."""
-    ulps: float | None
-    """Between the two, in float32's spacing at torch's value."""
-    error: float | None
-    """The port's, against float64."""
-    torch_error: float | None
-    """torch's largest error in the tensor."""
-    bound: float | None
     causes: tuple[str, ...]
+    index: tuple[int, ...] | None = None
+    """Of the element that is furthest off; None where shapes differ or something is missing."""
+    exact: Any = None
+    """The element in float64; None where it is an integer or a choice."""
+    ulps: float | None = None
+    """Between the two, in float32's spacing at torch's value."""
+    error: float | None = None
+    """The port's, against float64."""
+    torch_error: float | None = None
+    """torch's largest error in the tensor."""
+    bound: float | None = None
 
 
 class Parted(Exception):
@@ -194,43 +194,24 @@ class Judge:
 
     def missing(self, stage: str, tensor: str, what: str) -> NoReturn:
         """Something of torch's that the port has not."""
-        raise Parted(
-            Divergence(
-                self.epoch,
-                self.step,
-                stage,
-                tensor,
-                None,
-                None,
-                what,
-                None,
-                None,
-                None,
-                None,
-                None,
-                likely_causes(stage, None, None),
-            )  # fmt: skip
-        )
+        self._stop(stage, tensor, None, what, likely_causes(stage, None, None))
 
     def _same_shape(self, stage: str, tensor: str, jax: np.ndarray, torch: np.ndarray) -> None:
         if jax.shape != torch.shape:
-            raise Parted(
-                Divergence(
-                    self.epoch,
-                    self.step,
-                    stage,
-                    tensor,
-                    None,
-                    f"shape {jax.shape}",
-                    f"shape {torch.shape}",
-                    None,
-                    None,
-                    None,
-                    None,
-                    None,
-                    likely_causes(stage, jax, torch),
-                )  # fmt: skip
-            )
+            shapes = f"shape {jax.shape}", f"shape {torch.shape}"
+            self._stop(stage, tensor, *shapes, likely_causes(stage, jax, torch))
+
+    def _stop(
+        self,
+        stage: str,
+        tensor: str,
+        jax: Any,
+        torch: Any,
+        causes: tuple[str, ...],
+        **figures: Any,
+    ) -> NoReturn:
+        place = self.epoch, self.step, stage, tensor
+        raise Parted(Divergence(*place, jax, torch, causes, **figures))
 
     def _note(
         self, stage: str, tensor: str, error: Any, own: float, scale: float, bound: Any
@@ -259,23 +240,19 @@ class Judge:
         ulps = None
         if torch.dtype.kind == "f" and np.isfinite(value) and np.isfinite(ours):
             ulps = abs(ours - value) / float(np.spacing(np.float32(abs(value))))
-        floats = exact is not None or torch.dtype.kind == "f"
-        raise Parted(
-            Divergence(
-                epoch=self.epoch,
-                step=self.step,
-                stage=stage,
-                tensor=tensor,
-                index=index,
-                jax=ours,
-                torch=value,
-                exact=None if exact is None else exact[index].item(),
-                ulps=ulps,
-                error=float(error[index]) if floats else None,
-                torch_error=own,
-                bound=float(np.broadcast_to(bound, torch.shape)[index]) if floats else None,
-                causes=likely_causes(stage, jax, torch),
-            )
+        rounded = exact is not None or torch.dtype.kind == "f"
+        self._stop(
+            stage,
+            tensor,
+            ours,
+            value,
+            likely_causes(stage, jax, torch),
+            index=index,
+            exact=None if exact is None else exact[index].item(),
+            ulps=ulps,
+            error=float(error[index]) if rounded else None,
+            torch_error=own,
+            bound=float(np.broadcast_to(bound, torch.shape)[index]) if rounded else None,
         )
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxnet.files import write_whole
+
 if TYPE_CHECKING:
     from torchref.certificate import Certificate
 
@@ -202,11 +204,5 @@ def save(certificate: "Certificate", path: Path) -> Path:
     """Write a certificate under the name's ending, whole or not at all."""
     if path.suffix not in _WRITERS:
         raise ValueError(f"path must end in {', '.join(_WRITERS)}, not {path.name!r}")
-    text = _WRITERS[path.suffix](certificate)
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, _WRITERS[path.suffix](certificate))
     return path

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ from jaxnet.convert.state import (
     opt_state_slots,
     to_state_dict,
 )
+from jaxnet.files import write_whole
 from jaxnet.nn import Variables
 from jaxnet.random import Generator, get_state, set_state
 from jaxnet.state import TrainState
@@ -120,16 +120,9 @@ def _stream(generator: Any) -> np.ndarray:
 
 
 def _write(path: str | os.PathLike, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write under another name and move into place, so that no half of a file stays."""
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    # The metadata is what torch's own writers put there, and some of its readers want.
     contiguous = {name: np.ascontiguousarray(a).reshape(a.shape) for name, a in tensors.items()}
-    try:
-        part.write_bytes(safetensors.numpy.save(contiguous, metadata={"format": "pt"}))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    # The metadata is what torch's own writers put there, and some of its readers want.
+    write_whole(path, safetensors.numpy.save(contiguous, metadata={"format": "pt"}))
 
 
 def _read(path: str | os.PathLike, expected: Kinds) -> dict[str, np.ndarray]:

@@ -12,12 +12,14 @@ Weights = Real[Array | np.ndarray, "..."]
 
 
 def reduce(loss, reduction, where=None):
+    """The mean or the sum over what counts, or the loss as it is."""
     if reduction == "none":
         return loss
     return jnp.mean(loss, where=where) if reduction == "mean" else jnp.sum(loss, where=where)
 
 
 def broadcast(name, weight, like):
+    """A weight in the shape and type of what it weighs, or a ValueError that names it."""
     try:
         fits = np.broadcast_shapes(weight.shape, like.shape) == like.shape
     except ValueError:
@@ -28,22 +30,26 @@ def broadcast(name, weight, like):
 
 
 def check_reduction(reduction):
+    """Refuse a reduction that torch has not."""
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"reduction is {reduction!r}, expected 'none', 'mean' or 'sum'")
 
 
 def check_arrays(**arrays):
+    """Refuse what is no array, by its name; None is left to the caller."""
     for name, array in arrays.items():
         if array is not None and not isinstance(array, jax.Array | np.ndarray | np.generic):
             raise TypeError(f"{name} is a {type(array).__name__}, expected an array")
 
 
 def check_floating(name, array):
+    """Refuse an array of integers or booleans."""
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{name} has dtype {array.dtype}, expected a floating dtype")
 
 
 def check_same_shape(input, target):
+    """Refuse a target that would be broadcast."""
     if target.shape != input.shape:
         raise ValueError(f"target has shape {target.shape}, expected {input.shape} as in input")
 

@@ -26,7 +26,7 @@ class Sequential(Module):
     Raises:
       TypeError: `layers` is not a list of Flax modules.
       ValueError: a layer with variables stands twice, `names` are not as many as the layers, each
-        once, or `masks` names a layer that takes no mask.
+        once, or have "params" among them, or `masks` names a layer that takes no mask.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxnet.nn import Linear, ReLU
@@ -54,6 +54,8 @@ class Sequential(Module):
                 raise ValueError(
                     f"names must be {len(self.layers)} different ones, not {self.names}"
                 )
+            if "params" in self.names:
+                raise ValueError("names must not have 'params' among them: Flax keeps that name")
             if self.names == tuple(map(str, range(len(self.layers)))):
                 self.names = None  # one net, one form
         seen = set()

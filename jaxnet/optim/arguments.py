@@ -12,6 +12,7 @@ LearningRate = float | int | Float[Array, ""] | optax.Schedule
 
 
 def check_lr(lr, name="lr"):
+    """Refuse a rate below 0, nan or no scalar, as far as its value is known."""
     if callable(lr):
         return
     if np.ndim(lr) != 0:
@@ -22,11 +23,13 @@ def check_lr(lr, name="lr"):
 
 
 def check_not_negative(name, value):
+    """Refuse a number below 0, and nan."""
     if not value >= 0.0:
         raise ValueError(f"{name} is {value}, expected a number of at least 0")
 
 
 def check_floating(params):
+    """Refuse parameters of integers or booleans."""
     for leaf in jax.tree.leaves(params):
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise TypeError(f"params have dtype {jnp.result_type(leaf)}, expected a floating dtype")

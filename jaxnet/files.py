@@ -1,0 +1,28 @@
+"""Files that appear whole or not at all."""
+
+import os
+from pathlib import Path
+
+
+def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
+    """Write a file under another name and move it into place, so that no half of it stays.
+
+    A link is followed; a device or a pipe is written as it is.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "it.txt")
+    >>> write_whole(path, "all of it")
+    >>> path.read_text(), [other.name for other in path.parent.iterdir()]
+    ('all of it', ['it.txt'])
+    """
+    path = Path(path)
+    content = content.encode() if isinstance(content, str) else content
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(content)
+        part.replace(path.resolve())
+    finally:
+        part.unlink(missing_ok=True)
