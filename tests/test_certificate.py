@@ -13,6 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+import jaxnet
 from tests.helpers import assert_same_bits
 from tests.mutants import planted, replaced
 from torchref import certify
@@ -132,9 +133,9 @@ class Eager(Port):
 @pytest.mark.parametrize(
     ("options", "stage", "tensor"),
     [
-        ({"change": transposed}, "outputs", "b"),
+        ({"change": transposed}, "outputs", "(net)"),
         ({"change": other}, "initial weights", "b.bias"),
-        ({"apply": Eager().apply}, "outputs", "b"),
+        ({"apply": Eager().apply}, "outputs", "(net)"),
         ({"optimizer": optax.sgd(0.1, momentum=0.9, nesterov=True)}, "update", "a.weight"),
         ({"optimizer": optax.adam(0.1)}, "update", "a.weight"),
         ({"loss": (LOSS, lambda o, y: optax.sigmoid_binary_cross_entropy(o, y).sum())}, "loss",
@@ -178,6 +179,114 @@ def test_a_port_with_buffers_returns_its_collections():
     port = (Normed(momentum=0.1).apply, variables, optax.sgd(0.1))
     found = certify(net, port=port, **options).divergence
     assert found is not None and (found.stage, found.tensor) == ("buffers", "1.running_mean")
+
+
+@pytest.mark.parametrize(
+    ("torch_optimizer", "own"),
+    [
+        (lambda p: torch.optim.Adam(p, lr=0.1), optax.adam(0.1)),
+        (lambda p: torch.optim.AdamW(p, weight_decay=0.1), optax.adamw(1e-3, weight_decay=0.1)),
+        (lambda p: torch.optim.Adagrad(p), jaxnet.optim.adagrad()),
+        (
+            lambda p: torch.optim.RMSprop(p),
+            optax.rmsprop(0.01, decay=0.99, eps_in_sqrt=False),
+        ),
+    ],
+)
+def test_optimizers_of_ones_own_that_are_right(torch_optimizer, own):
+    net, _ = build()
+    certificate = certify(
+        net,
+        optimizer=torch_optimizer(net.parameters()),
+        port=(Port().apply, variables_of(net), own),
+        **RUN,
+    )
+    assert certificate.agrees, certificate
+
+
+def test_what_torch_freezes_the_port_must_leave_alone():
+    net, _ = build()
+    net.a.weight.requires_grad_(False)
+    found = certify(
+        net,
+        optimizer=torch.optim.SGD(net.parameters(), lr=0.1),
+        port=(Port().apply, variables_of(net), optax.sgd(0.1)),
+        **RUN,
+    ).divergence
+    assert found is not None and (found.stage, found.tensor) == ("update", "a.weight")
+
+
+def test_layers_that_bear_torchs_names_are_seen():
+    class Twice(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = torch.nn.Linear(6, 6), torch.nn.Linear(6, 1)
+
+        def forward(self, x):
+            return self.two(torch.relu(self.one(torch.relu(self.one(x)))))
+
+    class TwicePort(flax.linen.Module):
+        slope: float = 0.0
+
+        @flax.linen.compact
+        def __call__(self, x):
+            one = flax.linen.Dense(6, name="one")
+            x = flax.linen.leaky_relu(one(x), self.slope)
+            return flax.linen.Dense(1, name="two")(flax.linen.relu(one(x)))
+
+    torch.manual_seed(0)
+    net = Twice()
+    arrays = {name: value.detach().numpy().copy() for name, value in net.named_parameters()}
+    variables = {
+        "params": {
+            layer: {"kernel": arrays[f"{layer}.weight"].T, "bias": arrays[f"{layer}.bias"]}
+            for layer in ("one", "two")
+        }
+    }
+    options: dict[str, Any] = RUN | {"optimizer": torch.optim.SGD(net.parameters(), lr=0.1)}
+    assert certify(net, port=(TwicePort().apply, variables, optax.sgd(0.1)), **options).agrees
+    wrong = (TwicePort(slope=0.01).apply, variables, optax.sgd(0.1))
+    found = certify(net, port=wrong, **options).divergence
+    assert found is not None and (found.stage, found.tensor) == ("outputs", "one#1")
+
+
+def test_tensors_that_cannot_be_told_apart_are_refused():
+    named = {"n1.weight": np.ones(3), "n2.weight": np.ones(3)}
+    with pytest.raises(ValueError, match="several tensors with the values of n1.weight"):
+        match_tensors(named, {"first": {"scale": np.ones(3)}, "after": {"scale": np.ones(3)}})
+
+
+@pytest.mark.parametrize("where", ["tensor", "optimizer", "forward", "float64"])
+def test_what_a_port_could_not_follow_is_refused(where):
+    net = torch.nn.Sequential(torch.nn.Linear(6, 1))
+    optimizer = torch.optim.SGD(net.parameters())
+    if where == "tensor":
+        net.get_parameter("0.weight").register_hook(lambda grad: grad * 0)
+    elif where == "optimizer":
+        optimizer.register_step_pre_hook(lambda *arguments: None)
+    elif where == "forward":
+        net[0].forward = lambda x: x[:, :1] * 0
+    else:
+        net.double()
+    with pytest.raises(
+        ValueError, match="hook on a parameter|step hooks|forward of its own|float32"
+    ):
+        certify(net, optimizer=optimizer, **RUN)
+
+
+def test_a_run_that_leaves_float32_is_compared_up_to_there():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
+    certificate = certify(
+        net,
+        loss=torch.nn.MSELoss(),
+        optimizer=torch.optim.SGD(net.parameters(), lr=1e3),
+        data=(X, Y),
+        epochs=8,
+    )
+    assert certificate.agrees, certificate
+    assert 0 < certificate.overflowed <= 8
+    assert "left float32's range" in str(certificate)
 
 
 def test_nothing_of_the_callers_changes():
@@ -336,6 +445,13 @@ def three():
     return build()[:3]
 
 nothing = 3
+
+def narrow():
+    net, loss, optimizer, (X, y) = build()
+    return net, loss, optimizer, (X[:, :3], y)
+
+def leave():
+    raise SystemExit("no")
 """
 
 
@@ -347,6 +463,8 @@ nothing = 3
         (["my_net.py:recurrent"], 2, "layer '1' is torch.nn.modules.rnn.LSTM"),
         (["my_net.py:three"], 2, "build must return (net, loss, optimizer, data)"),
         (["my_net.py:nothing"], 2, "has no function 'nothing'"),
+        (["my_net.py:narrow"], 2, "mat1 and mat2 shapes"),
+        (["my_net.py:leave"], 2, "SystemExit: no (line 23 of my_net.py)"),
         (["none.py:build"], 2, "must name a file that is there"),
         (["my_net.py"], 2, "must name a file that is there"),
         (["my_net.py:build", "--batch-size", "21"], 2, "batch_size must be at most the number"),
@@ -444,11 +562,12 @@ def test_the_judge():
         with pytest.raises(Parted) as caught:
             judge.floats("loss", "loss", np.array(wrong), torchs, exact)
         assert caught.value.divergence.index == (int(wrong[0] == 1.0),)
-    # Where torch itself is not finite, the port must be so in the same way.
-    broken = np.array([np.nan, np.inf])
-    judge.floats("loss", "loss", broken, broken, np.array([1.0, np.inf]))
+    # Where torch is not finite, the port is so too, or is as good as the exact number.
+    broken = np.array([np.nan, 1.0])
+    judge.floats("loss", "loss", broken, broken, np.array([np.nan, 1.0]))
+    judge.floats("loss", "loss", np.ones(2), broken, np.ones(2))
     with pytest.raises(Parted):
-        judge.floats("loss", "loss", np.array([np.nan, -np.inf]), broken, broken)
+        judge.floats("loss", "loss", np.array([np.inf, 1.0]), broken, np.array([np.nan, 1.0]))
     # What nudging does widens the bound, and is remembered for a while.
     judge.floats("loss", "w", exact + 1e-4, exact, exact, nudged=[exact + 1e-4])
     judge.floats("loss", "w", exact + 1e-4, exact, exact)

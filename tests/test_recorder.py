@@ -152,6 +152,43 @@ def test_random_numbers_outside_dropout_layers_are_refused():
         train(net, loss, optimizer)
 
 
+def test_looking_aside_changes_nothing():
+    """Other calls of the net and of the loss between forward and step; keywords."""
+    net, loss_fn, optimizer = build()
+    losses = []
+    with Recorder(net, loss_fn, optimizer) as recorder:
+        for _ in range(3):
+            output = net.train()(input=X)
+            loss = loss_fn(output, target=Y)
+            with torch.no_grad():
+                net(X[:4])
+                loss_fn(net(X[:4]), Y[:4])
+            loss_fn(torch.zeros(1, 1), torch.ones(1, 1))
+            optimizer.zero_grad()
+            loss.backward()
+            losses.append(loss.item())
+            optimizer.step()
+    assert len(recorder) == 3
+    for step in recorder:
+        assert step.batch["input"].shape == X.shape and step.batch["target"].shape == Y.shape
+    assert [step.loss for step in recorder] == losses
+
+
+def test_a_forward_that_fails_is_forgotten_and_a_second_one_refused():
+    net, loss_fn, optimizer = build()
+    with Recorder(net, loss_fn, optimizer) as recorder:
+        with pytest.raises(RuntimeError):
+            net.train()(torch.ones(2, 3))
+        loss_fn(net(X), Y).backward()
+        optimizer.step()
+        assert len(recorder) == 1
+        net(X)
+        with pytest.raises(ValueError, match="net ran twice before optimizer.step"):
+            net(X)
+    with pytest.raises(TypeError, match="loss must be a torch.nn.Module, not function"):
+        Recorder(net, torch.nn.functional.mse_loss, optimizer)  # pyright: ignore
+
+
 def test_a_full_batch_is_copied_once():
     net, loss, optimizer = build()
     with Recorder(net, loss, optimizer) as recorder:

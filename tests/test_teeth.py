@@ -1,5 +1,6 @@
 """What a certificate catches: known faults by stage and tensor, drawn mutants, and nothing else."""
 
+import traceback
 from typing import NamedTuple
 
 import hypothesis
@@ -14,6 +15,7 @@ from tests.nets import build_random_net
 from torchref.audit import Judge
 from torchref.certificate import Certificate, certify
 from torchref.comparison import Comparison
+from torchref.tolerances import VISIBLE
 
 NN, LOSSES, OPTIM = "jaxnet/nn/", "jaxnet/losses/", "jaxnet/optim/"
 
@@ -329,8 +331,6 @@ def largest_change(before: list, after: list) -> float:
 
 
 DRAWN = 100
-VISIBLE = 1e-4
-"""A mutant that survives must change every number by less than this share of its tensor."""
 
 
 def test_drawn_mutants_are_caught(monkeypatch, record_property):
@@ -358,10 +358,13 @@ def survive(mutant: Mutant, cases: list[str], plain: dict[str, list]) -> float |
     """The largest change in the cases that run the mutant's line; None if one is caught."""
     changes = []
     for name in cases:
-        with planted(mutant.file, mutant.source):
+        with planted(mutant.file, mutant.source) as changed:
+            assert changed, f"{mutant} changes no function"
             try:
                 certificate = certify_case(name, **EVEN)
-            except Exception:  # a mutant that does not run is caught as well
+            except Exception as error:  # a mutant that does not run is caught as well
+                frames = traceback.extract_tb(error.__traceback__)
+                assert any(frame.filename.endswith(mutant.file) for frame in frames), mutant
                 return None
             if not certificate.agrees:
                 return None

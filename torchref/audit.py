@@ -11,6 +11,7 @@ from torchref.tolerances import (
     CERTIFIED_FLOOR,
     CERTIFIED_NUDGES,
     CERTIFIED_RATIO,
+    CHAOS,
     EPS,
     TRAJECTORY,
 )
@@ -30,6 +31,12 @@ STAGES = (
     "stream",
 )
 """In the order in which an error travels."""
+
+OVERFLOW = 1e15
+"""A loss from which on a run has left float32: its squares overflow, and nothing is compared."""
+
+_SOONER = 4
+"""Steps before a run turns chaotic in which nothing is held against the port either."""
 
 _MEMORY = 0.5
 """How much of what rounding did to a tensor is expected of it again, at least."""
@@ -142,7 +149,10 @@ class Judge:
             return np.zeros(torch.shape)
         exact = np.asarray(exact, np.float64)
         finite = np.isfinite(torch)
-        odd = ~finite & ~((jax == torch) | (np.isnan(jax) & np.isnan(torch)))
+        # Where torch overflows and the exact number does not, a port need not overflow too; where
+        # the exact number does, inf and nan are as good.
+        free = (np.isfinite(jax) & np.isfinite(exact)) | (np.abs(exact) > np.finfo(np.float32).max)
+        odd = ~finite & ~free & ~((jax == torch) | (np.isnan(jax) & np.isnan(torch)))
         counted = finite & np.isfinite(exact)
         with np.errstate(invalid="ignore"):
             error = np.where(counted, np.abs(jax - exact), 0.0)
@@ -177,7 +187,7 @@ class Judge:
         return before
 
     def trajectory(
-        self, stage: str, tensor: str, jax: Any, torch: Any, bound: np.ndarray, where: Any = True
+        self, stage: str, tensor: str, jax: Any, torch: Any, bound: Any, where: Any = True
     ) -> None:
         """Numbers at the end of many steps, within `bound` of torch's own."""
         jax, torch = np.asarray(jax, np.float64), np.asarray(torch, np.float64)
@@ -186,9 +196,10 @@ class Judge:
         if not torch.size:
             return
         same = (jax == torch) | (np.isnan(jax) & np.isnan(torch)) | ~np.asarray(where)
-        error = np.where(same, 0.0, np.abs(jax - torch))
+        with np.errstate(invalid="ignore"):
+            error = np.where(same, 0.0, np.abs(jax - torch))
         error = np.where(np.isnan(error), np.inf, error)
-        self._note(stage, tensor, error, 0.0, float(np.nanmax(np.abs(torch))), bound)
+        self._note(stage, tensor, error, 0.0, _largest(np.abs(torch), np.isfinite(torch)), bound)
         if (error > bound).any():
             self._part(stage, tensor, np.argmax(error - bound), jax, torch, None, error, bound)
 
@@ -216,11 +227,12 @@ class Judge:
     def _note(
         self, stage: str, tensor: str, error: Any, own: float, scale: float, bound: Any
     ) -> None:
-        tiny = np.finfo(np.float64).tiny
-        share = float(np.max(error / np.maximum(bound, tiny)))
-        if stage not in self.stages or share > self.stages[stage].share:
+        tiny = float(np.finfo(np.float32).tiny)
+        with np.errstate(invalid="ignore", over="ignore"):
+            share = float(np.nan_to_num(np.max(error / np.maximum(bound, tiny))))
             unit = EPS * max(scale, tiny)
             errors = float(np.max(error)) / unit, own / unit
+        if stage not in self.stages or share > self.stages[stage].share:
             self.stages[stage] = Stage(tensor, self.step, share, *errors)
 
     def _part(
@@ -257,10 +269,22 @@ class Judge:
 
 
 def loss_bound(torch: np.ndarray, nudged: np.ndarray, nudges: float) -> np.ndarray:
-    """The bound on each loss of a whole run: what an ulp in the weights has come to by then."""
-    gap = np.abs(np.asarray(nudged, np.float64) - np.asarray(torch, np.float64))
-    gap = np.maximum.accumulate(np.where(np.isfinite(gap), gap, 0.0))
-    return nudges * gap + TRAJECTORY.rtol * np.abs(np.nan_to_num(torch))
+    """The bound on each loss of a whole run: what an ulp here and there has come to by then.
+
+    It is infinite from the step on in which that is more than `CHAOS` of the loss.
+    """
+    torch, nudged = np.asarray(torch, np.float64), np.asarray(nudged, np.float64)
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(nudged - torch)
+    lost = ~(np.abs(torch) < OVERFLOW) | ~(gap <= CHAOS * np.abs(torch)) & ~(
+        np.isnan(torch) & np.isnan(nudged)
+    )
+    chaotic = np.logical_or.accumulate(lost)
+    if chaotic.any():  # what grows so fast may have grown a little sooner
+        chaotic[max(0, int(np.argmax(chaotic)) - _SOONER) :] = True
+    largest = np.maximum.accumulate(np.where(np.isfinite(gap), gap, 0.0))
+    bound = nudges * largest + TRAJECTORY.rtol * np.abs(np.nan_to_num(torch))
+    return np.where(chaotic, np.inf, bound)
 
 
 def _largest(values: np.ndarray, where: np.ndarray) -> float:

@@ -42,6 +42,12 @@ class Certificate(NamedTuple):
     """Each step's relative gap between the losses from equal weights."""
     run_gaps: np.ndarray
     """The same between the two whole runs, each from its own weights; empty if not run."""
+    overflowed: int
+    """The step in which torch's loss left float32's range, from which on nothing is compared; 0 if
+    there is none."""
+    chaos: int
+    """The step from which rounding alone decides the losses of a whole run, which are compared up
+    to there; 0 if there is none."""
     noise: tuple[int, int]
     """Elements whose exact gradient once lay below the rounding bound, which the last weights are
     not compared in; and all elements."""
@@ -192,6 +198,18 @@ def make_plan(
     places = {str(tensor.device) for tensor in [*net.parameters(), *net.buffers()]}
     if places - {"cpu"}:
         raise ValueError(f"net must be on the CPU, whose stream is proved, not {sorted(places)}")
+    kinds = {tensor.dtype for tensor in net.parameters()} - {torch.float32}
+    if kinds:
+        raise ValueError(f"net must be float32, not {sorted(map(str, kinds))}: net.float()")
+    if (
+        vars(optimizer)["_optimizer_step_pre_hooks"]
+        or vars(optimizer)["_optimizer_step_post_hooks"]
+    ):
+        raise ValueError("optimizer must have no step hooks: a port has none")
+    if any(getattr(parameter, "_backward_hooks", None) for parameter in net.parameters()):
+        raise ValueError("net must have no hook on a parameter: a port has none")
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise TypeError(f"data must be (X, y), not {type(data).__name__}")
     x, y = data
     check_rows(x, y)
     x, y = (torch.from_numpy(copy_array(array)) for array in (x, y))
@@ -246,7 +264,9 @@ def compare(
         steps=len(losses),
         losses=losses,
         gaps=np.array(comparison.gaps),
-        run_gaps=np.abs(alone - losses) / np.maximum(np.abs(losses), 1e-30) if same else alone[:0],
+        run_gaps=_relative_gaps(alone, losses) if same else alone[:0],
+        overflowed=comparison.overflowed,
+        chaos=comparison.chaos,
         noise=(count, total),
         settings=_settings(plan, loss, port, seed),
         digests={
@@ -257,6 +277,11 @@ def compare(
         },
         machine=describe_machine(),
     )
+
+
+def _relative_gaps(alone: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return np.abs(alone - losses) / np.maximum(np.abs(losses), 1e-30)
 
 
 def _prepare(plan: Plan, loss: Any, port: Any, generator: Any, judge: Judge) -> Comparison:
@@ -275,7 +300,7 @@ def _prepare(plan: Plan, loss: Any, port: Any, generator: Any, judge: Judge) -> 
             isinstance(layer, torch.nn.Dropout) and 0 < layer.p < 1 for layer in _layers(plan)
         ):
             raise ValueError("port must have an apply that takes masks: the net drops units")
-        if plan.optimizer.state:
+        if any(float(state.get("step", 1)) > 0 for state in plan.optimizer.state.values()):
             raise ValueError("optimizer must be fresh beside a port of your own: it has a state")
         return Comparison(plan, ours, generator, judge)
     jnet, variables = convert.from_torch(plan.net)

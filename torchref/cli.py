@@ -2,7 +2,9 @@
 
 import importlib.util
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,18 +59,43 @@ def certify(
         raise click.UsageError(f"--save must end in .html, .json or .txt, not {strange[0]}")
     if missing := [path for path in paths if not path.parent.is_dir()]:
         raise click.UsageError(f"--save names a folder that is not there: {missing[0].parent}")
-    build = _load(target)
-    try:
-        certificate = certify_script(
-            build, epochs=epochs, batch_size=batch_size, shuffle=shuffle, seed=seed
-        )
-    except (ValueError, TypeError) as error:
-        raise click.UsageError(str(error)) from error
+    with _scripts_folder(target):
+        try:
+            build = _load(target)
+            certificate = certify_script(
+                build, epochs=epochs, batch_size=batch_size, shuffle=shuffle, seed=seed
+            )
+        except click.UsageError:
+            raise
+        except (Exception, SystemExit) as error:  # status 1 is for runs that part
+            raise click.UsageError(_explain(error, target)) from error
     click.echo(str(certificate))
     for path in paths:
         certificate.save(path)
         click.echo(f"wrote {path}")
     context.exit(0 if certificate.agrees else 1)
+
+
+def _explain(error: BaseException, target: str) -> str:
+    """The error, and the line of the script that it came from, if it did."""
+    if isinstance(error, ValueError | TypeError):
+        return str(error)
+    file = str(Path(target.rpartition(":")[0]).resolve())
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    where = f" (line {lines[-1]} of {Path(file).name})" if lines else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
+@contextmanager
+def _scripts_folder(target: str) -> Iterator[None]:
+    """As for a script: its neighbours are found, also by what it imports later."""
+    folder = str(Path(target.rpartition(":")[0]).resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)
 
 
 def _load(target: str) -> Callable[[], Any]:
@@ -77,15 +104,12 @@ def _load(target: str) -> Callable[[], Any]:
     path = Path(name)
     if not name or not function or not path.is_file():
         raise click.UsageError(f"FILE:FUNCTION must name a file that is there, not {target!r}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
     if spec is None or spec.loader is None:
         raise click.UsageError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.parent.resolve()))  # as for a script: its neighbours are found
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.pop(0)
+    sys.modules[path.stem] = module  # where dataclasses, among others, look for it
+    spec.loader.exec_module(module)
     build = getattr(module, function, None)
     if not callable(build):
         raise click.UsageError(f"{path} has no function {function!r}")

@@ -14,14 +14,15 @@ import jaxnet
 from jaxnet.batches import Batching, make_batching, start_epoch
 from jaxnet.masks import draw_masks
 from jaxnet.random import Generator, dropout_mask
-from torchref.audit import Judge, loss_bound
+from torchref.audit import OVERFLOW, Judge, loss_bound
 from torchref.port import Port, Seen
 from torchref.recorder import Named, Recorder, Step, copy_array, copy_named
-from torchref.referee import Evaluation, Nudged, Referee, nudge_weights
+from torchref.referee import Evaluation, Referee, nudge_weights, nudging
 from torchref.tolerances import (
     CERTIFIED_UPDATE,
     EPS,
     FINAL_WEIGHTS,
+    OWN_UPDATE,
     WHOLE_RUN_NUDGES,
 )
 
@@ -30,8 +31,6 @@ EVALUATED = 256
 
 _OFTEN = 1024
 """A batch of more rows is nudged at the first two steps and at every 16th alone, to save time."""
-
-NUDGES: tuple[Nudged, ...] = ("apart", "together")
 
 
 class Views(NamedTuple):
@@ -92,7 +91,7 @@ def train(
         plan.net.train()
         for rows, x, y in plan.batches():
             before(epoch, rows)
-            plan.optimizer.zero_grad()
+            plan.net.zero_grad()  # those, too, that the optimizer does not have
             loss = plan.loss(plan.net(x), y)
             loss.backward()
             plan.optimizer.step()
@@ -140,7 +139,12 @@ class Comparison:
         self.gaps: list[float] = []
         self.free_losses: list[float] = []
         self.last: Named | None = None
+        self.overflowed = 0
+        """The step in which torch's loss left float32's range, 0 if there is none."""
+        self.chaos = 0
+        """The step from which rounding alone decides the losses, 0 if there is none."""
         self.noise: dict[str, np.ndarray] = {}
+        self._flow_noise: dict[str, float] = {}
         self._rates = [group["lr"] for group in plan.optimizer.param_groups]
         self._draw = jax.jit(self._draw_masks, static_argnums=1)
         self._start_epoch = jax.jit(start_epoch, static_argnums=1)
@@ -160,6 +164,8 @@ class Comparison:
             train(self.plan, self._before, self._after_epoch)
         after = torch.get_rng_state()
         self._compare_whole_run(weights, stream)
+        if self.overflowed:
+            return
         judge.exactly(
             "stream", "generator", jaxnet.random.get_state(self._generator), after.numpy()
         )
@@ -200,6 +206,11 @@ class Comparison:
         dropouts = tuple(
             (name, self._probability(name), mask.shape) for name, mask in step.masks.items()
         )
+        if self.overflowed or not abs(step.loss) < OVERFLOW:
+            self.overflowed = self.overflowed or self.judge.step
+            self.losses.append(float(step.loss))
+            self.gaps.append(0.0)
+            return
         self._generator, masks = self._draw(self._generator, dropouts, x)
         named_masks = _flatten(masks)
         for name, mask in step.masks.items():
@@ -215,29 +226,47 @@ class Comparison:
         views = self._consult(step, seen)
         self._compare_forward(step, seen, views)
         self._compare_gradients(step, seen, views)
-        self._compare_update(step, params)
+        self._compare_update(step, seen, params)
         self._go_on_alone(x, y, masks)
 
     def _consult(self, step: Step, seen: Seen) -> Views:
         """The referee's views of a step: from the port's outputs, from torch's, and nudged."""
         values = {name: np.asarray(value) for name, value in seen.outputs.items() if name}
+        shapes = {name: output.shape for name, output in step.outputs.items()}
+        values = {name: v for name, v in values.items() if shapes.get(name) == v.shape}
         exact, number = self._referee.evaluate(step, values), self.judge.step
         hidden = set(step.outputs) - set(values)
         turned = self._referee.evaluate(step, values, turn=True) if hidden else None
         if self._batching.size > _OFTEN and number > 2 and number % 16:
             return Views(exact, None, [], turned)
-        nudged = [self._referee.evaluate(step, values, nudged=kind) for kind in NUDGES]
-        return Views(exact, self._referee.evaluate(step, step.outputs), nudged, turned)
+        apart = self._referee.evaluate(step, values, nudged="apart")
+        noise = {
+            name: float(np.abs(flow - exact.flows[name]).max(initial=0.0))
+            for name, flow in apart.flows.items()
+        }
+        for name, size in noise.items():
+            self._flow_noise[name] = max(size, self._flow_noise.get(name, 0.0))
+        together = self._referee.evaluate(step, values, nudged="together", noise=noise)
+        own = self._referee.evaluate(step, step.outputs)
+        return Views(exact, own, [apart, together], turned)
 
     def _probability(self, name: str) -> float:
         return self.plan.net.get_submodule(name.partition("#")[0]).p  # pyright: ignore
 
     def _compare_forward(self, step: Step, seen: Seen, views: Views) -> None:
-        last = list(step.outputs)[-1]
-        outputs = {last: seen.outputs[""], **seen.outputs}
         for name, output in step.outputs.items():
-            if name in outputs:
-                self._hold("outputs", name, outputs[name], output, views, lambda v: v.outputs)
+            if name in seen.outputs and np.shape(seen.outputs[name]) == output.shape:
+                self._hold("outputs", name, seen.outputs[name], output, views, lambda v: v.outputs)
+        last = list(step.outputs)[-1]
+        if last not in seen.outputs:  # what its layers gave is not to be seen
+            self._hold(
+                "outputs",
+                "(net)",
+                seen.outputs[""],
+                step.outputs[last],
+                views,
+                lambda v: {"(net)": v.outputs[last]},
+            )
         for name, buffer in self.port.name_buffers(seen.model_state).items():
             self._hold("buffers", name, buffer, step.buffers[name], views, lambda v: v.buffers)
         self._hold("loss", "loss", seen.loss, step.loss, views, lambda v: {"loss": v.loss})
@@ -279,11 +308,12 @@ class Comparison:
             slack=slack,
         )
 
-    def _compare_update(self, step: Step, params: Any) -> None:
+    def _compare_update(self, step: Step, seen: Seen, params: Any) -> None:
         """The optimizer alone: from torch's gradients, and from the same gradients ever since."""
         port, judge = self.port, self.judge
-        zeros = {name: np.zeros_like(weight) for name, weight in step.weights.items()}
-        grads, _ = port.place(zeros | step.grads, {})
+        tolerance = CERTIFIED_UPDATE if self._jnet is not None else OWN_UPDATE
+        # Where torch has none, the port's own: what torch leaves alone, the port must leave alone.
+        grads, _ = port.place(port.name_params(seen.grads) | step.grads, {})
         updates, port.opt_state, weights = port.update(grads, port.opt_state, params)
         exact = self._referee.update(step, self._rates)
         named, after = port.name_params(updates), port.name_params(weights)
@@ -297,7 +327,7 @@ class Comparison:
                 exact[name],
                 own=exact[name],
                 slack=spacing.astype(np.float64),
-                rtol=CERTIFIED_UPDATE.rtol,
+                rtol=tolerance.rtol,
             )
             judge.floats(
                 "weights",
@@ -306,7 +336,7 @@ class Comparison:
                 weight,
                 exact[name] + step.weights_before[name],
                 own=exact[name] + step.weights_before[name],
-                slack=spacing + CERTIFIED_UPDATE.rtol * np.abs(exact[name]).max(initial=0.0),
+                slack=spacing + tolerance.rtol * np.abs(exact[name]).max(initial=0.0),
             )
 
     def _go_on_alone(self, x: Any, y: Any, masks: Any) -> None:
@@ -321,6 +351,8 @@ class Comparison:
 
     def _after_epoch(self, epoch: int) -> None:
         """Outputs in evaluation mode, from torch's weights and buffers."""
+        if self.overflowed:
+            return
         weights, buffers = self._tensors()
         rows = self.plan.x[:EVALUATED]
         self.plan.net.eval()
@@ -336,19 +368,24 @@ class Comparison:
             output,
             exact,
             own=exact,
-            nudged=[self._referee.predict(weights, buffers, x, nudged=kind) for kind in NUDGES],
+            nudged=[
+                self._referee.predict(weights, buffers, x, nudged="apart"),
+                self._referee.predict(weights, buffers, x, nudged="together"),
+            ],
         )
 
     def _compare_whole_run(self, begin: Named, stream: torch.Tensor) -> None:
         """The port by itself from start to end, beside torch and beside torch nudged by an ulp."""
         last, _ = self._tensors()
         beside = self._begun.copy()
-        nudge_weights(beside.net, EPS)
         torch.set_rng_state(stream)
-        nudged = train(beside)
+        nudge_weights(beside.net, EPS)
+        with nudging(beside.net, self._flow_noise, seed=0):
+            nudged = train(beside)
         losses, params = self._run_alone()
         self.last = self.port.name_params(params)
         bound = loss_bound(np.array(self.losses), nudged, WHOLE_RUN_NUDGES)
+        self.chaos = int(np.argmax(np.isinf(bound))) + 1 if np.isinf(bound).any() else 0
         self.free_losses = list(map(float, losses))
         self._point_at(self.free_losses, bound)
         self.judge.trajectory("whole run", "loss", losses, np.array(self.losses), bound)
@@ -358,20 +395,22 @@ class Comparison:
             gap = np.abs(weights_nudged[name] - last[name]).max(initial=0.0)
             bound = FINAL_WEIGHTS.rtol * moved + WHOLE_RUN_NUDGES * gap
             bound = bound + 4 * EPS * np.abs(last[name]).max(initial=0.0)
+            bound = np.inf if self.chaos else bound
             counted = ~self.noise.get(name, np.zeros(1, bool))
             self.judge.trajectory("whole run", name, weight, last[name], bound, where=counted)
 
     def _point_at(self, losses: list[float], bound: np.ndarray) -> None:
         """A divergence of the whole run is reported at its first step out of bounds."""
-        off = ~(np.abs(np.array(losses) - np.array(self.losses)) <= bound)
-        off &= ~(np.isnan(losses) & np.isnan(self.losses))
+        with np.errstate(invalid="ignore"):
+            off = ~(np.abs(np.array(losses) - np.array(self.losses)) <= bound) & np.isfinite(bound)
         step = int(np.argmax(off)) + 1 if off.any() else len(losses)
         self.judge.step, steps = step, self._batching.steps
         self.judge.epoch = (step - 1) // steps + 1
 
     def _run_alone(self) -> tuple[np.ndarray, Any]:
         if self._jnet is None:
-            return np.array(self.free_losses), self._free[0]
+            missing = len(self.losses) - len(self.free_losses)
+            return np.array(self.free_losses + [np.nan] * missing), self._free[0]
         params, model_state, opt_state = self._free
         state = jaxnet.train.start(
             self.port.optimizer, {"params": params, **model_state}, self._first_generator

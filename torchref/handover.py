@@ -15,7 +15,7 @@ def to_torch(
     optimizer: torch.optim.Optimizer,
     *,
     scheduler: Any = None,
-    epochs: int = 0,
+    epochs: int | None = None,
     loader_generator: torch.Generator | None = None,
 ) -> None:
     """Load a state into the net, its optimizer, its scheduler and torch's CPU generator.
@@ -24,7 +24,7 @@ def to_torch(
       state: as `jaxnet.fit` returned it, of a net and an optimizer that were translated from these.
       net, optimizer: what was translated, or the same built anew.
       scheduler: stepped until it has done `epochs` epochs, counted from the very first.
-      epochs: see `scheduler`.
+      epochs: see `scheduler`, beside which it must be given.
       loader_generator: the generator of a `DataLoader` that has its own.
 
     Raises:
@@ -32,6 +32,8 @@ def to_torch(
         loader's generator. Nothing is loaded then.
       TypeError: the state's generator is not torch's.
     """
+    if scheduler is not None and epochs is None:
+        raise ValueError("epochs must be given beside a scheduler: how many it has done by now")
     stream = torch.from_numpy(jaxnet.random.get_state(state.generator))
     own = None
     if loader_generator is not None:
@@ -49,7 +51,7 @@ def to_torch(
     optimizer.load_state_dict(saved)
     with warnings.catch_warnings():  # no optimizer step has come before these
         warnings.simplefilter("ignore", UserWarning)
-        while scheduler is not None and scheduler.last_epoch < epochs:
+        while scheduler is not None and scheduler.last_epoch < (epochs or 0):
             scheduler.step()
     torch.set_rng_state(stream)
     if loader_generator is not None and own is not None:

@@ -50,6 +50,12 @@ def match_tensors(
         layer = name.rpartition(".")[0]
         free = [(leaf, axes) for leaf, axes in fits[name] if leaf.position not in taken]
         beside = [pair for pair in free if pair[0].parent in parents.get(layer, ())]
+        if not beside and len({_stem(leaf) for leaf, _ in free}) > 1:
+            places = " and ".join(f"{leaf.parent}.{leaf.name}" for leaf, _ in free)
+            raise ValueError(
+                f"port has several tensors with the values of {name}, {places}: name them as torch "
+                "does, or let the values differ"
+            )
         if free:
             leaf, axes = (beside or free)[0]
             found[name] = Match(leaf.position, axes)
@@ -84,6 +90,11 @@ def _leaves(tree: Any, skip: int) -> list[_Leaf]:
         found.append(_Leaf(index, ".".join(parts[:-1]), parts[-1] if parts else "", leaf))
     found = [leaf._replace(value=np.asarray(leaf.value)) for leaf in found]
     return sorted(found, key=lambda leaf: _natural(f"{leaf.parent}.{leaf.name}"))
+
+
+def _stem(leaf: _Leaf) -> str:
+    """The name without its numbers: LayerNorm_0 and LayerNorm_1 stand in their order."""
+    return re.sub(r"\d+", "", f"{leaf.parent}.{leaf.name}")
 
 
 def _natural(name: str) -> list[Any]:

@@ -89,6 +89,16 @@ def _notes(certificate: "Certificate") -> list[str]:
         "jax, torch: largest errors, in 2^-23 of the tensor's largest element",
         "(whole run: the gap to torch's own run).",
     ]
+    if certificate.overflowed:
+        notes.append(
+            f"In step {certificate.overflowed} torch's loss left float32's range: the runs are "
+            "compared\nup to there."
+        )
+    elif certificate.chaos:
+        notes.append(
+            f"From step {certificate.chaos} on rounding alone decides how torch's own run goes:\n"
+            "the whole runs are compared up to there."
+        )
     if certificate.noise[0]:
         notes.append(
             f"{certificate.noise[0]:,} of {certificate.noise[1]:,} elements had a gradient below "

@@ -1,7 +1,7 @@
 """A JAX port of a torch net, whoever wrote it, as compiled functions of torch's own state."""
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -55,7 +55,7 @@ class Port:
         buffers: Named,
         layers: Collection[str],
     ) -> None:
-        if not isinstance(variables, dict) or "params" not in variables:
+        if not isinstance(variables, Mapping) or "params" not in variables:
             raise TypeError('port must have variables {"params": ..., ...}, as Flax has them')
         self.params = variables["params"]
         self.model_state = {key: tree for key, tree in variables.items() if key != "params"}
@@ -147,6 +147,9 @@ def _note(
     """What passes by in a Flax module: the outputs of its layers, the noise of its dropouts."""
     out = call(*args, **keys)
     if at.method_name == "__call__" and (name := ".".join(at.module.path)) in layers:
+        while name in outputs:  # as the recorder names a layer that runs again
+            first, _, again = name.partition("#")
+            name = f"{first}#{int(again or 0) + 1}"
         outputs[name] = out
         if isinstance(at.module, Dropout):
             noise[name] = call(jnp.ones_like(args[0]), **keys)

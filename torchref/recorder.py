@@ -51,8 +51,8 @@ class Recorder:
     """Records the training steps of a net: `with Recorder(net, loss, optimizer) as recorder: ...`.
 
     Afterwards `recorder[i]` is the `Step` number i, and `len(recorder)` how many there are. Only
-    forwards in training mode with gradients count. The run's numbers, masks and orders are those
-    of the same loop without a recorder.
+    forwards in training mode with gradients count, and only calls of the loss with what such a
+    forward gave. The run's numbers, masks and orders are those of the same loop without a recorder.
 
     A few hundred steps stay in memory; past `limit` bytes the steps go to files in a temporary
     folder, which disappears with the recorder. With `each`, steps are handed to it one by one as
@@ -60,7 +60,9 @@ class Recorder:
 
     Raises:
       ValueError: the net draws random numbers outside its `torch.nn.Dropout` layers (in a call of
-        `torch.nn.functional.dropout`, say), so that its masks cannot be known.
+        `torch.nn.functional.dropout`, say), so that its masks cannot be known; or it runs twice
+        before the optimizer's step, so that gradients add up over several batches.
+      TypeError: `loss` is a function: a `torch.nn.Module` can be watched.
     """
 
     def __init__(
@@ -72,6 +74,8 @@ class Recorder:
         limit: int = 2**28,
         each: Callable[[Step], Any] | None = None,
     ) -> None:
+        if not isinstance(loss, torch.nn.Module):
+            raise TypeError(f"loss must be a torch.nn.Module, not {type(loss).__name__}")
         self._net, self._loss, self._optimizer = net, loss, optimizer
         self._limit, self._each = limit, each
         self._steps: list[Step | Path] = []
@@ -79,18 +83,19 @@ class Recorder:
         self._folder: Path | None = None
         self._handles: list[Any] = []
         self._now: dict[str, Any] = {}
+        self._looking = False
         self._batch: dict[str, Any] = {}
         self._names = module_names(net)
 
     def __enter__(self) -> "Recorder":
         hook = self._handles.append
-        hook(self._net.register_forward_pre_hook(self._begin))
+        hook(self._net.register_forward_pre_hook(self._begin, with_kwargs=True))
         for layer in leaves(self._net):
             if isinstance(layer, torch.nn.Dropout):
                 hook(layer.register_forward_pre_hook(self._before_dropout))
             hook(layer.register_forward_hook(self._after_layer))
         hook(self._net.register_forward_hook(self._end_of_forward))
-        hook(self._loss.register_forward_hook(self._after_loss))
+        hook(self._loss.register_forward_hook(self._after_loss, with_kwargs=True))
         hook(self._optimizer.register_step_pre_hook(self._before_step))
         hook(self._optimizer.register_step_post_hook(self._after_step))
         return self
@@ -109,13 +114,17 @@ class Recorder:
     def __iter__(self) -> Iterator[Step]:
         return (self[index] for index in range(len(self)))
 
-    def _begin(self, net: torch.nn.Module, arguments: Any) -> None:
-        self._now = {}
-        if not (net.training and torch.is_grad_enabled()):
+    def _begin(self, net: torch.nn.Module, arguments: Any, keywords: Any) -> None:
+        self._looking = net.training and torch.is_grad_enabled()
+        if not self._looking:
             return
+        if "output" in self._now:  # one that was left by an exception has none
+            raise ValueError(
+                "net ran twice before optimizer.step: a step of several batches is not recorded"
+            )
         stream = torch.get_rng_state()
         self._now = {
-            "input": arguments[0],
+            "input": [*arguments, *keywords.values()][0],
             "stream": copy_array(stream),
             "drawn": stream,
             "calls": {},
@@ -126,12 +135,12 @@ class Recorder:
         }
 
     def _before_dropout(self, layer: torch.nn.Dropout, arguments: Any) -> None:
-        if self._now and layer.training:
+        if self._looking and layer.training:
             self._check_stream()
             self._now["before_dropout"] = torch.get_rng_state()
 
     def _after_layer(self, layer: torch.nn.Module, arguments: Any, output: Any) -> None:
-        if not self._now or not isinstance(output, torch.Tensor):
+        if not self._looking or not isinstance(output, torch.Tensor):
             return
         name = call_name(self._names, self._now["calls"], layer)
         if isinstance(layer, torch.nn.Dropout) and layer.training:
@@ -144,8 +153,10 @@ class Recorder:
         self._now["last"] = output
 
     def _end_of_forward(self, net: torch.nn.Module, arguments: Any, output: Any) -> None:
-        if self._now:
+        if self._looking:
+            self._looking = False
             self._check_stream()
+            self._now["output"] = output
             if output is not self._now.pop("last", None):
                 self._now["outputs"][""] = copy_array(output)
             self._now["buffers"] = copy_named(net.named_buffers())
@@ -157,19 +168,22 @@ class Recorder:
                 "torch.nn.functional.dropout a layer, so that its mask has a name"
             )
 
-    def _after_loss(self, loss: torch.nn.Module, arguments: Any, output: torch.Tensor) -> None:
-        if self._now:
-            self._now["target"] = arguments[1]
+    def _after_loss(
+        self, loss: torch.nn.Module, arguments: Any, keywords: Any, output: torch.Tensor
+    ) -> None:
+        given = [*arguments, *keywords.values()]
+        if self._now and given[0] is self._now.get("output"):
+            self._now["target"] = given[1]
             self._now["loss"] = copy_array(output)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *arguments: Any) -> None:
-        if self._now:
+        if "loss" in self._now:
             named = dict(self._net.named_parameters())
             self._now["weights_before"] = copy_named(named.items())
             self._now["grads"] = copy_named((k, p.grad) for k, p in named.items())
 
     def _after_step(self, optimizer: torch.optim.Optimizer, *arguments: Any) -> None:
-        if not self._now:
+        if "weights_before" not in self._now:
             return
         now, self._now = self._now, {}
         batch = {name: self._copy_batch(name, now.pop(name)) for name in ("input", "target")}

@@ -10,7 +10,7 @@ this does to a number says how well conditioned it is, for any net, without an a
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -32,7 +32,7 @@ from torchref.tolerances import EPS
 Nudged = Literal["apart", "together"] | None
 
 
-Shake = Callable[[torch.Tensor], torch.Tensor]
+Shake = Callable[..., torch.Tensor]
 
 _NEAR = 16.0
 """How near to 0 rounding may turn a sign: in eps of the layer's largest output."""
@@ -45,6 +45,8 @@ class Evaluation(NamedTuple):
     buffers: Named
     loss: np.ndarray
     grads: Named
+    flows: Named
+    """The gradient that flows back into each layer's output."""
 
 
 class Referee:
@@ -65,6 +67,7 @@ class Referee:
         values: Named,
         *,
         nudged: Nudged = None,
+        noise: Mapping[str, float] | None = None,
         turn: bool = False,
     ) -> Evaluation:
         """The forward and backward of a recorded step, from its weights, batch and masks.
@@ -74,10 +77,13 @@ class Referee:
           values: the layers' outputs as someone rounded them. Each layer starts from these, so that
             what is found is its own error alone, and a ReLU is on the side on which it was there.
           nudged: the values, weights and gradients are nudged.
+          noise: by layer, how far the gradient that flows into its output moves at least. Where a
+            layer's own terms cancel on the way back (a BatchNorm's do), what is left says nothing
+            of their rounding; what nudges further on did to it does.
           turn: outputs within rounding of 0 change their sign: what a ReLU makes of that.
         """
         self._load(step.weights_before, step.buffers_before)
-        net, outputs = self._net.train(), {}
+        net, outputs, flows = self._net.train(), {}, {}
         net.zero_grad()
         x, y = self._wide_copy(step.batch["input"]), self._wide_copy(step.batch["target"])
         shake = self._shake(nudged)
@@ -95,16 +101,21 @@ class Referee:
             if turn:
                 near = output.abs() <= _NEAR * EPS * output.abs().max()
                 output = output - 2 * torch.where(near, output, 0).detach()
-            return output if nudged is None else _Nudge.apply(output, shake)
+            if output.requires_grad:
+                output.register_hook(lambda grad: flows.__setitem__(name, copy_array(grad)))
+            if nudged is None:
+                return output
+            return _Nudge.apply(output, shake, (noise or {}).get(name, 0.0))
 
-        with _stream(step.stream), _hooks(net, follow):
+        with _stream(step.stream), _hooks(net, follow), _in_float64():
             out = net(x)
             if "" not in outputs:
                 outputs[""] = copy_array(out)
             loss = self._loss(out, y)
             loss.backward()
         grads = copy_named((name, p.grad) for name, p in net.named_parameters())
-        return Evaluation(outputs, copy_named(net.named_buffers()), copy_array(loss), grads)
+        buffers = copy_named(net.named_buffers())
+        return Evaluation(outputs, buffers, copy_array(loss), grads, flows)
 
     def update(self, step: Step, rates: list[Any]) -> Named:
         """What the optimizer adds to the weights of a step, given its float32 gradients."""
@@ -132,7 +143,7 @@ class Referee:
 
         def follow(name: str, output: torch.Tensor) -> torch.Tensor | None:
             still = nudged is None or not output.is_floating_point()
-            return None if still else _Nudge.apply(output, shake)
+            return None if still else _Nudge.apply(output, shake, 0.0)
 
         with torch.no_grad(), _hooks(net, follow):
             return copy_array(net(wide))
@@ -163,33 +174,66 @@ def nudge_weights(
     generator = torch.Generator() if generator is None else generator
     with torch.no_grad():
         for parameter in net.parameters():
-            parameter.copy_(_apart(parameter.double(), size, generator))
+            parameter.copy_(_apart(parameter.double(), size=size, generator=generator))
 
 
-def _apart(values: torch.Tensor, size: float, generator: torch.Generator) -> torch.Tensor:
-    u = torch.rand(values.shape, generator=generator, dtype=torch.float64)
-    return values * (1 + size * (2 * u - 1))
+def _apart(
+    values: torch.Tensor, least: float = 0.0, *, size: float, generator: torch.Generator
+) -> torch.Tensor:
+    """Each by itself, up or down by no more than `size` of itself, or by `least`."""
+    u = 2 * torch.rand(values.shape, generator=generator, dtype=torch.float64) - 1
+    return values + u * (size * values.abs()).clamp(min=least)
 
 
-def _together(values: torch.Tensor, size: float, generator: torch.Generator) -> torch.Tensor:
+def _together(
+    values: torch.Tensor, least: float = 0.0, *, size: float, generator: torch.Generator
+) -> torch.Tensor:
     """All up or all down: as where a mean that all of them share was rounded."""
     up = bool(torch.randint(2, (), generator=generator))
-    return values + (size if up else -size) * values.abs()
+    moved = (size * values.abs()).clamp(min=least)
+    return values + moved if up else values - moved
+
+
+@contextmanager
+def nudging(net: torch.nn.Module, noise: Mapping[str, float], *, seed: int) -> Iterator[None]:
+    """While this lasts, each layer's outputs and gradients are nudged, in the net's own type.
+
+    `noise` is that of `Referee.evaluate`.
+    """
+    shake = partial(_apart, size=EPS, generator=torch.Generator().manual_seed(seed))
+
+    def follow(name: str, output: torch.Tensor) -> torch.Tensor | None:
+        least = noise.get(name, 0.0)
+        return _Nudge.apply(output, shake, least) if output.is_floating_point() else None
+
+    with _hooks(net, follow):
+        yield
 
 
 class _Nudge(torch.autograd.Function):
     """Shakes what goes forward and what flows back."""
 
     @staticmethod
-    def forward(ctx, x, shake):
-        ctx.shake = shake
-        y = shake(x)
+    def forward(ctx, x, shake, least):
+        ctx.shake, ctx.least = shake, least
+        y = shake(x).to(x.dtype)
         # A probability stays one: a loss refuses others.
         return y.clamp(0, 1) if x.numel() and x.min() >= 0 and x.max() <= 1 else y
 
     @staticmethod
     def backward(ctx, *grads):
-        return ctx.shake(grads[0]), None
+        return ctx.shake(grads[0], ctx.least).to(grads[0].dtype), None, None
+
+
+@contextmanager
+def _in_float64() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise ValueError(
+            "net and loss must compute in float64 too, for the exact answer: each tensor of theirs "
+            f"a parameter or a buffer, and none made float32 on the way ({error})"
+        ) from error
 
 
 def _widen(value: Any) -> Any:

@@ -51,6 +51,8 @@ _STATE = {
 
 _DTYPES = {"torch.float32", "torch.float64", "torch.int64"}
 
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+
 # Options without a translation, by the value that leaves them out.
 _LEFT_OUT = {
     "Embedding": {"max_norm": None, "scale_grad_by_freq": False, "sparse": False},
@@ -95,12 +97,17 @@ def _faults(module: Any, place: str) -> Iterator[str]:
     """Everything in a module and below it that has no translation."""
     name = torch_class(module, "torch.nn", "forward")
     where = f"layer {place!r}" if place else "the net"
-    if hooks := [kind for kind in ("_forward_pre_hooks", "_forward_hooks") if vars(module)[kind]]:
-        yield f"{where} has {hooks[0][1:].replace('_', ' ')}, which may change what it computes"
+    for kind in _HOOKS:
+        if vars(module).get(kind):
+            yield f"{where} has {kind[1:].replace('_', ' ')}, which may change what it computes"
+    if "forward" in vars(module):
+        yield f"{where} has a forward of its own"
     tensors = dict(module.named_parameters(recurse=False)) | dict(
         module.named_buffers(recurse=False)
     )
     for key, value in tensors.items():
+        if getattr(value, "_backward_hooks", None):
+            yield f"{where} has a hook on {key}, which may change its gradient"
         if str(value.dtype) not in _DTYPES:
             yield f"{where} has {key} of {value.dtype}, expected float32"
         if name in _LAYERS and key not in _STATE.get(name, set()):

@@ -128,6 +128,14 @@ class Slot(NamedTuple):
         return f"{self.field}.group{self.group}" if self.group else self.field
 
 
+_STATE = {
+    "SGD": {"momentum_buffer"},
+    "Adam": {"exp_avg", "exp_avg_sq", "max_exp_avg_sq"},
+    "AdamW": {"exp_avg", "exp_avg_sq", "max_exp_avg_sq"},
+    "RMSprop": {"square_avg", "momentum_buffer", "grad_avg"},
+    "Adagrad": {"sum"},
+}
+
 _FIELDS = {"trace": "momentum_buffer"}  # optax's names for what torch names
 
 
@@ -206,10 +214,21 @@ def opt_state_to_torch(opt_state: Any, optimizer: Any, net: Any) -> dict[str, An
 
     torch's own options of the groups stay: this is for the optimizer that was translated.
     `torchref.handover.to_torch` loads it.
+
+    Raises:
+      ValueError: the optimizer is another net's, or of another class than the state's.
     """
     names = {id(parameter): name for name, parameter in net.named_parameters()}
+    if any(id(p) not in names for group in optimizer.param_groups for p in group["params"]):
+        raise ValueError("optimizer has parameters that net has not")
     saved = optimizer.state_dict()
     slots = list(zip(opt_state_slots(opt_state), jax.tree.leaves(opt_state), strict=True))
+    known = _STATE.get(type(optimizer).__name__, set()) | {"count", "started", "step"}
+    if strange := {slot.field for slot, _ in slots} - known:
+        raise ValueError(
+            f"opt_state is another optimizer's: it has {sorted(strange)}, which torch's "
+            f"{type(optimizer).__name__} has not"
+        )
     started = {slot.group: bool(leaf) for slot, leaf in slots if slot.field == "started"}
     state: dict[int, dict[str, Any]] = {}
     for number, (group, indices) in enumerate(
