@@ -33,7 +33,7 @@ def test_the_readmes_net_is_certified(tmp_path, monkeypatch):
     text = README.read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     (file,) = [block for block in blocks if "def build():" in block]
-    (lines,) = [block for block in blocks if "torchref.certify(" in block]
+    lines = "".join(block for block in blocks if "torchref.certify(" in block)
     (command,) = re.findall(r"^python -m torchref (certify .*)$", text, re.MULTILINE)
     monkeypatch.chdir(tmp_path)
     Path("my_net.py").write_text(file)
@@ -44,6 +44,8 @@ def test_the_readmes_net_is_certified(tmp_path, monkeypatch):
     names: dict[str, Any] = {}
     exec(compile(file + lines, "README.md", "exec"), names)
     assert names["certificate"].agrees and names["outputs"].shape == (3, 1)
+    found = names["parted"].divergence
+    assert (found.stage, found.tensor, found.step) == ("update", "0.weight", 1)
 
 
 def test_a_benchmark_agrees_and_is_written(tmp_path):
