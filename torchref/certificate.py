@@ -107,7 +107,8 @@ def certify(
 
     Args:
       net: a `torch.nn.Sequential` that `jaxnet.convert.from_torch` takes; with `port`, any module
-        on the CPU whose random numbers are drawn by `torch.nn.Dropout` layers.
+        in float32 on the CPU whose random numbers are drawn by `torch.nn.Dropout` layers, and
+        whose copy by `net.double()` computes in float64.
       loss: one of torch's loss modules; or a pair, torch's callable and the JAX one
         `loss(outputs, y)`.
       optimizer: of the net's parameters.
@@ -126,8 +127,9 @@ def certify(
 
     Raises:
       jaxnet.convert.Unsupported: the net, the loss or the optimizer cannot be ported.
-      ValueError, TypeError: an argument is out of range, or the port takes no masks where the net
-        drops units.
+      ValueError, TypeError: an argument is out of range, a hook changes what torch trains, the net
+        does not compute in float64, the port takes no masks where the net drops units, or two of
+        its tensors fit one of torch's. What torch raises of the net on this data comes through.
 
     >>> net = torch.nn.Sequential(torch.nn.Linear(3, 1))
     >>> data = torch.ones(4, 3), torch.ones(4, 1)
