@@ -276,16 +276,18 @@ def test_what_a_port_could_not_follow_is_refused(where):
 
 def test_a_run_that_leaves_float32_is_compared_up_to_there():
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
+    net = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 1))
     certificate = certify(
         net,
         loss=torch.nn.MSELoss(),
         optimizer=torch.optim.SGD(net.parameters(), lr=1e3),
         data=(X, Y),
-        epochs=8,
+        epochs=4,
+        batch_size=8,
+        shuffle=True,
     )
     assert certificate.agrees, certificate
-    assert 0 < certificate.overflowed <= 8
+    assert 0 < certificate.overflowed <= 9
     assert "left float32's range" in str(certificate)
 
 

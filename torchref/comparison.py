@@ -180,6 +180,8 @@ class Comparison:
 
     def _before(self, epoch: int, rows: np.ndarray) -> None:
         """Which rows the port takes in this step."""
+        if self.overflowed:  # its stream has stopped where the comparison did
+            return
         if epoch != self._epoch:
             self._epoch, self._position = epoch, 0
             self._generator, order = self._start_epoch(self._generator, self._batching)
