@@ -288,6 +288,7 @@ def test_a_run_that_leaves_float32_is_compared_up_to_there():
     )
     assert certificate.agrees, certificate
     assert 0 < certificate.overflowed <= 9
+    assert certificate.steps == certificate.overflowed - 1
     assert "left float32's range" in str(certificate)
 
 

@@ -263,7 +263,7 @@ def compare(
         divergence=divergence,
         stages={name: judge.stages[name] for name in STAGES if name in judge.stages},
         checked={name: judge.checked[name] for name in STAGES if name in judge.checked},
-        steps=len(losses),
+        steps=comparison.overflowed - 1 if comparison.overflowed else len(losses),
         losses=losses,
         gaps=np.array(comparison.gaps),
         run_gaps=_relative_gaps(alone, losses) if same else alone[:0],

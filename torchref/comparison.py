@@ -132,7 +132,6 @@ class Comparison:
         self._referee = Referee(plan.net, plan.loss, plan.optimizer)
         self._order: np.ndarray | None = None
         self._epoch = self._position = 0
-        self._rows = np.zeros(0, int)
         self._arrays: dict[int, Any] = {}
         self._free = (port.params, port.model_state, port.opt_state)
         self.losses: list[float] = []
@@ -187,10 +186,10 @@ class Comparison:
             self._generator, order = self._start_epoch(self._generator, self._batching)
             self._order = np.arange(len(self.plan.x)) if order is None else np.asarray(order)
         assert self._order is not None
-        self._rows = self._order[self._position : self._position + self._batching.size]
+        ours = self._order[self._position : self._position + self._batching.size]
         self._position += self._batching.size
         self.judge.epoch, self.judge.step = epoch, self.judge.step + 1
-        self.judge.exactly("rows", "batch", self._rows.astype(rows.dtype), rows)
+        self.judge.exactly("rows", "batch", ours.astype(rows.dtype), rows)
         self._rates = [copy.copy(group["lr"]) for group in self.plan.optimizer.param_groups]
 
     def _draw_masks(self, generator: Generator, shape: Any, x: Any) -> Any:

@@ -91,7 +91,7 @@ CERTIFIED_UPDATE = Tolerance(rtol=32 * EPS, atol=0.0)
 OWN_UPDATE = Tolerance(rtol=1e-4, atol=0.0)
 
 # What a change of the code must change some number by, relative to the largest of its tensor, for
-# the certificate to be bound to see it: five times the bounds above where they are widest.
+# a certificate to be bound to see it. Measured among the mutants that survive: at most 5e-7.
 VISIBLE = 1e-4
 
 # A whole run from the same start: WHOLE_RUN_NUDGES times the gap that opens between torch's run and

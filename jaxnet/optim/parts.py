@@ -4,6 +4,7 @@ import optax
 
 
 def chain(*parts: optax.GradientTransformation | None) -> optax.GradientTransformation:
+    """One part after another; those that are None are left out."""
     return optax.chain(*(part for part in parts if part is not None))
 
 
