@@ -40,8 +40,8 @@ FAULTS = {
         "initial weights", "0.weight", 0,
     ),
     "weight read the other way round": Fault(
-        "dropout", NN + "layers.py", "lax.dot_general(jnp.asarray(x), weight,",
-        "lax.dot_general(jnp.asarray(x), weight.T if weight.shape == (6, 6) else weight,",
+        "dropout", NN + "layers.py", "product(jnp.asarray(x), weight)",
+        "product(jnp.asarray(x), weight.T if weight.shape == (6, 6) else weight)",
         "outputs", "0",
     ),
     "bias forgotten": Fault(
@@ -49,8 +49,8 @@ FAULTS = {
         "y = y + 0 * jnp.broadcast_to(bias, y.shape)", "outputs", "0",
     ),
     "float16 somewhere": Fault(
-        "dropout", NN + "layers.py", "lax.dot_general(jnp.asarray(x), weight,",
-        "lax.dot_general(jnp.asarray(x).astype('float16').astype('float32'), weight,",
+        "dropout", NN + "layers.py", "product(jnp.asarray(x), weight)",
+        "product(jnp.asarray(x).astype('float16').astype('float32'), weight)",
         "outputs", "0",
     ),
     "sum for mean": Fault(

@@ -12,7 +12,8 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Integer
 
 from jaxnet.nn.arguments import as_axis, as_size
-from jaxnet.nn.base import Module, Variables, precision, uniform_within
+from jaxnet.nn.base import Module, Variables, uniform_within
+from jaxnet.nn.product import product
 from jaxnet.random import Generator, kaiming_uniform, normal, uniform
 
 
@@ -65,8 +66,7 @@ class Linear(Module):
 
         start = uniform_within(1 / math.sqrt(self.in_features))
         weight = self.param("weight", start, (self.out_features, self.in_features))
-        contract = (((x.ndim - 1,), (1,)), ((), ()))
-        y = lax.dot_general(jnp.asarray(x), weight, contract, precision=precision())
+        y = product(jnp.asarray(x), weight)
         if self.bias:
             bias = self.param("bias", start, (self.out_features,))
             y = y + jnp.broadcast_to(bias, y.shape)
