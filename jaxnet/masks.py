@@ -1,14 +1,17 @@
-"""Which masks a net's dropouts draw from torch's stream in one training forward."""
+"""Which masks a net's dropouts draw from torch's stream: in one training forward, or in many."""
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, UInt8
 
 from jaxnet.nn import Dropout
 from jaxnet.random import Generator, dropout_mask
+from jaxnet.random.distributions import bernoulli_ranks
 from jaxnet.random.engine import check_generator
 
 
@@ -31,32 +34,47 @@ def draw_masks(net: flax.linen.Module, generator: Generator, x: Any) -> tuple[Ge
     """
     check_generator(generator)
     masks: Any = {}
-    for path, (p, x_in) in _dropouts(net, x).items():
-        if generator.cuda is not None and x_in.dtype != jnp.float32:
+    for drop in list_drops(net, x):
+        if generator.cuda is not None and drop.dtype != jnp.float32:
             raise TypeError(
-                f"dropout {'.'.join(path)!r} has {x_in.dtype} input: torch's CUDA masks are known "
-                "here for float32 alone"
+                f"dropout {'.'.join(drop.path)!r} has {drop.dtype} input: torch's CUDA masks are "
+                "known here for float32 alone"
             )
-        generator, keep = dropout_mask(generator, p, x_in.shape)
-        masks = _place(masks, path, keep)
+        generator, keep = dropout_mask(generator, drop.p, drop.shape)
+        masks = _place(masks, drop.path, keep)
     return generator, masks
 
 
-def _place(tree: Mapping[str, Any], path: tuple[str, ...], leaf: Any) -> Any:
-    if not path:
-        return leaf
-    first, *rest = path
-    return {**tree, first: _place(tree.get(first, {}), tuple(rest), leaf)}
+class Drop(NamedTuple):
+    """A dropout that draws a mask in every training forward."""
+
+    path: tuple[str, ...]
+    p: float
+    shape: tuple[int, ...]
+    """Of its input, and so of its mask."""
+    dtype: Any
+
+    @property
+    def size(self) -> int:
+        """Elements of its mask."""
+        return math.prod(self.shape)
 
 
-def _dropouts(net: flax.linen.Module, x: Any) -> dict[tuple[str, ...], tuple[float, Any]]:
-    """Path of every dropout that draws, with its p and its abstract input, as executed."""
-    found: dict[tuple[str, ...], tuple[float, Any]] = {}
+def list_drops(net: flax.linen.Module, x: Any) -> list[Drop]:
+    """Every dropout that draws in a training forward of x (abstract or not), as executed.
+
+    >>> import jaxnet
+    >>> net = jaxnet.nn.Sequential([jaxnet.nn.Dropout(0.5), jaxnet.nn.Dropout(0.0)])
+    >>> [drop.path for drop in list_drops(net, jnp.ones((2, 4)))]
+    [('0',)]
+    """
+    found: dict[tuple[str, ...], Drop] = {}
 
     def note(call, arguments, keywords, context):
         layer = context.module
         if isinstance(layer, Dropout) and context.method_name == "__call__" and 0 < layer.p < 1:
-            found[layer.path] = (layer.p, arguments[0])
+            x_in = arguments[0]
+            found[layer.path] = Drop(layer.path, layer.p, x_in.shape, x_in.dtype)
         return call(*arguments, **keywords)
 
     def forward(x):
@@ -64,4 +82,59 @@ def _dropouts(net: flax.linen.Module, x: Any) -> dict[tuple[str, ...], tuple[flo
             return net.init_with_output(jax.random.key(0), x)[0]
 
     jax.eval_shape(forward, x)
-    return found
+    return list(found.values())
+
+
+def draw_ahead(
+    generator: Generator, forwards: list[tuple[int, list[Drop]]]
+) -> tuple[Generator, list[UInt8[Array, "times elements"]]]:
+    """The masks of many forwards in one draw, not yet cut: those of `draw_masks`, called in turn.
+
+    For runs of steps: one long draw costs less than many short ones, and is compiled once. From
+    the CPU's stream.
+
+    Args:
+      generator: as for `draw_masks`.
+      forwards: how many forwards there are that drop alike, and their dropouts; in order.
+
+    Returns:
+      The generator, and for each of `forwards` a row of ranks for each forward, for `cut_masks`.
+
+    >>> import jaxnet
+    >>> net = jaxnet.nn.Sequential([jaxnet.nn.Dropout(0.5)])
+    >>> drops = list_drops(net, jnp.ones((1, 4)))
+    >>> _, (ranks,) = draw_ahead(jaxnet.random.manual_seed(1), [(2, drops)])
+    >>> print(cut_masks(drops, ranks[1])["0"])
+    [[False  True  True False]]
+    """
+    sizes = [(times, sum(drop.size for drop in drops)) for times, drops in forwards]
+    total = sum(times * size for times, size in sizes)
+    generator, ranks = bernoulli_ranks(generator, _kept(forwards[0][1]), total)
+    parts, begin = [], 0
+    for times, size in sizes:
+        parts.append(ranks[begin : begin + times * size].reshape(times, size))
+        begin += times * size
+    return generator, parts
+
+
+def cut_masks(drops: list[Drop], ranks: UInt8[Array, " elements"]) -> Any:
+    """One forward's masks, nested as `draw_masks` nests them, from its row of `draw_ahead`."""
+    kept = _kept(drops)
+    masks, begin = {}, 0
+    for drop in drops:
+        keep = ranks[begin : begin + drop.size] > kept.index(1.0 - drop.p)
+        masks = _place(masks, drop.path, keep.reshape(drop.shape))
+        begin += drop.size
+    return masks
+
+
+def _kept(drops: list[Drop]) -> tuple[float, ...]:
+    """The probabilities of keeping, each once, the greatest first."""
+    return tuple(sorted({1.0 - drop.p for drop in drops}, reverse=True))
+
+
+def _place(tree: Mapping[str, Any], path: tuple[str, ...], leaf: Any) -> Any:
+    if not path:
+        return leaf
+    first, *rest = path
+    return {**tree, first: _place(tree.get(first, {}), tuple(rest), leaf)}

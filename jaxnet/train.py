@@ -23,11 +23,13 @@ from jaxnet.checks import (
     committed_arrays,
 )
 from jaxnet.evaluation import Metrics, evaluate, memoise
-from jaxnet.masks import draw_masks
+from jaxnet.masks import cut_masks, draw_ahead, draw_masks, list_drops
 from jaxnet.precision import Precision, cast, cast_array, check_precision, check_state, use
 from jaxnet.random import Generator, manual_seed
 from jaxnet.random.engine import check_generator
 from jaxnet.state import Chunk, History, Hook, Report, StepInfo, TrainState
+
+_AHEAD = 2**26  # elements of masks, a byte each, that an epoch draws before its first step
 
 
 def make_train_step(
@@ -51,11 +53,21 @@ def make_train_step(
     >>> print(info.loss, state.params["0"]["weight"])
     1.0 [[0.]]
     """
-    mode = nn.call_keywords(net, train=True)
+    step = _make_noiseless_step(net, loss, optimizer)
 
     def train_step(state: TrainState, batch: tuple[Any, Any]) -> tuple[TrainState, StepInfo]:
+        generator, noise = _draw_noise(net, state.generator, batch[0])
+        return step(state._replace(generator=generator), batch, noise)
+
+    return train_step
+
+
+def _make_noiseless_step(net: Any, loss: Callable, optimizer: Any) -> Callable:
+    """`step(state, batch, noise)`, which draws nothing: `noise` holds the masks, or Flax's keys."""
+    mode = nn.call_keywords(net, train=True)
+
+    def step(state, batch, noise):
         x, y = batch
-        generator, noise = _draw_noise(net, state.generator, x)
 
         def objective(params):
             variables = {"params": params, **state.model_state}
@@ -72,12 +84,11 @@ def make_train_step(
             params=params,
             model_state=model_state,
             opt_state=opt_state,
-            generator=generator,
             step=state.step + 1,
         )
         return after, StepInfo(value, outputs, grads, updates)
 
-    return train_step
+    return step
 
 
 def _draw_noise(net: flax.linen.Module, generator: Any, x: Any) -> tuple[Any, dict[str, Any]]:
@@ -287,13 +298,20 @@ def _make_run(net: Any, loss: Callable, optimizer: Any, batching: Batching, capa
     The number of epochs is an argument, not a constant: the loop's body is the same machine code
     however the run is cut, and so are its results, bit for bit.
     """
-    train_step = make_train_step(net, loss, optimizer)
+    drawing_step = make_train_step(net, loss, optimizer)
+    noiseless_step = _make_noiseless_step(net, loss, optimizer)
 
+    @partial(jax.jit, inline=True)  # traced once, though it is called twice
     def run_epoch(state, x, y):
         source = "loader_generator" if batching.own else "generator"
         generator, order = start_epoch(getattr(state, source), batching)
         state = state._replace(**{source: generator})
         size = batching.size
+        forwards = _list_forwards(net, state.generator, batching, x)
+        ranks: list[Any] = [None, None]  # where steps draw their own masks
+        if forwards:
+            generator, ranks = draw_ahead(state.generator, forwards)
+            state = state._replace(generator=generator)
 
         def take(rows, begin, count):
             if order is None:
@@ -301,14 +319,21 @@ def _make_run(net: Any, loss: Callable, optimizer: Any, batching: Batching, capa
             picked = lax.dynamic_slice_in_dim(order, begin, count)
             return rows.at[picked].get(mode="promise_in_bounds")
 
-        def step(state, begin, count=size):
+        def step(state, turn, count=size, kind=0):
+            begin, ranks = turn
             batch = (take(x, begin, count), take(y, begin, count))
-            state, info = train_step(state, batch)
+            if ranks is None:
+                state, info = drawing_step(state, batch)
+            else:
+                masks = cut_masks(forwards[kind][1], ranks)
+                state, info = noiseless_step(state, batch, {"masks": masks})
             return state, info.loss
 
-        state, losses = lax.scan(step, state, jnp.arange(batching.full, dtype=jnp.int32) * size)
+        begins = jnp.arange(batching.full, dtype=jnp.int32) * size
+        state, losses = lax.scan(step, state, (begins, ranks[0]))
         if batching.left:
-            state, last = step(state, batching.full * size, batching.left)
+            rest = ranks[1] if ranks[1] is None else ranks[1][0]
+            state, last = step(state, (batching.full * size, rest), batching.left, 1)
             losses = jnp.append(losses, last)
         return state, losses
 
@@ -325,6 +350,24 @@ def _make_run(net: Any, loss: Callable, optimizer: Any, batching: Batching, capa
         return lax.fori_loop(0, epochs, epoch, (state, losses))
 
     return run
+
+
+def _list_forwards(net: Any, generator: Any, batching: Batching, x: Any) -> list[tuple[int, Any]]:
+    """An epoch's forwards that drop alike, if their masks are drawn before the first: times, drops.
+
+    One draw is faster than hundreds and compiles sooner; the bits are the same. Not for one step,
+    not for more masks than `_AHEAD`, and not where a stream other than the CPU's gives them.
+    """
+    if not isinstance(generator, Generator) or generator.cuda is not None or batching.steps == 1:
+        return []
+    parts = [(batching.full, batching.size), (1, batching.left)]
+    forwards = [
+        (times, list_drops(net, jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype)))
+        for times, rows in parts
+        if rows
+    ]
+    elements = sum(times * drop.size for times, drops in forwards for drop in drops)
+    return forwards if 0 < elements <= _AHEAD else []
 
 
 def _put_together(state: TrainState, x: Any, y: Any) -> tuple[TrainState, Any, Any]:

@@ -68,7 +68,7 @@ def listen_torch(monkeypatch):
 def listen_jax(monkeypatch):
     """`Drawn` of what runs compiled from here on do in training mode."""
     drawn = Drawn([], [])
-    draw_noise = jaxnet.train._draw_noise
+    make_step = jaxnet.train._make_noiseless_step
 
     def hear(x, masks):
         drawn.rows.append(digest(np.asarray(x)))
@@ -76,12 +76,16 @@ def listen_jax(monkeypatch):
         layers = sorted(masks, key=int)
         drawn.masks.append(tuple(digest(np.asarray(masks[name])) for name in layers))
 
-    def draw_and_tell(net, generator, x):
-        generator, noise = draw_noise(net, generator, x)
-        jax.debug.callback(hear, x[:SEEN], noise.get("masks", {}), ordered=True)
-        return generator, noise
+    def make_step_that_tells(*arguments):
+        step = make_step(*arguments)
 
-    monkeypatch.setattr(jaxnet.train, "_draw_noise", draw_and_tell)
+        def tell_and_step(state, batch, noise):
+            jax.debug.callback(hear, batch[0][:SEEN], noise.get("masks", {}), ordered=True)
+            return step(state, batch, noise)
+
+        return tell_and_step
+
+    monkeypatch.setattr(jaxnet.train, "_make_noiseless_step", make_step_that_tells)
     return drawn
 
 
@@ -102,9 +106,14 @@ def test_every_step_of_the_lecture(name, listen_torch, listen_jax):
     assert len(set(listen_jax.masks)) == len(listen_jax.masks), "every step has its own mask"
 
 
+@pytest.mark.parametrize("most", [12_665 * 48, 12_665 * 48 - 1])
 @pytest.mark.parametrize("own", [False, True])
-def test_every_step_of_shuffled_epochs(own, listen_torch, listen_jax):
-    """The lecture's rows in batches of 50, shuffled anew each epoch, with two dropouts."""
+def test_every_step_of_shuffled_epochs(own, most, listen_torch, listen_jax, monkeypatch):
+    """The lecture's rows in batches of 50, shuffled anew each epoch, with two dropouts.
+
+    Their masks are drawn an epoch ahead, or, where there is no room for so many, step by step.
+    """
+    monkeypatch.setattr(jaxnet.train, "_AHEAD", most)
     data, _ = jaxnet.data.load_mnist((0, 1))
     x, y = data.images, data.labels[:, None].astype(np.float32)
     torch.manual_seed(-9)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float32, Int, UInt32
+from jaxtyping import Array, Bool, Float32, Int, UInt8, UInt32
 
 from jaxnet.random.arguments import Shape, as_integer, as_probability, as_shape
 from jaxnet.random.arithmetic import fused_multiply_add
@@ -88,6 +88,32 @@ def bernoulli(generator: Generator, p: float, shape: Shape) -> tuple[Generator, 
     below = _Below(*divmod(math.ceil(p * 2.0**53), 2**32))
     generator, values = draw(generator, 2 * math.prod(shape), below)
     return generator, values.reshape(shape)
+
+
+def bernoulli_ranks(
+    generator: Generator, ps: tuple[float, ...], count: int
+) -> tuple[Generator, UInt8[Array, " count"]]:
+    """For each of `count` draws, how many of the `ps` a `bernoulli` draw would be True for.
+
+    A draw is True for p where its rank is above the number of `ps` greater than p: many draws of
+    several probabilities at once, from the CPU's stream, where `bernoulli` makes them one by one.
+
+    >>> import jaxnet
+    >>> generator = jaxnet.random.manual_seed(1)
+    >>> print(bernoulli_ranks(generator, (0.5, 0.25), 6)[1], bernoulli(generator, 0.5, (6,))[1])
+    [2 2 2 2 0 2] [ True  True  True  True False  True]
+    """
+    thresholds = tuple(_Below(*divmod(math.ceil(p * 2.0**53), 2**32)) for p in ps)
+    return draw(generator, 2 * count, _Rank(thresholds))
+
+
+class _Rank(NamedTuple):
+    """How many thresholds the 53 bits of each pair of words lie below."""
+
+    thresholds: tuple["_Below", ...]
+
+    def __call__(self, block: UInt32[Array, "624"]) -> UInt8[Array, "312"]:
+        return sum((below(block).astype(jnp.uint8) for below in self.thresholds), jnp.uint8(0))
 
 
 class _Below(NamedTuple):
