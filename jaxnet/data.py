@@ -16,6 +16,8 @@ import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 from numpy.typing import ArrayLike
 
+from jaxnet.files import cache_folder
+
 StrPath = str | os.PathLike[str]
 SPLITS = {"train": "train", "test": "t10k"}  # how MNIST's file names spell them
 # Of the decompressed bytes, so that plain and gzipped files answer to the same digest.
@@ -270,7 +272,7 @@ def _to_dataset(parts: Sequence[UInt8[np.ndarray, "_ 784"]]) -> Dataset:
 
 def _fill_cache(digits: Sequence[int]) -> Path:
     """The cache folder, holding the four files: downloaded unless they lie there already."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxnet"
+    cache = cache_folder()
     if len(_find_files(cache)) == len(MNIST_MD5):
         return cache
     instead = "or pass root=, a folder that holds the four IDX files of MNIST"

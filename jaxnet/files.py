@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and the folder of those that can be had again."""
 
 import os
 from pathlib import Path
@@ -26,3 +26,8 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
         part.replace(path.resolve())
     finally:
         part.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+    """The user's folder for what can be had again: `jaxnet` in `$XDG_CACHE_HOME` or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxnet"
