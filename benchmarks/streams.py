@@ -1,7 +1,5 @@
 """What torch's random stream costs in a compiled run, against the alternatives."""
 
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +10,7 @@ import torch
 from jax import lax
 
 import jaxnet
+from benchmarks.timing import clock, interleave, median_ratio
 from jaxnet import nn
 from jaxnet.data import Dataset
 from jaxnet.lecture import HIDDEN, PIXELS
@@ -66,7 +65,7 @@ def _compare_masks_of(p: float, rounds: int) -> list[dict[str, Any]]:
         "torch F.dropout": drop_torch,
     }
     seconds = interleave(
-        {name: lambda call=call: _time(call) / MASKS for name, call in calls.items()}, rounds
+        {name: lambda call=call: clock(call) / MASKS for name, call in calls.items()}, rounds
     )
     return [
         make_row(f"mask, p={p:.1f}", seconds, "jaxnet", other, agree=bool(equal))
@@ -74,7 +73,7 @@ def _compare_masks_of(p: float, rounds: int) -> list[dict[str, Any]]:
     ]
 
 
-def compare_steps(data: Dataset, rounds: int) -> list[dict[str, Any]]:
+def compare_random_steps(data: Dataset, rounds: int) -> list[dict[str, Any]]:
     """A batch-16 step of `minibatch` with Dropout(0.5) on torch's stream, and with none."""
     x, y = jnp.asarray(data.images), jnp.asarray(data.labels[:, None].astype(np.float32))
     optimizer = jaxnet.optim.sgd()
@@ -100,33 +99,15 @@ def compare_steps(data: Dataset, rounds: int) -> list[dict[str, Any]]:
     return [make_row("step with Dropout(0.5)", seconds, "with", "none", agree=agree)]
 
 
-def _time(call: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
-    call()
-    return time.perf_counter() - begin
-
-
-def interleave(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """The seconds that each contestant in turn gives, `rounds` times, after one that is dropped."""
-    for contestant in contestants.values():
-        contestant()
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, contestant in contestants.items():
-            seconds[name].append(contestant())
-    return seconds
-
-
 def make_row(
     what: str, seconds: dict[str, list[float]], ours: str, other: str, *, agree: bool
 ) -> dict[str, Any]:
     """One row: two contestants, and the median of their rounds' own ratios."""
-    pairs = zip(seconds[ours], seconds[other], strict=True)
     return {
         "what": what,
         "against": other,
         "agree": agree,
         "seconds": seconds[ours],
         "seconds_other": seconds[other],
-        "ratio": statistics.median(theirs / mine for mine, theirs in pairs),
+        "ratio": median_ratio(seconds[ours], seconds[other]),
     }

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from jaxnet.data import Dataset
 from jaxnet.lecture import Result
 
-_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#777777"  # told apart by the colour-blind too
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"  # told apart by the colour-blind too
 _STYLE: Any = {
     "font.size": 11,
     "axes.spines.top": False,
@@ -25,7 +25,8 @@ _STYLE: Any = {
 
 
 @contextmanager
-def _canvas(path: Path, width: float, height: float) -> Iterator[Figure]:
+def canvas(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """A figure of so many inches, in the house's style, written to `path` at the end."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
@@ -37,7 +38,7 @@ def _canvas(path: Path, width: float, height: float) -> Iterator[Figure]:
 def draw_digits(data: Dataset, path: Path, *, columns: int = 8) -> Path:
     """The first digits of each class, a class a row, as `plt.imshow` shows them in the lecture."""
     classes = np.unique(data.labels)
-    with _canvas(path, 1.0 * columns, 1.15 * len(classes)) as figure:
+    with canvas(path, 1.0 * columns, 1.15 * len(classes)) as figure:
         axes = figure.subplots(len(classes), columns, squeeze=False)
         for row, label in zip(axes, classes, strict=True):
             images = data.images[data.labels == label][:columns]
@@ -51,20 +52,20 @@ def draw_digits(data: Dataset, path: Path, *, columns: int = 8) -> Path:
 def draw_training(result: Result, path: Path) -> Path:
     """Loss of every step, and accuracy at the reports beside the published figure."""
     record, losses = result.record, result.history.losses
-    with _canvas(path, 9.0, 3.4) as figure:
+    with canvas(path, 9.0, 3.4) as figure:
         left, right = figure.subplots(1, 2)
         dots = {"marker": "."} if len(losses) <= 20 else {}
-        left.plot(np.arange(1, len(losses) + 1), losses, color=_BLUE, linewidth=1, **dots)
+        left.plot(np.arange(1, len(losses) + 1), losses, color=BLUE, linewidth=1, **dots)
         left.set(title=f"{record['experiment']}: loss", xlabel="step", ylabel="loss")
         epochs = [report["epoch"] for report in record["reports"]]
         accuracies = [report["accuracy"] for report in record["reports"]]
-        right.plot(epochs, accuracies, color=_BLUE, marker="o", markersize=4, label="train")
+        right.plot(epochs, accuracies, color=BLUE, marker="o", markersize=4, label="train")
         right.plot(
-            epochs[-1:], [record["test_accuracy"]], "s", color=_ORANGE, label="test, at the end"
+            epochs[-1:], [record["test_accuracy"]], "s", color=ORANGE, label="test, at the end"
         )
         if published := record["published"]["train"]:
             label = f"published, train: {published}"
-            right.axhline(published, color=_GREY, linestyle="--", linewidth=1, label=label)
+            right.axhline(published, color=GREY, linestyle="--", linewidth=1, label=label)
         right.xaxis.get_major_locator().set_params(integer=True)
         right.set(title="accuracy", xlabel="epoch")
         right.legend(loc="best", frameon=False)

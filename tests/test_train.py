@@ -14,7 +14,7 @@ import torch
 
 import jaxnet
 from jaxnet import losses, metrics, nn, optim
-from jaxnet.batches import Batching, DataLoader, start_epoch
+from jaxnet.batches import Batching, DataLoader, make_batching, start_epoch
 from jaxnet.train import make_train_step, start
 from tests.helpers import (
     assert_close,
@@ -253,6 +253,27 @@ def test_xla_compiles_a_run_and_its_reports_once(put, caplog):
     first_chunk = messages.index("chunk")
     later = [text for text in messages[first_chunk:] if "Finished XLA compilation" in text]
     assert later == []
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_size": 16}, {"batch_size": 16, "shuffle": True}])
+def test_there_is_one_copy_of_the_data(options):
+    """None beside the caller's at any report, and no room for one in the compiled run."""
+    net = nn.Sequential([nn.Linear(250, 4), nn.Dropout(0.5), nn.Linear(4, 1)])
+    x, y = jnp.ones((2000, 250)), jnp.ones((2000, 1))
+    copies = []
+
+    def look(chunk):
+        alike = [array for array in jax.live_arrays() if array.shape == x.shape]
+        copies.append([array.unsafe_buffer_pointer() for array in alike])
+
+    fit(net=net, data=(x, y), epochs=3, report_every=1, hooks=[look], **options)
+    assert copies == [[x.unsafe_buffer_pointer()]] * 3
+
+    batching = make_batching(len(x), **{"batch_size": None, **options})
+    generator, variables = jaxnet.init(net, jaxnet.random.manual_seed(1))
+    run: Any = jaxnet.train._make_run(net, LOSS, ADAM, batching, 3)
+    memory = run.lower(start(ADAM, variables, generator), x, y, 3).compile().memory_analysis()
+    assert memory.temp_size_in_bytes + memory.output_size_in_bytes < x.nbytes / 4
 
 
 def test_a_step_compiles_once():

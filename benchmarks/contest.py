@@ -1,0 +1,130 @@
+"""`minibatch` step by step: jaxnet beside every other way to train it."""
+
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+
+import jaxnet
+from benchmarks.peers import contestants
+from benchmarks.peers.torch_eager import LECTURE
+from benchmarks.task import Contestant, Missing, Task, Trained
+from benchmarks.timing import clock, interleave, median_ratio
+from jaxnet.data import Dataset
+from jaxnet.lecture import EXPERIMENTS
+from torchref.tolerances import TRAJECTORY
+
+OURS = "jaxnet.fit"
+NAMES = [contestant.name for contestant in contestants()]
+SLOW_TO_COMPILE = ("torch.compile, net and optimizer", "torch.compile, 28 steps a call")
+
+# Without dropout everybody computes the same, by other sums; C adds rows to the weights one by one.
+SAME_LOSS, SAME_WEIGHTS = 1e-4, 1e-3
+# With masks of its own, a net of the lecture ends a little elsewhere.
+LIKE_ACCURACY, LIKE_LOSS = 0.005, 0.03
+
+
+def make_task(data: Dataset, epochs: int = 2) -> Task:
+    """The lecture's `minibatch` on these rows."""
+    net = EXPERIMENTS["minibatch"].net
+    _, variables = jaxnet.init(net, jaxnet.random.manual_seed(1))
+    params = {
+        f"{layer}.{kind}": np.asarray(value)
+        for layer, kinds in variables["params"].items()
+        for kind, value in kinds.items()
+    }
+    y = data.labels[:, None].astype(np.float32)
+    return Task(np.ascontiguousarray(data.images), y, params, epochs=epochs)
+
+
+def compare_peers(task: Task, rounds: int, names: list[str] | None = None) -> list[dict[str, Any]]:
+    """A row for each contestant: what it computes, held against torch, and seconds of training.
+
+    A contestant's first run compiles and is checked; `rounds` more are timed, all taking turns.
+    """
+    chosen = [c for c in contestants() if names is None or c.name in names or c.name == OURS]
+    torch_run = train_once(LECTURE, task)
+    plain_run = train_once(LECTURE, task._replace(p=0.0))
+    rows, trains = [], {}
+    for contestant in chosen:
+        row, train = _start(contestant, task, torch_run, plain_run)
+        rows.append(row)
+        if train is not None and row["agree"]:
+            trains[contestant.name] = train
+    calls = {name: lambda train=train: clock(train) for name, train in trains.items()}
+    seconds = interleave(calls, rounds, warm=True) if OURS in calls else {}
+    for row in rows:
+        row["steps"] = task.steps
+        if row["name"] in seconds:
+            row["seconds"] = seconds[row["name"]]
+            row["ratio"] = median_ratio(seconds[OURS], row["seconds"])
+            median = statistics.median(row["seconds"])
+            row["compile_seconds"] = max(0.0, row["first_seconds"] - median)
+    return rows
+
+
+def train_once(contestant: Contestant, task: Task) -> Trained:
+    train, read = contestant.prepare(task)
+    return read(train())
+
+
+def _start(contestant: Contestant, task: Task, torch_run: Trained, plain_run: Trained):
+    """Its row without times, and what to time: None where it cannot run here."""
+    row: dict[str, Any] = {
+        "name": contestant.name,
+        "form": contestant.form,
+        "stream": contestant.stream,
+        "threads": contestant.threads,
+        "agree": None,
+    }
+    try:
+        begin = time.perf_counter()
+        train, read = contestant.prepare(task)
+        trained = read(train())
+        row["first_seconds"] = time.perf_counter() - begin
+    except Missing as missing:
+        return row | {"missing": str(missing)}, None
+    reference = plain_run if contestant.stream == "none" else torch_run
+    return row | judge(contestant.stream, trained, reference, task), train
+
+
+def judge(stream: str, trained: Trained, reference: Trained, task: Task) -> dict[str, Any]:
+    """How far a run is from torch's, and whether that is as near as it must be.
+
+    On torch's masks, each step's loss within the parity suite's bound. Without dropout, losses and
+    weights within what other orders of sums make of them. On masks of its own, an accuracy and a
+    loss over the training rows like torch's.
+    """
+    accuracy, loss = measure(trained, task)
+    found: dict[str, Any] = {"accuracy": accuracy, "loss": loss}
+    if trained.losses is not None and stream != "own":
+        found["loss_gap"] = float(np.abs(trained.losses / reference.losses - 1).max())
+    if stream == "torch":
+        found["agree"] = found["loss_gap"] <= TRAJECTORY.rtol
+    elif stream == "none":
+        found["weight_gap"] = _weight_gap(trained, reference)
+        near = found["weight_gap"] <= SAME_WEIGHTS
+        found["agree"] = near and found.get("loss_gap", 0.0) <= SAME_LOSS
+    else:
+        accuracy_torch, loss_torch = measure(reference, task)
+        near = abs(accuracy - accuracy_torch) <= LIKE_ACCURACY
+        found["agree"] = near and abs(loss / loss_torch - 1) <= LIKE_LOSS
+    return found
+
+
+def measure(trained: Trained, task: Task) -> tuple[float, float]:
+    """Accuracy and mean BCE over the task's rows, without dropout, in float64 by NumPy."""
+    p = {name: value.astype(np.float64) for name, value in trained.params.items()}
+    hidden = np.maximum(task.x @ p["0.weight"].T + p["0.bias"], 0)
+    logits = hidden @ p["3.weight"].T + p["3.bias"]
+    losses = np.logaddexp(0, logits) - task.y * logits
+    return float(((logits > 0) == task.y).mean()), float(losses.mean())
+
+
+def _weight_gap(trained: Trained, reference: Trained) -> float:
+    """The largest difference in any tensor, as a share of its largest element."""
+    return max(
+        float(np.abs(trained.params[name] - value).max() / np.abs(value).max())
+        for name, value in reference.params.items()
+    )

@@ -1,0 +1,56 @@
+"""jaxnet itself: the run as `jaxnet.fit` compiles it, on torch's masks."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.common import ALL_THREADS
+from benchmarks.task import Contestant, Task, Trained
+
+
+def prepare_fit(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Trained]]:
+    """`fit`, called as its users call it, from the task's weights."""
+    import jax
+
+    import jaxnet
+    from jaxnet import nn
+
+    net = nn.Sequential(
+        [nn.Linear(784, 32), nn.Dropout(task.p), nn.ReLU(), nn.Linear(32, 1), nn.Sigmoid()]
+    )
+    optimizer = jaxnet.optim.sgd(task.lr)
+    x, y = jax.device_put((task.x, task.y))
+    # The net's construction draws its weights: the masks come from the words after those.
+    generator, _ = jaxnet.init(net, jaxnet.random.manual_seed(task.seed))
+    params: dict[str, dict[str, np.ndarray]] = {}
+    for name, value in task.params.items():
+        layer, kind = name.split(".")
+        params.setdefault(layer, {})[kind] = value
+    state = jaxnet.train.start(optimizer, {"params": params}, generator)
+
+    def train():
+        state_after, history = jaxnet.fit(
+            net,
+            (x, y),
+            loss=jaxnet.losses.binary_cross_entropy,
+            optimizer=optimizer,
+            epochs=task.epochs,
+            batch_size=task.batch_size,
+            state=state,
+        )
+        return jax.block_until_ready(state_after), history
+
+    def read(trained):
+        state_after, history = trained
+        weights = {
+            f"{layer}.{kind}": np.array(value)
+            for layer, kinds in state_after.params.items()
+            for kind, value in kinds.items()
+        }
+        return Trained(weights, history.losses)
+
+    return train, read
+
+
+FIT = Contestant("jaxnet.fit", "fast", prepare_fit, ALL_THREADS, "torch")

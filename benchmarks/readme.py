@@ -1,0 +1,58 @@
+"""The README's figures, made from one file of results: `python -m benchmarks.readme`.
+
+Between `<!-- benchmark: PART -->` and `<!-- end -->` the README shows that part's table and nothing
+typed by hand; the pictures are drawn beside the results.
+"""
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from benchmarks.figures import draw_results
+from benchmarks.tables import WIDTH, list_tables, say_machine
+from jaxnet.files import write_whole
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "cpu.json"
+_PLACES = re.compile(r"(<!-- benchmark: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def fill(text: str, results: dict[str, Any]) -> str:
+    """The README with the results in their places; a ValueError where a part was not measured."""
+    tables: dict[str, Any] = {"machine": say_machine(results), **list_tables(results)}
+
+    def show(place: re.Match) -> str:
+        begin, part, end = place.groups()
+        if part not in tables:
+            raise ValueError(f"the README shows {part!r}, which the results do not hold")
+        if part == "machine":
+            return f"{begin}{tables[part]}\n{end}"
+        return f"{begin}```\n{_render(tables[part])}\n```\n{end}"
+
+    return _PLACES.sub(show, text)
+
+
+def _render(table: Any) -> str:
+    file = io.StringIO()
+    Console(file=file, width=WIDTH, color_system=None).print(table)
+    lines = [line.rstrip() for line in file.getvalue().splitlines()]
+    return "\n".join(line for line in lines if line)
+
+
+@click.command()
+@click.argument("path", type=click.Path(exists=True, path_type=Path), default=RESULTS)
+def main(path: Path) -> None:
+    """Fill the README from a file that `python -m benchmarks --json` wrote."""
+    results = json.loads(path.read_text(encoding="utf-8"))
+    readme = ROOT / "README.md"
+    write_whole(readme, fill(readme.read_text(encoding="utf-8"), results))
+    draw_results(results, RESULTS.parent)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks.readme")

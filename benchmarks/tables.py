@@ -1,0 +1,210 @@
+"""Results as tables: what the terminal shows and what the README shows are the same lines.
+
+A row whose sides disagree shows no time.
+"""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+MIB = 2**20
+WIDTH = 100
+"""Columns of text that every table fits in."""
+
+
+def _make_table(words: Iterable[str], numbers: Iterable[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    for heading in words:
+        table.add_column(heading, no_wrap=True)
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+CAPTIONS = {
+    "peers": "Training steps of `minibatch` (batches of 16, two epochs): microseconds a step, "
+    "median and min-max, compilation apart. Ratio: the contestant's time over jaxnet's.",
+    "experiments": "Seconds of training with its reports, compilation apart. Loss gap: the largest "
+    "relative difference of a step's loss. Of peak: jaxnet's matrix products, as a share of what "
+    "the same threads reach in multiply-adds on registers.",
+    "processes": "Seconds of a whole process for `minibatch`: imports, data, compilation, run, "
+    "exit. Ratio: the script's time over this one's.",
+    "growth": "Seconds of training against one size at a time, the others as in a net 784-32-1 "
+    "with Dropout(0.5), batches of 128, one epoch; torch's tensors are sliced by hand.",
+    "memory": "Peak resident MiB of a process that trains two epochs, and what of it was there "
+    "before: imports, then the data.",
+    "streams": "Microseconds inside a compiled run; quartiles of the rounds' ratios. A mask is of "
+    "the lecture's 12665 x 32 activations, a step one of `minibatch`.",
+}
+
+
+def say_machine(results: dict[str, Any]) -> str:
+    """What the figures were measured on, in sentences."""
+    machine, peaks = results["machine"], results["peaks"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    said = (
+        f"{machine['processor']}, {machine['cores']} cores; JAX on {machine['device']}, torch on "
+        f"{machine['torch threads']} threads; Python {machine['python']}, {versions}; "
+        f"{machine['date']}; rounds: {results['rounds']}."
+    )
+    if peaks:
+        said += (
+            f" One core, measured: {peaks['fma_gflops']:.0f} GFLOP/s of float32 multiply-adds, "
+            f"{peaks['copy_gbytes']:.0f} GB/s read and written by a copy."
+        )
+    return said
+
+
+def list_tables(results: dict[str, Any]) -> dict[str, Table]:
+    """A table for each part that was measured; `CAPTIONS` says what it shows."""
+    makers = {
+        "peers": tabulate_peers,
+        "experiments": partial(tabulate_experiments, peaks=results.get("peaks")),
+        "processes": tabulate_processes,
+        "growth": tabulate_growth,
+        "memory": tabulate_memory,
+        "streams": tabulate_streams,
+    }
+    return {part: make(results[part]) for part, make in makers.items() if results.get(part)}
+
+
+def tabulate_peers(rows: Sequence[dict[str, Any]]) -> Table:
+    """A row for each contestant; one that cannot run says what it would need."""
+    table = _make_table(
+        ("contestant", "masks"),
+        ("threads", "n", "us/step", "min-max", "compile\ns", "ratio", "train\nrows", "loss\ngap"),
+    )
+    for row in rows:
+        lead = (row["name"], row["stream"], str(row["threads"]), str(len(row.get("seconds", []))))
+        if "missing" in row:
+            table.add_row(*lead, row["missing"])
+            continue
+        times = ["DIFFER", "", "", ""]
+        if row["agree"] and "seconds" in row:
+            micro = [1e6 * seconds / row["steps"] for seconds in row["seconds"]]
+            times = [
+                f"{statistics.median(micro):.1f}",
+                f"{min(micro):.1f}-{max(micro):.1f}",
+                f"{row['compile_seconds']:.1f}",
+                f"{row['ratio']:.1f}x" if row["ratio"] >= 1 else f"{row['ratio']:.2f}x",
+            ]
+        gap = f"{row['loss_gap']:.0e}" if "loss_gap" in row else ""
+        table.add_row(*lead, *times, f"{row['accuracy']:.4f}".removeprefix("0"), gap)
+    return table
+
+
+def tabulate_experiments(rows: Sequence[dict[str, Any]], peaks: Any = None) -> Table:
+    """A row for each experiment."""
+    table = _make_table(
+        ("experiment", "train/test"),
+        ("loss gap", "torch s", "min-max", "jaxnet s", "min-max", "compile s", "ratio", "of peak"),
+    )
+    for row in rows:
+        pairs = [_pair(row[f"accuracies_{side}"]) for side in ("torch", "jaxnet")]
+        accuracies = pairs[0] if pairs[0] == pairs[1] else " not ".join(pairs)
+        lead = (row["experiment"], accuracies, f"{row['loss_gap']:.1e}")
+        if not row["agree"]:
+            table.add_row(*lead, *[""] * 5, "DIFFER")
+            continue
+        times = []
+        for side in ("torch", "jaxnet"):
+            seconds = row[f"seconds_{side}"]
+            times += [f"{_median(row, side):.3f}", f"{min(seconds):.2f}-{max(seconds):.2f}"]
+        share = _share_of_peak(row, peaks) if peaks else ""
+        table.add_row(*lead, *times, f"{row['compile_seconds']:.2f}", f"{row['ratio']:.1f}x", share)
+    return table
+
+
+def _share_of_peak(row: dict[str, Any], peaks: dict[str, Any]) -> str:
+    """Of as many threads as XLA gives the products: one for a minibatch, else all."""
+    threads = 1 if row["experiment"] == "minibatch" else row["threads"]
+    return f"{row['flops'] / _median(row, 'jaxnet') / (1e9 * peaks['fma_gflops'] * threads):.0%}"
+
+
+def _pair(accuracies: list[float]) -> str:
+    return "/".join(f"{value:.4f}".removeprefix("0") for value in accuracies[-2:])
+
+
+def tabulate_processes(rows: Sequence[dict[str, Any]]) -> Table:
+    """A row for each command."""
+    table = _make_table(("process", "train/test"), ("s", "min-max", "ratio"))
+    for row in rows:
+        times = ["DIFFER", "", ""]
+        if row["agree"]:
+            seconds = row["seconds"]
+            times = [
+                f"{statistics.median(seconds):.2f}",
+                f"{min(seconds):.2f}-{max(seconds):.2f}",
+                f"{row['ratio']:.2f}x" if row["accuracies"] else "",
+            ]
+        table.add_row(row["name"], "/".join(row["accuracies"]), *times)
+    return table
+
+
+def tabulate_growth(rows: Sequence[dict[str, Any]]) -> Table:
+    """A row for each size. The slope is of the logarithms, from the row before."""
+    table = _make_table(
+        ("varied",),
+        ("size", "torch\ns", "jaxnet\ns", "ratio", "slope\ntorch", "slope\njaxnet", "loss\ngap"),
+    )
+    before: dict[str, Any] | None = None
+    for row in rows:
+        same = before is not None and before["sweep"] == row["sweep"]
+        medians = {side: _median(row, side) for side in ("torch", "jaxnet")}
+        slopes = ["", ""]
+        if same and before is not None:
+            step = np.log(row["size"] / before["size"])
+            slopes = [f"{np.log(medians[s] / _median(before, s)) / step:.2f}" for s in medians]
+        times = [*(f"{m:.4f}" for m in medians.values()), f"{row['ratio']:.1f}x", *slopes]
+        table.add_row(
+            "" if same else row["sweep"],
+            str(row["size"]),
+            *(times if row["agree"] else ["DIFFER", "", "", "", ""]),
+            f"{row['loss_gap']:.0e}",
+        )
+        before = row
+    return table
+
+
+def _median(row: dict[str, Any], side: str) -> float:
+    return statistics.median(row[f"seconds_{side}"])
+
+
+def tabulate_memory(rows: Sequence[dict[str, Any]]) -> Table:
+    """Two rows, torch's and jaxnet's, for each batch size."""
+    table = _make_table(
+        ("side",), ("batch size", "data", "imports", "with data", "peak", "training's own")
+    )
+    for row in rows:
+        for side in ("torch", "jaxnet"):
+            sizes = row[side]
+            own = sizes["peak"] - sizes["loaded"]
+            cells = [sizes["data"], sizes["imported"], sizes["loaded"], sizes["peak"], own]
+            shown = [f"{cell / MIB:.0f}" for cell in cells]
+            table.add_row(
+                side, str(row["batch_size"]), *(shown if row["agree"] else ["DIFFER"] + [""] * 4)
+            )
+    return table
+
+
+def tabulate_streams(rows: Sequence[dict[str, Any]]) -> Table:
+    """A row for each comparison."""
+    table = _make_table(
+        ("on torch's stream", "against"), ("jaxnet\nus", "other\nus", "ratio", "quartiles")
+    )
+    for row in rows:
+        mine, theirs = (
+            f"{1e6 * statistics.median(row[key]):.1f}" for key in ("seconds", "seconds_other")
+        )
+        ratios = [b / a for a, b in zip(row["seconds"], row["seconds_other"], strict=True)]
+        low, _, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+        spread = [mine, theirs, f"{row['ratio']:.2f}x", f"{low:.2f}-{high:.2f}"]
+        table.add_row(
+            row["what"], row["against"], *(spread if row["agree"] else ["", "", "DIFFER", ""])
+        )
+    return table

@@ -1,0 +1,230 @@
+"""The benchmarks run in a small size, show no time where sides disagree, and fill the README."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import benchmarks.__main__
+import benchmarks.streams
+from benchmarks import contest, growth, memory, processes, readme
+from benchmarks.__main__ import main
+from benchmarks.experiments import compare
+from benchmarks.peers import contestants
+from benchmarks.peers.floor import measure_peaks
+from benchmarks.task import Contestant, Missing, Task, Trained
+from benchmarks.timing import interleave
+from jaxnet.data import load_mnist
+
+LIGHT = ["jaxnet.fit", "torch, sliced by hand", "NumPy, backward by hand", contest.NAMES[-1]]
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    """Two epochs of 330 rows, both digits in every batch, the last of 10."""
+    train, _ = load_mnist((0, 1))
+    mixed = np.random.default_rng(0).permutation(len(train.labels))[:330]
+    return contest.make_task(train._replace(images=train.images[mixed], labels=train.labels[mixed]))
+
+
+def run(*options: str) -> Any:
+    return CliRunner().invoke(main, list(options))
+
+
+def test_peers_are_told_with_what_they_compute(tmp_path):
+    path = tmp_path / "new" / "results.json"
+    chosen = [word for name in LIGHT for word in ("--peers", name)]
+    done = run(*chosen, "--rounds", "1", "--json", str(path), "--figures", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    results = json.loads(path.read_text())
+    assert [row["name"] for row in results["peers"]] == LIGHT
+    assert all(row["agree"] and len(row["seconds"]) == 3 for row in results["peers"])
+    assert results["peers"][0]["ratio"] == 1.0 and results["peers"][0]["loss_gap"] <= 1e-6
+    assert results["machine"]["cores"] >= 1 and results["machine"]["versions"]["torch"]
+    assert (tmp_path / "peers.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("form", contestants(), ids=lambda contestant: contestant.name)
+def test_every_contestant_trains_the_same_net(form, task):
+    """Without dropout the losses and weights of all are torch's, whatever their streams."""
+    if form.name in contest.SLOW_TO_COMPILE:
+        pytest.skip("compiles for half a minute: python -m benchmarks --only peers checks it")
+    plain = task._replace(p=0.0)
+    reference = contest.train_once(contest.LECTURE, plain)
+    train, read = form.prepare(plain)
+    trained = read(train())
+    found = contest.judge("none", trained, reference, plain)
+    assert found["agree"], found
+    assert contest.judge("none", read(train()), reference, plain) == found, "each run starts anew"
+
+
+@pytest.mark.parametrize("stream", ["torch", "none", "own"])
+def test_a_contestant_that_is_wrong_is_not_timed(stream, task, monkeypatch):
+    """Weights a tenth too large and losses that show it."""
+
+    def prepare(task):
+        train, read = contest.LECTURE.prepare(task._replace(p=0.0 if stream == "none" else task.p))
+
+        def read_wrongly(trained):
+            params, losses = read(trained)
+            assert losses is not None
+            wrong = {name: 1.1 * value for name, value in params.items()}
+            return Trained(wrong, losses * 1.01)
+
+        return train, read_wrongly
+
+    wrong = Contestant("wrong", "fast", prepare, stream=stream)
+    ours = contestants()[0]
+    monkeypatch.setattr(contest, "contestants", lambda: [ours, wrong])
+    mine, row = contest.compare_peers(task, 1)
+    assert mine["agree"] and not row["agree"] and "seconds" not in row
+    monkeypatch.setattr(benchmarks.__main__, "compare_peers", lambda *_: [mine, row])
+    done = run("--only", "peers")
+    assert done.exit_code == 1 and "DIFFER" in done.output
+
+
+def test_a_peer_that_is_missing_is_named(task, monkeypatch):
+    def prepare(task):
+        raise Missing("nothing is not installed: pip install '.[bench]'")
+
+    absent = Contestant("absent", "fast", prepare)
+    monkeypatch.setattr(contest, "contestants", lambda: [contestants()[0], absent])
+    rows = contest.compare_peers(task, 1)
+    monkeypatch.setattr(benchmarks.__main__, "compare_peers", lambda *_: rows)
+    done = run("--only", "peers")
+    assert done.exit_code == 0 and "nothing is not installed" in done.output
+
+
+def test_peers_whose_packages_are_absent_say_so():
+    """In an interpreter that finds none of them."""
+    code = """
+import sys
+for name in ("torch", "equinox", "keras", "sklearn"):
+    sys.modules[name] = None
+from benchmarks.peers import contestants
+from benchmarks.task import Missing, Task
+import numpy as np
+task = Task(np.zeros((4, 784), np.float32), np.zeros((4, 1), np.float32), {})
+for contestant in contestants():
+    if contestant.name.split()[0].strip(",") in ("torch", "Equinox", "Keras", "scikit-learn"):
+        try:
+            contestant.prepare(task)
+        except Missing as missing:
+            print(missing)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.count("is not installed: pip install '.[bench]'") == 9, done.stdout
+
+
+def test_an_experiment_agrees_and_is_written(tmp_path):
+    path = tmp_path / "results.json"
+    done = run("--only", "logits", "--rounds", "1", "--json", str(path))
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(path.read_text())["experiments"]
+    assert row["agree"] and row["accuracies_torch"] == row["accuracies_jaxnet"]
+    assert row["ratio"] == row["seconds_torch"][0] / row["seconds_jaxnet"][0]
+
+
+def test_an_experiment_that_disagrees_prints_no_time(monkeypatch):
+    row = compare("logits", 1, None) | {"agree": False}
+    monkeypatch.setattr(benchmarks.__main__, "compare", lambda *_: row)
+    done = run("--only", "logits", "--rounds", "1")
+    assert done.exit_code == 1 and "DIFFER" in done.output
+    assert f"{row['ratio']:.1f}x" not in done.output
+
+
+def test_the_cost_of_random_numbers_is_measured_beside_their_equality(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmarks.__main__, "STREAM_ROUNDS", 1)
+    monkeypatch.setattr(benchmarks.streams, "MASKS", 2)
+    path = tmp_path / "results.json"
+    done = run("--only", "masks", "--only", "steps", "--rounds", "1", "--json", str(path))
+    assert done.exit_code == 0, done.output
+    rows = json.loads(path.read_text())["streams"]
+    assert len(rows) == 5 and all(row["agree"] for row in rows)
+    assert rows[0]["ratio"] == rows[0]["seconds_other"][0] / rows[0]["seconds"][0]
+
+    wrong = [row | {"agree": False} for row in rows]
+    monkeypatch.setattr(benchmarks.__main__, "compare_masks", lambda *_: wrong)
+    done = run("--only", "masks", "--rounds", "1")
+    assert done.exit_code == 1 and done.output.count("DIFFER") == 5
+    assert f"{rows[0]['ratio']:.2f}x" not in done.output
+
+
+def test_growth_is_of_the_same_runs(monkeypatch, tmp_path):
+    sweep = [growth.Setting(rows=100, batch_size=32, width=8, depth=depth) for depth in (1, 2)]
+    monkeypatch.setattr(growth, "SWEEPS", {"depth": sweep})
+    path = tmp_path / "results.json"
+    options = ["--rounds", "1", "--json", str(path), "--figures", str(tmp_path)]
+    done = run("--only", "growth", *options)
+    assert done.exit_code == 0, done.output
+    rows = json.loads(path.read_text())["growth"]
+    assert [row["size"] for row in rows] == [1, 2]
+    assert all(row["agree"] and row["loss_gap"] < 1e-5 for row in rows)
+    assert (tmp_path / "growth.png").stat().st_size > 10_000
+    monkeypatch.setattr(growth, "SEED", 1)
+    torch_of_another_seed = growth._train_torch
+    monkeypatch.setattr(
+        growth,
+        "_train_torch",
+        lambda setting, x, y: torch_of_another_seed(setting, x[::-1].copy(), y),
+    )
+    assert run("--only", "growth", "--rounds", "1").exit_code == 1
+
+
+def test_memory_is_of_a_process_of_its_own(task):
+    (row, _) = memory.compare_memory(task._replace(batch_size=110))
+    for side in ("torch", "jaxnet"):
+        sizes = row[side]
+        assert row["agree"] and sizes["imported"] <= sizes["loaded"] <= sizes["peak"]
+        assert sizes["data"] == task.x.nbytes + task.y.nbytes
+    assert row["jaxnet"]["imported"] < row["torch"]["imported"]
+
+
+def test_the_script_of_the_lecture_ends_where_the_command_line_does(tmp_path):
+    digits = tmp_path / "digits.npz"
+    processes._write_digits(digits, None)
+    command = [sys.executable, str(processes.SCRIPT), str(digits)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert processes._find_accuracies(done.stdout) == [".9886", ".9953"]
+
+
+def test_the_floor_knows_its_peak():
+    peaks = measure_peaks(tries=1)
+    assert 1 < peaks.fma_gflops < 1000 and 0.1 < peaks.copy_gbytes < 1000
+
+
+def test_turns_are_taken_by_all():
+    order: list[str] = []
+
+    def note(name):
+        order.append(name)
+        return float(len(order))
+
+    calls = {name: lambda name=name: note(name) for name in "abc"}
+    seconds = interleave(calls, 3, warm=True)
+    assert order == list("abcbcacab") and seconds["a"] == [1.0, 6.0, 8.0]
+    interleave(calls, 0)
+    assert order[-3:] == list("abc")
+
+
+def test_the_readme_shows_the_results_that_are_kept():
+    text = (readme.ROOT / "README.md").read_text(encoding="utf-8")
+    results = json.loads(readme.RESULTS.read_text(encoding="utf-8"))
+    assert readme.fill(text, results) == text, "python -m benchmarks.readme"
+    assert len(re.findall("<!-- benchmark: ", text)) == text.count("<!-- end -->") >= 6
+    assert all(
+        row["agree"] is not False
+        for rows in benchmarks.__main__._list_rows(results)
+        for row in rows
+    )
+    with pytest.raises(ValueError, match="'peers', which the results do not hold"):
+        readme.fill(text, {key: value for key, value in results.items() if key != "peers"})
+    for picture in ("peers.png", "growth.png"):
+        assert f"benchmarks/results/{picture}" in text
+        assert Path(readme.RESULTS.parent / picture).exists()

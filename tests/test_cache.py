@@ -1,0 +1,87 @@
+"""Compiled programs kept on disk: found again, bounded, and out of the way where not wanted."""
+
+import jax
+import jax.monitoring
+import jax.numpy as jnp
+import pytest
+
+from jaxnet import cache
+from jaxnet.cache import kept_programs
+
+NAMES = ["jax_compilation_cache_dir", "jax_enable_compilation_cache", *cache._SETTINGS]
+
+
+@pytest.fixture
+def hits(monkeypatch, tmp_path):
+    """How many programs were found on disk so far; the user's cache is an empty folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found: list[str] = []
+
+    def listen(event, **_):
+        if event == "/jax/compilation_cache/cache_hits":
+            found.append(event)
+
+    jax.monitoring.register_event_listener(listen)
+    yield found
+    jax.monitoring.unregister_event_listener(listen)
+
+
+def compile_something(number=1.0):
+    """As a new process would: JAX forgets what it has compiled in this one."""
+    jax.clear_caches()
+    return float(jax.jit(lambda x: jnp.sin(x) * number)(jnp.float32(2.0)))
+
+
+def read_settings():
+    return [getattr(jax.config, name) for name in NAMES]
+
+
+def test_a_small_program_is_compiled_once(hits, tmp_path):
+    before = read_settings()
+    with kept_programs() as folder:
+        first = compile_something()
+        assert folder == tmp_path / "jaxnet" / "programs"
+        assert list(folder.glob("jit_*"))
+        assert not hits
+        assert compile_something() == first
+        assert hits
+    assert read_settings() == before
+
+
+def test_nothing_is_kept_where_it_is_not_wanted(hits, tmp_path):
+    before = read_settings()
+    with kept_programs(False) as folder:
+        compile_something()
+    assert folder is None and not list(tmp_path.iterdir())
+    assert read_settings() == before
+
+
+def test_a_folder_that_cannot_be_made_is_done_without(hits, tmp_path):
+    (tmp_path / "jaxnet").write_text("a file")
+    with kept_programs() as folder:
+        assert compile_something() == compile_something()
+    assert folder is None and not hits
+
+
+def test_the_users_own_folder_decides(hits, tmp_path):
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "own"))
+    try:
+        before = read_settings()
+        with kept_programs() as folder:
+            assert read_settings() == before
+        assert folder == tmp_path / "own" and not (tmp_path / "jaxnet").exists()
+    finally:
+        jax.config.update("jax_compilation_cache_dir", None)
+
+
+def test_the_folder_stays_within_its_limit(hits, monkeypatch):
+    limit = 20_000  # a few of these programs
+    monkeypatch.setitem(cache._SETTINGS, "jax_compilation_cache_max_size", limit)
+    with kept_programs() as folder:
+        assert folder is not None
+        for number in range(12):
+            compile_something(number)
+            assert sum(file.stat().st_size for file in folder.glob("*-cache")) <= limit
+        names = {file.name for file in folder.glob("*-cache")}
+        compile_something(100.0)
+        assert {file.name for file in folder.glob("*-cache")} - names
