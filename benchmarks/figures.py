@@ -29,7 +29,7 @@ def draw_peers(rows: list[dict[str, Any]], path: Path) -> Path:
     """Microseconds a step, a line a contestant, those that agree alone; the axis is logarithmic."""
     timed = [row for row in rows if row["agree"] and "seconds" in row]
     timed.sort(key=lambda row: statistics.median(row["seconds"]), reverse=True)
-    with canvas(path, 9, 0.36 * len(timed) + 1.2) as figure:
+    with canvas(path, 9.0, 0.36 * len(timed) + 1.2) as figure:
         axes = figure.add_subplot()
         for place, row in enumerate(timed):
             micro = [1e6 * seconds / row["steps"] for seconds in row["seconds"]]

@@ -32,10 +32,11 @@ def kept_programs(keep: bool = True) -> Iterator[Path | None]:
     """
     config: Any = jax.config
     own = config.jax_compilation_cache_dir
-    folder = Path(own) if own else _make_folder()
-    if not keep or folder is None:
+    folder = None
+    if keep:
+        folder = Path(own) if own else _make_folder()
+    if folder is None:
         settings: dict[str, Any] = {"jax_enable_compilation_cache": False}
-        folder = None
     elif own:
         settings = {}
     else:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -50,6 +51,7 @@ def test_peers_are_told_with_what_they_compute(tmp_path):
     assert (tmp_path / "peers.png").stat().st_size > 10_000
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("form", contestants(), ids=lambda contestant: contestant.name)
 def test_every_contestant_trains_the_same_net(form, task):
     """Without dropout the losses and weights of all are torch's, whatever their streams."""
@@ -57,11 +59,11 @@ def test_every_contestant_trains_the_same_net(form, task):
         pytest.skip("compiles for half a minute: python -m benchmarks --only peers checks it")
     plain = task._replace(p=0.0)
     reference = contest.train_once(contest.LECTURE, plain)
-    train, read = form.prepare(plain)
-    trained = read(train())
-    found = contest.judge("none", trained, reference, plain)
-    assert found["agree"], found
-    assert contest.judge("none", read(train()), reference, plain) == found, "each run starts anew"
+    with jax.numpy_rank_promotion("allow"):  # Keras and others do as they like
+        train, read = form.prepare(plain)
+        for _ in range(2):  # each run starts anew
+            found = contest.judge("none", read(train()), reference, plain)
+            assert found["agree"], found
 
 
 @pytest.mark.parametrize("stream", ["torch", "none", "own"])
@@ -112,14 +114,14 @@ from benchmarks.task import Missing, Task
 import numpy as np
 task = Task(np.zeros((4, 784), np.float32), np.zeros((4, 1), np.float32), {})
 for contestant in contestants():
-    if contestant.name.split()[0].strip(",") in ("torch", "Equinox", "Keras", "scikit-learn"):
+    if contestant.name.startswith(("torch", "Equinox", "Keras", "scikit-learn")):
         try:
             contestant.prepare(task)
         except Missing as missing:
             print(missing)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.count("is not installed: pip install '.[bench]'") == 9, done.stdout
+    assert done.stdout.count("is not installed: pip install '.[bench]'") == 10, done.stdout
 
 
 def test_an_experiment_agrees_and_is_written(tmp_path):

@@ -40,6 +40,7 @@ def test_a_small_program_is_compiled_once(hits, tmp_path):
     before = read_settings()
     with kept_programs() as folder:
         first = compile_something()
+        assert folder is not None
         assert folder == tmp_path / "jaxnet" / "programs"
         assert list(folder.glob("jit_*"))
         assert not hits
