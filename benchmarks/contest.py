@@ -21,8 +21,9 @@ SLOW_TO_COMPILE = ("torch.compile, net and optimizer", "torch.compile, 28 steps 
 
 # Without dropout everybody computes the same, by other sums; C adds rows to the weights one by one.
 SAME_LOSS, SAME_WEIGHTS = 1e-4, 1e-3
-# With masks of its own, a net of the lecture ends a little elsewhere.
-LIKE_ACCURACY, LIKE_LOSS = 0.005, 0.03
+# With masks of its own a net ends a little elsewhere: another seed moves the loss by .1%, the
+# farthest contestant by .8%; dropping .4 instead of .5 would move it by 2.5%.
+LIKE_ACCURACY, LIKE_LOSS = 0.002, 0.015
 
 
 def make_task(data: Dataset, epochs: int = 2) -> Task:
@@ -79,8 +80,8 @@ def _start(contestant: Contestant, task: Task, torch_run: Trained, plain_run: Tr
         "agree": None,
     }
     try:
+        train, read = contestant.prepare(task)  # imports
         begin = time.perf_counter()
-        train, read = contestant.prepare(task)
         trained = read(train())
         row["first_seconds"] = time.perf_counter() - begin
     except Missing as missing:

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import torch
-import torchvision  # noqa: F401, the lecture imports it
+import torchvision  # noqa: F401, where the lecture has its digits from
 
 with np.load(sys.argv[1]) as digits:
     X, y, XX, yy = (torch.tensor(digits[name]) for name in ("X", "y", "XX", "yy"))
@@ -36,8 +36,9 @@ for epoc in range(1, 3):
         optimizr.zero_grad()
     net.eval()
     s = 0
-    for xi, yi in torch.utils.data.DataLoader(ds, batch_size=16):
-        s = s + ((net(xi) > 0.5) == yi).sum().item()
+    with torch.no_grad():
+        for xi, yi in torch.utils.data.DataLoader(ds, batch_size=16):
+            s = s + ((net(xi) > 0.5) == yi).sum().item()
     print(f"# of epochs={epoc}, train_acc={s / len(X):.6f}")
 with torch.no_grad():
     print(f"train_acc={((net(X) > 0.5) == y).float().mean().item():.6f}")

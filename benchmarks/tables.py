@@ -31,13 +31,15 @@ CAPTIONS = {
     "median and min-max, compilation apart. Ratio: the contestant's time over jaxnet's.",
     "experiments": "Seconds of training with its reports, compilation apart. Loss gap: the largest "
     "relative difference of a step's loss. Of peak: jaxnet's matrix products, as a share of what "
-    "the same threads reach in multiply-adds on registers.",
+    "one core reaches in multiply-adds on registers (`minibatch`, taken to run on one) or as many "
+    "as torch's threads (the others).",
     "processes": "Seconds of a whole process for `minibatch`: imports, data, compilation, run, "
     "exit. Ratio: the script's time over this one's.",
     "growth": "Seconds of training against one size at a time, the others as in a net 784-32-1 "
-    "with Dropout(0.5), batches of 128, one epoch; torch's tensors are sliced by hand.",
-    "memory": "Peak resident MiB of a process that trains two epochs, and what of it was there "
-    "before: imports, then the data.",
+    "with Dropout(0.5), batches of 128, one epoch. torch's tensors are sliced by hand, on one "
+    "thread or all, whichever is faster. Slope: of the logarithms, from the size before.",
+    "memory": "Peak resident MiB of one process each that trains two epochs, and what of it was "
+    "there before: imports, then the data.",
     "streams": "Microseconds inside a compiled run; quartiles of the rounds' ratios. A mask is of "
     "the lecture's 12665 x 32 activations, a step one of `minibatch`.",
 }
@@ -135,7 +137,7 @@ def tabulate_processes(rows: Sequence[dict[str, Any]]) -> Table:
     table = _make_table(("process", "train/test"), ("s", "min-max", "ratio"))
     for row in rows:
         times = ["DIFFER", "", ""]
-        if row["agree"]:
+        if row["agree"] is not False:
             seconds = row["seconds"]
             times = [
                 f"{statistics.median(seconds):.2f}",
@@ -150,25 +152,29 @@ def tabulate_growth(rows: Sequence[dict[str, Any]]) -> Table:
     """A row for each size. The slope is of the logarithms, from the row before."""
     table = _make_table(
         ("varied",),
-        ("size", "torch\ns", "jaxnet\ns", "ratio", "slope\ntorch", "slope\njaxnet", "loss\ngap"),
+        ("size", "n", "torch s", "min-max", "jaxnet s", "min-max", "ratio", "slope\ntorch")
+        + ("slope\njaxnet", "loss\ngap"),
     )
     before: dict[str, Any] | None = None
     for row in rows:
         same = before is not None and before["sweep"] == row["sweep"]
-        medians = {side: _median(row, side) for side in ("torch", "jaxnet")}
-        slopes = ["", ""]
-        if same and before is not None:
-            step = np.log(row["size"] / before["size"])
-            slopes = [f"{np.log(medians[s] / _median(before, s)) / step:.2f}" for s in medians]
-        times = [*(f"{m:.4f}" for m in medians.values()), f"{row['ratio']:.1f}x", *slopes]
-        table.add_row(
-            "" if same else row["sweep"],
-            str(row["size"]),
-            *(times if row["agree"] else ["DIFFER", "", "", "", ""]),
-            f"{row['loss_gap']:.0e}",
-        )
+        lead = ["" if same else row["sweep"], str(row["size"]), str(len(row["seconds_torch"]))]
+        times = [""] * 4 + ["DIFFER", "", ""]
+        if row["agree"]:
+            times = []
+            for side in ("torch", "jaxnet"):
+                seconds = row[f"seconds_{side}"]
+                times += [f"{_median(row, side):.4f}", f"{min(seconds):.3f}-{max(seconds):.3f}"]
+            times.append(f"{row['ratio']:.1f}x")
+            times += [_slope(row, before, side) if same else "" for side in ("torch", "jaxnet")]
+        table.add_row(*lead, *times, f"{row['loss_gap']:.0e}")
         before = row
     return table
+
+
+def _slope(row: dict[str, Any], before: Any, side: str) -> str:
+    growth = np.log(_median(row, side) / _median(before, side))
+    return f"{growth / np.log(row['size'] / before['size']):.2f}"
 
 
 def _median(row: dict[str, Any], side: str) -> float:

@@ -63,7 +63,8 @@ def describe_machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "device": str(jax.devices()[0]),
         "torch threads": torch.get_num_threads(),
-        "versions": {name: version for name in names if (version := _find_version(name))},
+        "versions": {name: version for name in names if (version := _find_version(name))}
+        | {"torch": torch.__version__},  # with the build: +cpu, +cu132
         "load": os.getloadavg()[0],
         "date": time.strftime("%Y-%m-%d"),
     }

@@ -1,7 +1,7 @@
 """Which masks a net's dropouts draw from torch's stream: in one training forward, or in many."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen
@@ -11,6 +11,7 @@ from jaxtyping import Array, UInt8
 
 from jaxnet.nn import Dropout
 from jaxnet.random import Generator, dropout_mask
+from jaxnet.random.arguments import as_probability
 from jaxnet.random.distributions import bernoulli_ranks
 from jaxnet.random.engine import check_generator
 
@@ -74,7 +75,8 @@ def list_drops(net: flax.linen.Module, x: Any) -> list[Drop]:
         layer = context.module
         if isinstance(layer, Dropout) and context.method_name == "__call__" and 0 < layer.p < 1:
             x_in = arguments[0]
-            found[layer.path] = Drop(layer.path, layer.p, x_in.shape, x_in.dtype)
+            p = as_probability(layer.p)
+            found[layer.path] = Drop(layer.path, p, x_in.shape, x_in.dtype)
         return call(*arguments, **keywords)
 
     def forward(x):
@@ -85,31 +87,29 @@ def list_drops(net: flax.linen.Module, x: Any) -> list[Drop]:
     return list(found.values())
 
 
+Forwards = Sequence[tuple[int, list[Drop]]]
+"""How many forwards there are that drop alike, and what they drop; in the order of execution."""
+
+
 def draw_ahead(
-    generator: Generator, forwards: list[tuple[int, list[Drop]]]
+    generator: Generator, forwards: Forwards
 ) -> tuple[Generator, list[UInt8[Array, "times elements"]]]:
     """The masks of many forwards in one draw, not yet cut: those of `draw_masks`, called in turn.
 
     For runs of steps: one long draw costs less than many short ones, and is compiled once. From
-    the CPU's stream.
-
-    Args:
-      generator: as for `draw_masks`.
-      forwards: how many forwards there are that drop alike, and their dropouts; in order.
-
-    Returns:
-      The generator, and for each of `forwards` a row of ranks for each forward, for `cut_masks`.
+    the CPU's stream. Returns the generator, and for each of `forwards` a row of ranks for each
+    time, for `cut_masks`.
 
     >>> import jaxnet
     >>> net = jaxnet.nn.Sequential([jaxnet.nn.Dropout(0.5)])
-    >>> drops = list_drops(net, jnp.ones((1, 4)))
-    >>> _, (ranks,) = draw_ahead(jaxnet.random.manual_seed(1), [(2, drops)])
-    >>> print(cut_masks(drops, ranks[1])["0"])
+    >>> forwards = [(2, list_drops(net, jnp.ones((1, 4))))]
+    >>> _, (ranks,) = draw_ahead(jaxnet.random.manual_seed(1), forwards)
+    >>> print(cut_masks(forwards, 0, ranks[1])["0"])
     [[False  True  True False]]
     """
     sizes = [(times, sum(drop.size for drop in drops)) for times, drops in forwards]
     total = sum(times * size for times, size in sizes)
-    generator, ranks = bernoulli_ranks(generator, _kept(forwards[0][1]), total)
+    generator, ranks = bernoulli_ranks(generator, _list_kept(forwards), total)
     parts, begin = [], 0
     for times, size in sizes:
         parts.append(ranks[begin : begin + times * size].reshape(times, size))
@@ -117,20 +117,20 @@ def draw_ahead(
     return generator, parts
 
 
-def cut_masks(drops: list[Drop], ranks: UInt8[Array, " elements"]) -> Any:
-    """One forward's masks, nested as `draw_masks` nests them, from its row of `draw_ahead`."""
-    kept = _kept(drops)
+def cut_masks(forwards: Forwards, kind: int, ranks: UInt8[Array, " elements"]) -> Any:
+    """The masks of one of `forwards[kind]`, nested as `draw_masks` does, from its row of ranks."""
+    kept = _list_kept(forwards)
     masks, begin = {}, 0
-    for drop in drops:
+    for drop in forwards[kind][1]:
         keep = ranks[begin : begin + drop.size] > kept.index(1.0 - drop.p)
         masks = _place(masks, drop.path, keep.reshape(drop.shape))
         begin += drop.size
     return masks
 
 
-def _kept(drops: list[Drop]) -> tuple[float, ...]:
+def _list_kept(forwards: Forwards) -> tuple[float, ...]:
     """The probabilities of keeping, each once, the greatest first."""
-    return tuple(sorted({1.0 - drop.p for drop in drops}, reverse=True))
+    return tuple(sorted({1.0 - drop.p for _, drops in forwards for drop in drops}, reverse=True))
 
 
 def _place(tree: Mapping[str, Any], path: tuple[str, ...], leaf: Any) -> Any:

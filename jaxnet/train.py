@@ -29,7 +29,7 @@ from jaxnet.random import Generator, manual_seed
 from jaxnet.random.engine import check_generator
 from jaxnet.state import Chunk, History, Hook, Report, StepInfo, TrainState
 
-_AHEAD = 2**26  # elements of masks, a byte each, that an epoch draws before its first step
+_AHEAD = 2**25  # elements of masks that an epoch draws before its first step: 64 MiB meanwhile
 
 
 def make_train_step(
@@ -325,7 +325,7 @@ def _make_run(net: Any, loss: Callable, optimizer: Any, batching: Batching, capa
             if ranks is None:
                 state, info = drawing_step(state, batch)
             else:
-                masks = cut_masks(forwards[kind][1], ranks)
+                masks = cut_masks(forwards, kind, ranks)
                 state, info = noiseless_step(state, batch, {"masks": masks})
             return state, info.loss
 

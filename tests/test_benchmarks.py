@@ -51,12 +51,18 @@ def test_peers_are_told_with_what_they_compute(tmp_path):
     assert (tmp_path / "peers.png").stat().st_size > 10_000
 
 
+FORMS = [  # those that compile for half a minute only with `-m slow`
+    pytest.param(
+        form, id=form.name, marks=[pytest.mark.slow] * (form.name in contest.SLOW_TO_COMPILE)
+    )
+    for form in contestants()
+]
+
+
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-@pytest.mark.parametrize("form", contestants(), ids=lambda contestant: contestant.name)
+@pytest.mark.parametrize("form", FORMS)
 def test_every_contestant_trains_the_same_net(form, task):
     """Without dropout the losses and weights of all are torch's, whatever their streams."""
-    if form.name in contest.SLOW_TO_COMPILE:
-        pytest.skip("compiles for half a minute: python -m benchmarks --only peers checks it")
     plain = task._replace(p=0.0)
     reference = contest.train_once(contest.LECTURE, plain)
     with jax.numpy_rank_promotion("allow"):  # Keras and others do as they like
@@ -169,14 +175,15 @@ def test_growth_is_of_the_same_runs(monkeypatch, tmp_path):
     assert [row["size"] for row in rows] == [1, 2]
     assert all(row["agree"] and row["loss_gap"] < 1e-5 for row in rows)
     assert (tmp_path / "growth.png").stat().st_size > 10_000
-    monkeypatch.setattr(growth, "SEED", 1)
-    torch_of_another_seed = growth._train_torch
-    monkeypatch.setattr(
-        growth,
-        "_train_torch",
-        lambda setting, x, y: torch_of_another_seed(setting, x[::-1].copy(), y),
-    )
-    assert run("--only", "growth", "--rounds", "1").exit_code == 1
+
+
+@pytest.mark.parametrize("rate, agrees", [(1.0, True), (1.01, False)])
+def test_growth_sees_a_gradient_that_is_a_hundredth_too_large(rate, agrees, task, monkeypatch):
+    """One step of all rows, whose loss alone would show nothing."""
+    sgd = growth.jaxnet.optim.sgd
+    monkeypatch.setattr(growth.jaxnet.optim, "sgd", lambda lr: sgd(lr * rate))
+    row = growth.compare_setting(growth.Setting(rows=330, batch_size=330), task.x, task.y, 1)
+    assert row["loss_gap"] < 1e-6 and row["agree"] == agrees
 
 
 def test_memory_is_of_a_process_of_its_own(task):

@@ -1,5 +1,7 @@
 """Compiled programs kept on disk: found again, bounded, and out of the way where not wanted."""
 
+from pathlib import Path
+
 import jax
 import jax.monitoring
 import jax.numpy as jnp
@@ -41,8 +43,8 @@ def test_a_small_program_is_compiled_once(hits, tmp_path):
     with kept_programs() as folder:
         first = compile_something()
         assert folder is not None
-        assert folder == tmp_path / "jaxnet" / "programs"
-        assert list(folder.glob("jit_*"))
+        assert folder == str(tmp_path / "jaxnet" / "programs")
+        assert list(Path(folder).glob("jit_*"))
         assert not hits
         assert compile_something() == first
         assert hits
@@ -64,22 +66,62 @@ def test_a_folder_that_cannot_be_made_is_done_without(hits, tmp_path):
     assert folder is None and not hits
 
 
+def test_without_a_home_nothing_is_kept(hits, monkeypatch):
+    def find_no_home(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "expanduser", find_no_home)
+    with kept_programs() as folder:
+        compile_something()
+    assert folder is None
+
+
+def test_what_a_killed_process_leaves_is_cleared(hits, tmp_path):
+    with kept_programs() as folder:
+        compile_something()
+    programs = sorted(Path(str(folder)).glob("*-cache"))
+    for file in Path(str(folder)).glob("*-atime"):
+        file.unlink()
+    with kept_programs():
+        compile_something()
+        assert not hits
+        compile_something()
+    assert hits and sorted(Path(str(folder)).glob("*-cache")) == programs
+
+
+def test_settings_of_the_user_stand(hits):
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        with kept_programs() as folder:
+            assert folder is None
+    finally:
+        jax.config.update("jax_enable_compilation_cache", True)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 5.0)
+    try:
+        with kept_programs() as folder:
+            compile_something()
+        assert not list(Path(str(folder)).glob("*-cache"))
+    finally:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
 def test_the_users_own_folder_decides(hits, tmp_path):
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "own"))
     try:
         before = read_settings()
         with kept_programs() as folder:
             assert read_settings() == before
-        assert folder == tmp_path / "own" and not (tmp_path / "jaxnet").exists()
+        assert folder == str(tmp_path / "own") and not (tmp_path / "jaxnet").exists()
     finally:
         jax.config.update("jax_compilation_cache_dir", None)
 
 
 def test_the_folder_stays_within_its_limit(hits, monkeypatch):
     limit = 20_000  # a few of these programs
-    monkeypatch.setitem(cache._SETTINGS, "jax_compilation_cache_max_size", limit)
-    with kept_programs() as folder:
-        assert folder is not None
+    monkeypatch.setitem(cache._SETTINGS, "jax_compilation_cache_max_size", (-1, limit))
+    with kept_programs() as name:
+        folder = Path(str(name))
         for number in range(12):
             compile_something(number)
             assert sum(file.stat().st_size for file in folder.glob("*-cache")) <= limit

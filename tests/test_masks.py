@@ -1,5 +1,6 @@
 """An epoch's masks drawn at once are those of its steps, drawn in turn."""
 
+import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,21 @@ from jaxnet import nn
 from jaxnet.masks import cut_masks, draw_ahead, draw_masks, list_drops
 from tests.helpers import assert_same_bits
 
+
+class OfRows(nn.Module):
+    """Drops more of a short batch than of a full one, and in another place."""
+
+    @flax.linen.compact
+    def __call__(self, x, train=False, masks=None):
+        masks = masks or {}
+        if len(x) == 4:
+            return nn.Dropout(0.5, name="full")(x, train=train, masks=masks.get("full"))
+        x = nn.Dropout(0.2, name="short")(x, train=train, masks=masks.get("short"))
+        return nn.Dropout(0.5, name="full")(x, train=train, masks=masks.get("full"))
+
+
 NETS = {
+    "of rows": OfRows(),
     "one": nn.Dropout(0.3),
     "two alike": nn.Sequential([nn.Dropout(0.5), nn.Linear(6, 3), nn.Dropout(0.5)]),
     "three": nn.Sequential(
@@ -32,9 +47,9 @@ def test_one_draw_is_many(name):
         generator, mask = draw_masks(net, generator, jnp.ones((count, 6)))
         masks.append(mask)
 
-    full, last = (list_drops(net, jnp.ones((count, 6))) for count in (4, 3))
-    after, (ranks, rest) = jax.jit(lambda g: draw_ahead(g, [(3, full), (1, last)]))(begun)
-    cut = [*(cut_masks(full, row) for row in ranks), cut_masks(last, rest[0])]
+    forwards = [(times, list_drops(net, jnp.ones((count, 6)))) for times, count in ((3, 4), (1, 3))]
+    after, (ranks, rest) = jax.jit(lambda g: draw_ahead(g, forwards))(begun)
+    cut = [*(cut_masks(forwards, 0, row) for row in ranks), cut_masks(forwards, 1, rest[0])]
     for number, (mine, theirs) in enumerate(zip(cut, masks, strict=True)):
         paths = jax.tree.leaves_with_path(theirs)
         assert jax.tree.structure(mine) == jax.tree.structure(theirs)

@@ -276,6 +276,18 @@ def test_there_is_one_copy_of_the_data(options):
     assert memory.temp_size_in_bytes + memory.output_size_in_bytes < x.nbytes / 4
 
 
+def test_a_chunk_moves_nothing_between_host_and_device():
+    """All that a compiled chunk needs lies there; what it draws and looks up is drawn there."""
+    x, y = jnp.asarray(X), jnp.asarray(Y)
+    generator, variables = jaxnet.init(NET, jaxnet.random.manual_seed(1))
+    run: Any = jaxnet.train._make_run(NET, LOSS, ADAM, Batching(len(X), 8, shuffle=True), 3)
+    arguments = jax.device_put((start(ADAM, variables, generator), x, y, 3))
+    with jax.transfer_guard("disallow"):
+        jax.block_until_ready(run(*arguments))
+        with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+            run(arguments[0], X, *arguments[2:])
+
+
 def test_a_step_compiles_once():
     step: Any = jax.jit(make_train_step(NET, LOSS, ADAM))
     generator, variables = jaxnet.init(NET, jaxnet.random.manual_seed(1))

@@ -103,6 +103,7 @@ def bernoulli_ranks(
     >>> print(bernoulli_ranks(generator, (0.5, 0.25), 6)[1], bernoulli(generator, 0.5, (6,))[1])
     [2 2 2 2 0 2] [ True  True  True  True False  True]
     """
+    ps = tuple(as_probability(p) for p in ps)
     thresholds = tuple(_Below(*divmod(math.ceil(p * 2.0**53), 2**32)) for p in ps)
     return draw(generator, 2 * count, _Rank(thresholds))
 
