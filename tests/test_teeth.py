@@ -60,8 +60,13 @@ FAULTS = {
     ),
     "mask shifted by one element": Fault(
         "dropout", "jaxnet/random/distributions.py",
-        "return generator, values.reshape(shape)\n\n\nclass _Below",
-        "return generator, jnp.roll(values, 1).reshape(shape)\n\n\nclass _Below", "masks", "1",
+        "return generator, values.reshape(shape)\n\n\ndef bernoulli_ranks",
+        "return generator, jnp.roll(values, 1).reshape(shape)\n\n\ndef bernoulli_ranks",
+        "masks", "1",
+    ),
+    "a run's masks shifted by one element": Fault(
+        "dropout", "jaxnet/masks.py", "keep = ranks[begin : begin + drop.size]",
+        "keep = jnp.roll(ranks, 1)[begin : begin + drop.size]", "whole run", "loss",
     ),
     "mask turned round": Fault(
         "dropout", NN + "layers.py", "jnp.where(keep, scale, np.zeros_like(scale))",
