@@ -76,9 +76,9 @@ def main(
         with progress.status(f"{name} ..."):
             part, rows = _measure(name, rounds, names, quick, root)
         results.setdefault(part, []).extend(rows)
+        if json_path is not None:  # after each part: a later one that breaks loses none
+            write_whole(json_path, json.dumps(results, indent=1) + "\n")
     _show(results, console)
-    if json_path is not None:
-        write_whole(json_path, json.dumps(results, indent=1) + "\n")
     if figures is not None:
         from benchmarks.figures import draw_results
 

@@ -113,10 +113,7 @@ def lecture(
     console.print(_tabulate(chosen, results))
     console.print(f"precision: {precision} ({MEANINGS[precision]})", highlight=False)
     if programs is not None:
-        said = (
-            f"compiled programs are kept in {programs}; one that is there is loaded, not compiled"
-        )
-        console.print(said, highlight=False, soft_wrap=True)
+        console.print(f"compiled programs are kept in {programs}", highlight=False, soft_wrap=True)
     if json_path is not None:
         write_whole(json_path, json.dumps(records, indent=2) + "\n")
     if figures is not None:

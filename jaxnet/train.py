@@ -308,7 +308,7 @@ def _make_run(net: Any, loss: Callable, optimizer: Any, batching: Batching, capa
         state = state._replace(**{source: generator})
         size = batching.size
         forwards = _list_forwards(net, state.generator, batching, x)
-        ranks: list[Any] = [None, None]  # where steps draw their own masks
+        ranks: list[Any] = [None, None]  # of full batches and of the rest; None: a step draws
         if forwards:
             generator, ranks = draw_ahead(state.generator, forwards)
             state = state._replace(generator=generator)
@@ -320,19 +320,19 @@ def _make_run(net: Any, loss: Callable, optimizer: Any, batching: Batching, capa
             return rows.at[picked].get(mode="promise_in_bounds")
 
         def step(state, turn, count=size, kind=0):
-            begin, ranks = turn
+            begin, drawn = turn
             batch = (take(x, begin, count), take(y, begin, count))
-            if ranks is None:
+            if drawn is None:
                 state, info = drawing_step(state, batch)
             else:
-                masks = cut_masks(forwards, kind, ranks)
+                masks = cut_masks(forwards, kind, drawn)
                 state, info = noiseless_step(state, batch, {"masks": masks})
             return state, info.loss
 
         begins = jnp.arange(batching.full, dtype=jnp.int32) * size
         state, losses = lax.scan(step, state, (begins, ranks[0]))
         if batching.left:
-            rest = ranks[1] if ranks[1] is None else ranks[1][0]
+            rest = jax.tree.map(lambda rows: rows[0], ranks[1])
             state, last = step(state, (batching.full * size, rest), batching.left, 1)
             losses = jnp.append(losses, last)
         return state, losses
