@@ -11,6 +11,7 @@ from benchmarks.peers import contestants
 from benchmarks.peers.torch_eager import LECTURE
 from benchmarks.task import Contestant, Missing, Task, Trained
 from benchmarks.timing import clock, interleave, median_ratio
+from jaxnet.convert import to_state_dict
 from jaxnet.data import Dataset
 from jaxnet.lecture import EXPERIMENTS
 from torchref.tolerances import TRAJECTORY
@@ -30,11 +31,7 @@ def make_task(data: Dataset, epochs: int = 2) -> Task:
     """The lecture's `minibatch` on these rows."""
     net = EXPERIMENTS["minibatch"].net
     _, variables = jaxnet.init(net, jaxnet.random.manual_seed(1))
-    params = {
-        f"{layer}.{kind}": np.asarray(value)
-        for layer, kinds in variables["params"].items()
-        for kind, value in kinds.items()
-    }
+    params = to_state_dict(variables)
     y = data.labels[:, None].astype(np.float32)
     return Task(np.ascontiguousarray(data.images), y, params, epochs=epochs)
 

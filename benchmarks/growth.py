@@ -12,6 +12,7 @@ from benchmarks.peers.common import ALL_THREADS
 from benchmarks.peers.torch_eager import torch_threads
 from benchmarks.timing import interleave, median_ratio
 from jaxnet import nn
+from jaxnet.convert import to_state_dict
 
 LR, P, SEED = 1e-3, 0.5, 1
 # One seed, and sums of thousands of terms in other orders over hundreds of steps: measured up to
@@ -152,7 +153,7 @@ def _make_jax(setting: Setting, x: np.ndarray, y: np.ndarray) -> Callable[[], Ru
     net = nn.Sequential([*layers, nn.Linear(setting.width, 1), nn.Sigmoid()])
     optimizer = jaxnet.optim.sgd(LR)
     _, variables = jaxnet.init(net, jaxnet.random.manual_seed(SEED))
-    before = _flatten(variables["params"])
+    before = to_state_dict(variables)
 
     def train():
         state, history = jaxnet.fit(
@@ -164,17 +165,11 @@ def _make_jax(setting: Setting, x: np.ndarray, y: np.ndarray) -> Callable[[], Ru
             batch_size=setting.batch_size,
             seed=SEED,
         )
-        return Run(history.losses, before, _flatten(state.params), history.run_seconds)
+        return Run(
+            history.losses, before, to_state_dict({"params": state.params}), history.run_seconds
+        )
 
     return train
-
-
-def _flatten(params: Any) -> dict[str, np.ndarray]:
-    return {
-        f"{layer}.{kind}": np.array(value)
-        for layer, kinds in params.items()
-        for kind, value in kinds.items()
-    }
 
 
 def _list_inputs(setting: Setting) -> list[int]:

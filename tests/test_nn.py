@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict
 import jaxnet
 from jaxnet import nn
 from jaxnet.masks import draw_masks
+from jaxnet.nn.product import product
 from tests.helpers import assert_close, assert_same_bits, assert_same_function, to_numpy
 from torchref.tolerances import REDUCTION
 
@@ -257,3 +258,16 @@ def test_refusals(call, message):
 def test_refusals_of_types(call, message):
     with pytest.raises(TypeError, match=message):
         call()
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (3, 5, 7), (7,)])
+def test_the_gradient_in_a_linears_weight_is_the_cotangent_times_x(shape):
+    """Its own derivative, of which a CPU computes another form than autodiff's, in both modes."""
+    rng = np.random.default_rng(0)
+    x, weight, change = (rng.normal(size=s).astype(np.float32) for s in (shape, (4, 7), (4, 7)))
+    y, pull = jax.vjp(lambda w: product(jnp.asarray(x), w), jnp.asarray(weight))
+    cotangent = rng.normal(size=y.shape).astype(np.float32)
+    expected = cotangent.reshape(-1, 4).T.astype(np.float64) @ x.reshape(-1, 7)
+    np.testing.assert_allclose(pull(jnp.asarray(cotangent))[0], expected, rtol=1e-5, atol=1e-5)
+    _, pushed = jax.jvp(lambda w: product(jnp.asarray(x), w), (weight,), (change,))
+    np.testing.assert_allclose(pushed, x @ change.T.astype(np.float64), rtol=1e-5, atol=1e-5)

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from benchmarks.peers.common import ALL_THREADS
 from benchmarks.task import Contestant, Task, Trained
 
@@ -15,6 +13,7 @@ def prepare_fit(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Trained]
 
     import jaxnet
     from jaxnet import nn
+    from jaxnet.convert import from_state_dict, to_state_dict
 
     net = nn.Sequential(
         [nn.Linear(784, 32), nn.Dropout(task.p), nn.ReLU(), nn.Linear(32, 1), nn.Sigmoid()]
@@ -22,12 +21,8 @@ def prepare_fit(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Trained]
     optimizer = jaxnet.optim.sgd(task.lr)
     x, y = jax.device_put((task.x, task.y))
     # The net's construction draws its weights: the masks come from the words after those.
-    generator, _ = jaxnet.init(net, jaxnet.random.manual_seed(task.seed))
-    params: dict[str, dict[str, np.ndarray]] = {}
-    for name, value in task.params.items():
-        layer, kind = name.split(".")
-        params.setdefault(layer, {})[kind] = value
-    state = jaxnet.train.start(optimizer, {"params": params}, generator)
+    generator, like = jaxnet.init(net, jaxnet.random.manual_seed(task.seed))
+    state = jaxnet.train.start(optimizer, from_state_dict(task.params, like), generator)
 
     def train():
         state_after, history = jaxnet.fit(
@@ -43,12 +38,7 @@ def prepare_fit(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Trained]
 
     def read(trained):
         state_after, history = trained
-        weights = {
-            f"{layer}.{kind}": np.array(value)
-            for layer, kinds in state_after.params.items()
-            for kind, value in kinds.items()
-        }
-        return Trained(weights, history.losses)
+        return Trained(to_state_dict({"params": state_after.params}), history.losses)
 
     return train, read
 
