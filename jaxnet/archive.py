@@ -71,7 +71,8 @@ def name_leaves(state: TrainState) -> dict[str, Any]:
 
 def describe(arrays: Mapping[str, Any]) -> dict[str, str]:
     """Type and shape of each array."""
-    return {name: f"{np.dtype(a.dtype)} {a.shape}" for name, a in arrays.items()}
+    found = {name: as_array(leaf) for name, leaf in arrays.items()}
+    return {name: f"{array.dtype} {array.shape}" for name, array in found.items()}
 
 
 def as_array(leaf: Any) -> np.ndarray:

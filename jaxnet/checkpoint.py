@@ -66,7 +66,7 @@ class Checkpoints:
         directory: str | os.PathLike,
         *,
         keep: int = 3,
-        seconds: float = 1.0,
+        seconds: float | int = 1.0,
         about: Mapping[str, Any] | None = None,
     ):
         self.directory = Path(directory).absolute()
@@ -194,7 +194,7 @@ def _open(directory: Path, keep: int) -> Any:
     options = ocp.CheckpointManagerOptions(
         max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
     )
-    return ocp.CheckpointManager(directory, options=options)
+    return ocp.CheckpointManager(directory, options=options, item_names=("arrays", "record"))
 
 
 def _write(manager: Any, epoch: int, arrays: dict[str, np.ndarray], record: Any) -> None:

@@ -264,7 +264,7 @@ def _ends(context: click.Context, checkpoint: Path | None) -> Iterator[None]:
         click.echo(f"{error}\n{go_on}", err=True)
         context.exit(130)
     except NotFinite as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo("\n".join([f"Error: {error}", *getattr(error, "__notes__", ())]), err=True)
         context.exit(1)
     except (Another, Damaged, OSError) as error:
         raise click.UsageError(str(error)) from error

@@ -82,7 +82,9 @@ class EarlyStopping:
     True
     """
 
-    def __init__(self, metric: str, *, patience: int, mode: Mode = "min", min_delta: float = 0.0):
+    def __init__(
+        self, metric: str, *, patience: int, mode: Mode = "min", min_delta: float | int = 0
+    ):
         _check_mode(mode)
         if not min_delta >= 0:
             raise ValueError(f"min_delta must be a number of at least 0, not {min_delta!r}")

@@ -11,7 +11,7 @@ import jaxnet.train
 from jaxnet.archive import digest_array, name_seed, name_thing
 from jaxnet.checkpoint import Checkpoints
 from jaxnet.checks import check_past
-from jaxnet.finite import Guard
+from jaxnet.finite import Guard, NotFinite
 from jaxnet.precision import use
 from jaxnet.state import Chunk, History, Hook, TrainState
 from jaxnet.train import Ready, prepare
@@ -104,7 +104,7 @@ def fit(
         inner.append(checkpoints)
     if _is_over(ready, hooks):
         return ready.state, ready.history
-    with _patient() as was_interrupted:
+    with _patient() as was_interrupted, _last_good(checkpoints, ready):
         state, history = jaxnet.train.fit(
             net,
             data,
@@ -172,6 +172,19 @@ def _is_over(ready: Ready, hooks: Sequence[Hook]) -> bool:
     losses = ready.history.losses[-ready.batching.steps :]
     chunk = Chunk(done, end, ready.state, losses, report, ready.history)
     return any([hook(chunk) is True for hook in hooks]) or done == end
+
+
+@contextmanager
+def _last_good(checkpoints: Checkpoints | None, ready: Ready) -> Iterator[None]:
+    """A run that goes wrong in here leaves its last sound state in the folder."""
+    try:
+        yield
+    except NotFinite as error:
+        done = len(error.history.losses) // ready.batching.steps
+        if done and checkpoints is not None:
+            if checkpoints.save(done, error.state, error.history):
+                error.add_note(f"epoch {done}, before that, is saved in {checkpoints.directory}")
+        raise
 
 
 @contextmanager
