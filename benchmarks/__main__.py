@@ -15,6 +15,7 @@ from benchmarks.growth import compare_growth
 from benchmarks.memory import compare_memory
 from benchmarks.peers.floor import measure_peaks
 from benchmarks.processes import compare_processes
+from benchmarks.saving import compare_saving
 from benchmarks.streams import compare_masks, compare_random_steps
 from benchmarks.tables import CAPTIONS, WIDTH, list_tables, say_machine
 from benchmarks.task import Missing
@@ -23,7 +24,7 @@ from jaxnet.data import load_mnist
 from jaxnet.files import write_whole
 from jaxnet.lecture import EXPERIMENTS
 
-PARTS = ("peers", "processes", "growth", "memory", "masks", "steps")
+PARTS = ("peers", "processes", "growth", "memory", "saving", "masks", "steps")
 QUICK = ("peers", "minibatch", "logits", "growth")
 QUICK_PEERS = ("torch, DataLoader", "torch, sliced by hand", "NumPy, backward by hand", NAMES[-1])
 STREAM_ROUNDS = 10  # to each round of an experiment: these take milliseconds
@@ -35,7 +36,8 @@ STREAM_ROUNDS = 10  # to each round of an experiment: these take milliseconds
     type=click.Choice([*EXPERIMENTS, *PARTS]),
     multiple=True,
     help="An experiment whole; peers: its steps against every other way; processes: from the "
-    "shell; growth: time against sizes; memory; masks, steps: random numbers. Repeatable.",
+    "shell; growth: time against sizes; memory; saving: what checkpoints cost; masks, steps: "
+    "random numbers. Repeatable.",
 )
 @click.option("--peers", type=click.Choice(NAMES), multiple=True, help="Of the peers these alone.")
 @click.option("--quick", is_flag=True, help="Under a minute: few parts, peers, rounds.")
@@ -99,6 +101,7 @@ def _measure(
         "processes": ("processes", lambda: compare_processes(rounds, root)),
         "growth": ("growth", lambda: compare_growth(task.x, task.y, rounds + 2, quick=quick)),
         "memory": ("memory", lambda: compare_memory(task)),
+        "saving": ("saving", lambda: compare_saving(train, rounds)),
         "masks": ("streams", lambda: compare_masks(STREAM_ROUNDS * rounds)),
         "steps": ("streams", lambda: compare_random_steps(train, STREAM_ROUNDS * rounds)),
     }

@@ -18,6 +18,8 @@ from jaxnet.archive import Damaged, check, describe, list_differences, name_leav
 from jaxnet.checks import check_count
 from jaxnet.state import Chunk, History, TrainState
 
+_SHARE = 20  # a long history takes long to write: saving stays below this part of the time
+
 
 class Another(ValueError):
     """A checkpoint of another run: another net, other data or other settings."""
@@ -36,7 +38,8 @@ class Checkpoints:
     Args:
       directory: made where it is missing.
       keep: how many stay; older ones are deleted once a newer one is complete.
-      seconds: at least so many between two saves by the hook; the last epoch is saved always.
+      seconds: at least so many between two saves by the hook, and at least twenty times as long as
+        the last one took; 0 saves whenever it is called. The last epoch is saved always.
       about: what identifies the run, a dictionary of what JSON can hold.
 
     Raises:
@@ -79,16 +82,18 @@ class Checkpoints:
             raise ValueError(f"seconds must be a number of at least 0, not {seconds!r}")
         self._seconds = seconds
         self._about = json.loads(json.dumps(dict(about or {})))
-        self._begun = -float("inf")
+        self._next = -float("inf")
         self._unreadable: list[int] = []
         _prepare(self.directory)
         self._manager = _open(self.directory, self._keep)
 
     def __call__(self, chunk: Chunk) -> None:
         """Save the run as it stands after a chunk, unless one was saved a moment ago."""
-        due = time.monotonic() - self._begun >= self._seconds
-        if due or chunk.epoch == chunk.epochs:
+        begun = time.monotonic()
+        if begun >= self._next or chunk.epoch == chunk.epochs:
             self.save(chunk.epoch, chunk.state, chunk.history)
+            pause = max(self._seconds, _SHARE * (time.monotonic() - begun))
+            self._next = begun + pause if self._seconds else begun
 
     def save(self, epoch: int, state: TrainState, history: History) -> bool:
         """Save a run after an epoch, whatever the time; whether that worked.
@@ -106,7 +111,6 @@ class Checkpoints:
                 f"directory {self.directory} has checkpoints, up to epoch {epochs[-1]}, of a run "
                 "that was not restored: restore it, or choose an empty folder"
             )
-        self._begun = time.monotonic()
         try:
             replaced = self._move_aside(epoch)
             _write(self._manager, epoch, *pack(state, history, self._about))

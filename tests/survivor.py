@@ -42,8 +42,8 @@ def main(folder: str, result: str, epochs: str = str(EPOCHS)) -> None:
         resume=True,
     )
     arrays, record = pack(state, history, {})
-    reports = np.array(str(record["reports"]))
-    np.savez(result, reports=reports, **{f"at {name}": array for name, array in arrays.items()})
+    arrays["reports"] = np.array(str(record["reports"]))
+    np.savez(result, allow_pickle=False, **arrays)
 
 
 if __name__ == "__main__":

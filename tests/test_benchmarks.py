@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 import benchmarks.__main__
 import benchmarks.streams
-from benchmarks import contest, growth, memory, processes, readme
+from benchmarks import contest, growth, memory, processes, readme, saving
 from benchmarks.__main__ import main
 from benchmarks.experiments import compare
 from benchmarks.peers import contestants
@@ -237,3 +237,16 @@ def test_the_readme_shows_the_results_that_are_kept():
     for picture in ("peers.png", "growth.png"):
         assert f"benchmarks/results/{picture}" in text
         assert Path(readme.RESULTS.parent / picture).exists()
+
+
+def test_saving_is_of_the_same_run(monkeypatch, tmp_path):
+    monkeypatch.setattr(benchmarks.__main__, "compare_saving", _save_a_little)
+    path = tmp_path / "results.json"
+    done = run("--only", "saving", "--rounds", "1", "--json", str(path))
+    assert done.exit_code == 0 and "full_batch" in done.output and "%" in done.output
+    assert all(row["agree"] for row in json.loads(path.read_text())["saving"])
+
+
+def _save_a_little(train, rounds):
+    part = train._replace(images=train.images[:64], labels=train.labels[:64])
+    return saving.compare_saving(part, rounds, seconds=0.05)

@@ -33,7 +33,7 @@ SHUFFLED: dict[str, Any] = BASE | dict(batch_size=5, shuffle=True, seed=1, repor
 
 def assert_same_run(left, right):
     """The same bits in every array of the states, the losses and the reports."""
-    arrays, others = (pack(*run, {})[0] for run in (left, right))
+    arrays, others = (pack(state, history, {})[0] for state, history in (left, right))
     assert arrays.keys() == others.keys()
     for name, array in arrays.items():
         assert array.dtype == others[name].dtype and array.tobytes() == others[name].tobytes(), name
@@ -91,7 +91,7 @@ def test_at_most_one_save_a_second_and_the_last_one_always(folder):
             saves.append(epoch)
             return super().save(epoch, state, history)
 
-    jaxnet.fit(NET, (X, Y), epochs=50, hooks=[Counted(folder)], **SHUFFLED | dict(report_every=1))
+    jaxnet.fit(NET, (X, Y), epochs=50, hooks=[Counted(folder)], **{**SHUFFLED, "report_every": 1})
     assert saves[0] == 1 and saves[-1] == 50 and len(saves) < 10
 
 
@@ -265,7 +265,7 @@ def _fill_disk(folder, result):
             (X, Y),
             epochs=6,
             hooks=[fill, checkpoints],
-            **SHUFFLED | dict(report_every=1),
+            **{**SHUFFLED, "report_every": 1},
         )
     resource.setrlimit(resource.RLIMIT_FSIZE, limits[0])
     assert len(told) == 4 and "epoch 3 could not be saved" in str(told[0].message)

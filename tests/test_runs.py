@@ -60,7 +60,7 @@ def test_the_sigmoid_by_hand_is_named_with_its_step_tensor_and_rows():
 
 def test_the_last_good_state_is_kept(tmp_path):
     """A shuffled run that goes wrong in its third epoch: two are saved, and can be gone on with."""
-    sgd = jaxnet.optim.sgd(lambda step: jnp.where(step < 2 * STEPS + 3, 1e-2, 1e38))
+    sgd = jaxnet.optim.sgd(lambda step: jnp.where(jnp.less(step, 2 * STEPS + 3), 1e-2, 1e38))
     options: dict[str, Any] = RUN | dict(optimizer=sgd, report_every=1)
     sound = jaxnet.fit(NET, (X, Y), epochs=2, **options)
     with pytest.raises(NotFinite) as caught:
@@ -305,8 +305,8 @@ def test_the_best_state_is_kept_and_outlives_the_process(tmp_path):
     _, history = runs.fit(NET, (X, Y), epochs=6, hooks=[best], **options)
     values = [report.metrics["accuracy"] for report in history.reports]
     assert best.report == history.reports[int(np.argmax(values))] and values[-1] < max(values)
+    assert best.state is not None and best.report is not None
     expected = jaxnet.fit(NET, (X, Y), epochs=best.report.epoch, **options)[0]
-    assert best.state is not None
     assert_same_bits(best.state.params["0"]["weight"], expected.params["0"]["weight"])
     found = Checkpoints(tmp_path / "best").restore(like=best.state)
     assert found is not None
