@@ -335,17 +335,15 @@ def largest_change(before: list, after: list) -> float:
     return max(changes)
 
 
-DRAWN = 100
-
-
-def test_drawn_mutants_are_caught(monkeypatch, record_property):
-    """A hundred changes of operators, constants and axes in the lines that the cases run."""
+@pytest.mark.parametrize("count", [25, pytest.param(100, marks=pytest.mark.slow)])
+def test_drawn_mutants_are_caught(count, monkeypatch, record_property):
+    """Changes of operators, constants and axes in the lines that the cases run."""
     monkeypatch.setattr("torchref.certificate.Judge", Listening)
     # Step by step is enough to see them: a whole run would show them later, and compile again.
     monkeypatch.setattr(Comparison, "_compare_whole_run", lambda *arguments: None)
     lines = {name: lines_run(lambda name=name: certify_case(name, **EVEN)) for name in CASES}
-    mutants = drawn(mutants_of(set().union(*lines.values())), DRAWN, seed=4)
-    assert len(mutants) == DRAWN
+    mutants = drawn(mutants_of(set().union(*lines.values())), count, seed=4)
+    assert len(mutants) == count
     plain = {}
     survivors: dict[str, str] = {}
     for mutant in mutants:
@@ -383,9 +381,20 @@ def survive(mutant: Mutant, cases: list[str], plain: dict[str, list]) -> float |
     return max(changes, default=0.0)
 
 
-@hypothesis.settings(max_examples=50, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=20, deadline=None, derandomize=True)
 @hypothesis.given(st.data())
 def test_no_correct_net_is_accused(data):
+    certify_random(data)
+
+
+@pytest.mark.slow
+@hypothesis.settings(max_examples=100, deadline=None, derandomize=True)
+@hypothesis.given(st.data())
+def test_no_correct_net_is_accused_of_many(data):
+    certify_random(data)
+
+
+def certify_random(data):
     net, x = build_random_net(data.draw)
     y = torch.randn(len(x), 2)
     loss, targets = data.draw(
