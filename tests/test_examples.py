@@ -24,6 +24,24 @@ def test_the_readmes_python_runs(capsys):
     assert names["keep"].shape == (64, 16, 32)
 
 
+def test_the_readmes_runs_survive_and_stop(tmp_path, monkeypatch, capsys):
+    """What it prints of them is what they print."""
+    text = README.read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (training,) = [block for block in blocks if "jaxnet.fit(" in block]
+    rest = [block for block in blocks if "jaxnet.runs.fit(" in block]
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(training, "README.md", "exec"), names)
+    capsys.readouterr()
+    exec(compile("".join(rest), "README.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert printed.count("Report(") == 5 and names["best"].report.epoch == 2
+    error = " ".join(printed[printed.index("the loss is not finite") :].split())
+    assert error in " ".join(text.split())
+    assert list((tmp_path / "my_run").glob("5"))
+
+
 def test_the_readmes_net_is_certified(tmp_path, monkeypatch):
     """As a stranger would: the file, the command, then the lines for Python."""
     text = README.read_text(encoding="utf-8")
