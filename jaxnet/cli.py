@@ -191,7 +191,7 @@ def _start_jax() -> None:
 
 
 def _check_file(option: str, path: Path | None) -> None:
-    """See that a file can be written, its folder made first; make nothing yet."""
+    """See that a file can be written, and its folder made; make nothing yet."""
     if path is None:
         return
     if not path.name:

@@ -103,7 +103,7 @@ def draw_training(result: Result, path: Path) -> Path:
 
 def draw_lecture(results: Iterable[Result], data: Dataset, folder: Path) -> list[Path]:
     """Sample digits, and a picture of each experiment's training."""
-    results = list(results)
+    results, folder = list(results), as_path(folder)
     if strange := [result for result in results if not isinstance(result, Result)]:
         raise TypeError(f"results must be jaxnet.lecture.Results, not {type(strange[0]).__name__}")
     paths = [draw_digits(data, folder / "digits.png")]

@@ -268,8 +268,7 @@ class Softmax(Module):
 
     def __call__(self, x: Floats) -> Float[Array, "..."]:
         """x of any shape to the same shape."""
-        wide = widen(x)
-        return narrow(jax.nn.softmax(wide, axis=as_axis("dim", self.dim, wide.ndim)), x)
+        return narrow(jax.nn.softmax(widen(x), axis=as_axis("dim", self.dim, x.ndim)), x)
 
 
 class LogSoftmax(Module):
@@ -291,5 +290,4 @@ class LogSoftmax(Module):
 
     def __call__(self, x: Floats) -> Float[Array, "..."]:
         """x of any shape to the same shape."""
-        wide = widen(x)
-        return narrow(jax.nn.log_softmax(wide, axis=as_axis("dim", self.dim, wide.ndim)), x)
+        return narrow(jax.nn.log_softmax(widen(x), axis=as_axis("dim", self.dim, x.ndim)), x)

@@ -3,7 +3,10 @@
 # What is wrong here is so on purpose.
 # pyright: reportArgumentType=false, reportCallIssue=false
 
+import errno
 import functools
+import os
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -41,6 +44,12 @@ def opt_state():
 def bundle(files, name):
     with mock.patch.object(data, "BUNDLE", files / name):
         return data.load_mnist()
+
+
+def write_where_none_is_left(path):
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    with mock.patch.object(Path, "replace", side_effect=error):
+        jaxnet.files.write_whole(path, "text")
 
 
 _CLASSES = (
@@ -302,6 +311,8 @@ _REST = [
     Row(F + "write_whole", "no-folder",
         lambda files: jaxnet.files.write_whole(files / "no-folder" / "new", "text"),
         "No such file", FileNotFoundError),
+    Row(F + "write_whole", "new", lambda files: write_where_none_is_left(files / "new"),
+        "No space left on device", OSError),
     Row(F + "as_path", "path", lambda _: jaxnet.files.as_path(3),
         "must be a str or os.PathLike, not 3", TypeError),
     Row("jaxnet.figures.check_picture", "path", lambda _: figures.check_picture("digits"),
