@@ -9,8 +9,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, Int32
 
-from jaxnet.checks import check_count
+from jaxnet.checks import check_count, check_pair, check_stream
 from jaxnet.random import Generator, randperm
+from jaxnet.random.arguments import as_integer
 from jaxnet.random.engine import draw, seed_words
 
 _BASE_SEED = 2  # words that each iteration of a DataLoader draws for its workers, shuffled or not
@@ -86,6 +87,7 @@ def make_batching(
     >>> make_batching(5, 2).steps
     3
     """
+    check_count("rows", rows)
     if batch_size is None:
         if shuffle or drop_last:
             which = "shuffle" if shuffle else "drop_last"
@@ -104,7 +106,8 @@ def make_loader(data: Any, batch_size: Any, shuffle: bool) -> DataLoader:
     True
     """
     if not isinstance(data, DataLoader):
-        return DataLoader(data, batch_size, shuffle)
+        return DataLoader(check_pair(data), batch_size, shuffle)
+    check_pair(data.data)
     if batch_size is not None or shuffle:
         raise ValueError("batch_size and shuffle are the DataLoader's own: give them there alone")
     check_count("batch_size", data.batch_size)
@@ -129,6 +132,7 @@ def start_epoch(generator: Any, batching: Batching) -> tuple[Any, Int32[Array, "
     """
     if batching.batch_size is None:
         return generator, None
+    check_stream(generator)
     if not isinstance(generator, Generator):
         if not batching.shuffle:
             return generator, None
@@ -170,6 +174,10 @@ def random_split(
 
     Source: `torch.utils.data.random_split`.
     """
+    if as_integer("rows", rows) < 0:
+        raise ValueError(f"rows must be at least 0, not {rows}")
+    if not isinstance(lengths, Sequence) or any(map(_is_no_number, lengths)):
+        raise TypeError(f"lengths must sum to the number of rows, {rows}, or to 1, not {lengths}")
     counts = _count_parts(rows, lengths)
     whole = all(isinstance(count, int | np.integer) and count >= 0 for count in counts)
     if not whole or sum(counts) != rows:
@@ -180,6 +188,10 @@ def random_split(
     return generator, tuple(
         order[end - count : end] for end, count in zip(ends, counts, strict=True)
     )
+
+
+def _is_no_number(length: Any) -> bool:
+    return not isinstance(length, int | float | np.integer | np.floating)
 
 
 def _count_parts(rows: int, lengths: Sequence[Any]) -> list[Any]:

@@ -1,21 +1,72 @@
 """Checks that several rooms make of what they are given."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import flax.linen
 import jax
 import jax.core
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.state import History, TrainState
 
 
+def check_pair(data: Any, of: str = "(x, y)") -> tuple[Any, Any]:
+    """Two things that belong together; refuse what is none, or another number of them."""
+    if isinstance(data, Mapping | str) or not isinstance(data, Iterable) or hasattr(data, "dtype"):
+        raise TypeError(f"data must be {of}, not {type(data).__name__}")
+    parts = tuple(data)
+    if len(parts) != 2:
+        raise ValueError(f"data must be {of}, two things, not {len(parts)} of them")
+    return parts
+
+
 def check_rows(x: Any, y: Any) -> None:
-    """Refuse data whose two arrays do not pair up row by row."""
+    """Refuse data whose two arrays are not of numbers or do not pair up row by row."""
+    check_real(x=x, y=y)
     if np.ndim(x) == 0 or np.ndim(y) == 0 or len(x) != len(y) or len(x) == 0:
         raise ValueError(
             "data must be (x, y) with the same number of rows, at least one; "
             f"their shapes are {np.shape(x)} and {np.shape(y)}"
         )
+
+
+def check_real(**arrays: Any) -> None:
+    """Refuse what holds anything but real numbers: strings, objects, complex numbers, keys."""
+    for name, values in arrays.items():
+        dtype: Any = getattr(values, "dtype", None)
+        if not isinstance(values, jax.Array | np.ndarray):
+            try:
+                dtype = np.asarray(values).dtype
+            except (TypeError, ValueError, RuntimeError):  # rows of several lengths, for one
+                dtype = np.dtype(object)
+        if not any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+            what = dtype if hasattr(values, "dtype") else f"a {type(values).__name__} of {dtype}"
+            raise TypeError(f"{name} must hold real numbers, not {what}")
+
+
+def check_finite(x: Any) -> None:
+    """Refuse rows with nan or an infinity, by the first of them: every weight would become nan."""
+    if isinstance(x, jax.core.Tracer):
+        return
+    if not jnp.issubdtype(getattr(x, "dtype", np.float64), jnp.floating):
+        return
+    if isinstance(x, jax.Array) and any(device.platform != "cpu" for device in x.devices()):
+        if _is_finite(x):  # there, without a copy to the host
+            return
+    values = np.asarray(x)
+    finite = np.isfinite(values)
+    if finite.all():
+        return
+    row = int(np.argmin(finite.reshape(len(finite), -1).all(axis=1)))
+    value = np.asarray(values[row])[~finite[row]].reshape(-1)[0]
+    raise ValueError(f"x must be finite, but its row {row} holds {value}")
+
+
+@jax.jit
+def _is_finite(values):
+    return jnp.isfinite(values).all()
 
 
 def check_devices(**trees: Any) -> None:
@@ -48,6 +99,87 @@ def check_count(name: str, value: Any) -> int:
     return int(value)
 
 
+def check_number(name: str, value: Any) -> float:
+    """A real number as a float; refuse all else, and strings that read as one."""
+    if not isinstance(value, str | bytes | bytearray):
+        try:
+            return float(value)
+        except (TypeError, ValueError, OverflowError):
+            pass
+    raise TypeError(f"{name} must be a number, not {value!r}")
+
+
+def check_function(name: str, value: Any, what: str = "a function") -> None:
+    """Refuse what cannot be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be {what}, not {value!r}")
+
+
+def check_net(net: Any) -> None:
+    """Refuse what is no Flax module: a class of them that was not called, for one."""
+    if not isinstance(net, flax.linen.Module):
+        raise TypeError(f"net must be a Flax module, not {net!r}")
+
+
+def check_optimizer(optimizer: Any, name: str = "optimizer") -> None:
+    """Refuse what is no optimizer: a function of `jaxnet.optim` that was not called, for one."""
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise TypeError(
+            f"{name} must be an optax optimizer, such as jaxnet.optim.sgd(), not {optimizer!r}"
+        )
+
+
+def check_parts(net: Any, loss: Any, optimizer: Any) -> None:
+    """Refuse what no step can be made of."""
+    check_net(net)
+    check_function("loss", loss, "a function loss(outputs, y)")
+    check_optimizer(optimizer)
+
+
+def check_scalar(loss: Any) -> Any:
+    """What a loss gave; refuse what is no scalar."""
+    if not hasattr(loss, "shape") and not isinstance(loss, int | float):
+        raise TypeError(f"loss must give a scalar, not a {type(loss).__name__}")
+    if np.shape(loss) != ():
+        raise ValueError(f"loss must give a scalar, not shape {np.shape(loss)}")
+    return loss
+
+
+def check_looks(metrics: Any, hooks: Any = ()) -> None:
+    """Refuse metrics that are not named functions, and hooks that are not functions."""
+    if metrics is not None and not isinstance(metrics, Mapping):
+        raise TypeError(f"metrics must be {{name: metric}}, not {type(metrics).__name__}")
+    for name, metric in (metrics or {}).items():
+        check_function(f"metrics: {name!r}", metric, "a function metric(outputs, y)")
+    if not isinstance(hooks, Sequence):
+        raise TypeError(f"hooks must be a list of functions, not {type(hooks).__name__}")
+    for hook in hooks:
+        check_function("hooks", hook, "functions of a Chunk")
+
+
+def check_stream(generator: Any) -> None:
+    """Refuse what no randomness comes from."""
+    if not hasattr(generator, "spare"):  # jaxnet.random.Generator's, which is not known here
+        dtype = getattr(generator, "dtype", None)
+        if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+            raise TypeError(
+                "generator must be a jaxnet.random.Generator or a jax.random.key, "
+                f"not {type(generator).__name__}"
+            )
+
+
+def check_state_kind(state: Any, name: str = "state") -> None:
+    """Refuse what is no run's state."""
+    if not isinstance(state, TrainState):
+        raise TypeError(f"{name} must be a TrainState, not {type(state).__name__}")
+
+
+def check_mapping(name: str, value: Any, of: str) -> None:
+    """Refuse what has no names."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping of {of}, not {type(value).__name__}")
+
+
 def check_reports(report_every: Any, report_loader: bool, metrics: Any) -> None:
     """Refuse what only reports would use where there are none."""
     if report_every is not None:
@@ -64,8 +196,7 @@ def check_source(optimizer: Any, seed: Any, state: Any) -> None:
         raise ValueError("fit needs either seed (a new run) or state (one that goes on), not both")
     if state is None:
         return
-    if not isinstance(state, TrainState):
-        raise TypeError(f"state must be a TrainState, not {type(state).__name__}")
+    check_state_kind(state)
     expected = jax.eval_shape(optimizer.init, state.params)
     if jax.tree.structure(expected) != jax.tree.structure(state.opt_state):
         raise ValueError(

@@ -130,9 +130,8 @@ def lecture(
     chosen = [EXPERIMENTS[name] for name in dict.fromkeys(only or EXPERIMENTS)]
     with _input():  # all of it before the first run: nothing is lost to a wrong path
         place = _find_device(device)
-        _prepare_file(json_path)
-        if figures is not None:
-            figures.mkdir(parents=True, exist_ok=True)
+        _check_file("--json", json_path)
+        _check_folder("--figures", figures)
         data = {classes: load_mnist(classes, root) for classes in {e.classes for e in chosen}}
         folders = _prepare_checkpoints(chosen, checkpoint, keep, resume)
 
@@ -164,7 +163,7 @@ def lecture(
     if programs is not None:
         console.print(f"compiled programs are kept in {programs}", highlight=False, soft_wrap=True)
     if json_path is not None:
-        write_whole(json_path, json.dumps(records, indent=2) + "\n")
+        _write(json_path, records)
     if figures is not None:
         from jaxnet.figures import draw_lecture  # matplotlib takes a while to import
 
@@ -183,12 +182,13 @@ def lecture(
 @_ROOT
 def show(out: Path, classes: str, root: Path | None) -> None:
     """Draw sample digits, as the lecture's imshow does."""
-    from jaxnet.figures import draw_digits
+    from jaxnet.figures import check_picture, draw_digits
 
     with _input():
         if not (classes.isascii() and classes.isdecimal()):
             raise ValueError(f"--classes must be digits together, such as 01, not {classes!r}")
-        _prepare_file(out)
+        _check_file("--out", out)
+        check_picture(out)
         train, _ = load_mnist([int(digit) for digit in classes], root)
     click.echo(f"drew {draw_digits(train, out)}")
 
@@ -202,7 +202,7 @@ def doctor(context: click.Context, json_path: Path | None) -> None:
     Exit status 1 says that something differs, 2 that the input was wrong or JAX does not start.
     """
     with _input():
-        _prepare_file(json_path)
+        _check_file("--json", json_path)
         _start_jax()
     findings = examine()
     console = Console()
@@ -214,8 +214,7 @@ def doctor(context: click.Context, json_path: Path | None) -> None:
     if not differing:
         console.print("Nothing here is known to make numbers differ from torch's.")
     if json_path is not None:
-        listed = [finding._asdict() for finding in findings]
-        write_whole(json_path, json.dumps(listed, indent=2) + "\n")
+        _write(json_path, [finding._asdict() for finding in findings])
     if differing:
         context.exit(1)
 
@@ -286,16 +285,36 @@ def _start_jax() -> None:
         raise RuntimeError(f"JAX does not start here: {why}") from error
 
 
-def _prepare_file(path: Path | None) -> None:
-    """Make a file's folder, and see that it can be written there."""
+def _check_file(option: str, path: Path | None) -> None:
+    """See that a file can be written, and its folder made; make nothing yet."""
     if path is None:
         return
     if not path.name:
-        raise ValueError("the name of the file to write is empty")
+        raise ValueError(f"{option}: the name of the file to write is empty")
+    if path.exists():
+        _check_writable(option, path)
+    else:
+        _check_folder(option, path.parent)
+
+
+def _check_folder(option: str, path: Path | None) -> None:
+    """See that a folder is there or can be made, and be written in."""
+    if path is None:
+        return
+    there = next(folder for folder in (path, *path.absolute().parents) if os.path.lexists(folder))
+    if not there.is_dir():
+        raise NotADirectoryError(f"{option} needs the folder {path}, but {there} is a file")
+    _check_writable(option, there)
+
+
+def _check_writable(option: str, path: Path) -> None:
+    if not os.access(path, os.W_OK):
+        raise PermissionError(f"{option} needs {path}, which cannot be written")
+
+
+def _write(path: Path, listed: list[Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    target = path if path.exists() else path.parent
-    if not os.access(target, os.W_OK):
-        raise PermissionError(f"{target} cannot be written")
+    write_whole(path, json.dumps(listed, indent=2) + "\n")
 
 
 def _tabulate(chosen: list[Experiment], results: list[Result]) -> Table:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 from numpy.typing import ArrayLike
 
-from jaxnet.files import cache_folder
+from jaxnet.files import as_path, cache_folder
 
 StrPath = str | os.PathLike[str]
 SPLITS = {"train": "train", "test": "t10k"}  # how MNIST's file names spell them
@@ -104,6 +104,7 @@ def read_digits(root: StrPath, digits: Sequence[int]) -> dict[str, UInt8[np.ndar
         ...
     FileNotFoundError: root is 'no/such/folder', which does not exist; expected a folder ...
     """
+    digits = _check_classes(digits, "digits")
     files = _locate_files(root)
     rows = {}
     for split, prefix in SPLITS.items():
@@ -129,7 +130,7 @@ def read_idx(path: StrPath) -> UInt8[np.ndarray, "..."]:
     ...     read_idx(path)
     array([[97, 98, 99]], dtype=uint8)
     """
-    return _parse_idx(_read_bytes(Path(path)), path)
+    return _parse_idx(_read_bytes(as_path(path)), path)
 
 
 def one_hot(
@@ -150,7 +151,10 @@ def one_hot(
     array([[0., 0., 1.],
            [1., 0., 0.]], dtype=float32)
     """
-    labels = np.asarray(labels)
+    try:
+        labels = np.asarray(labels)
+    except ValueError as error:  # rows of several lengths
+        raise TypeError(f"labels is {labels!r}; expected an array of integers") from error
     if not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(f"labels has dtype {labels.dtype}; expected integers")
     if num_classes is None:
@@ -167,8 +171,8 @@ def one_hot(
     return (labels[..., None] == np.arange(num_classes)).astype(np.float32)
 
 
-def _check_classes(classes: Iterable[SupportsIndex]) -> tuple[int, ...]:
-    message = f"classes is {classes!r}; expected distinct digits from 0 to 9, such as (0, 1)"
+def _check_classes(classes: Iterable[SupportsIndex], name: str = "classes") -> tuple[int, ...]:
+    message = f"{name} is {classes!r}; expected distinct digits from 0 to 9, such as (0, 1)"
     try:
         items = tuple(classes)
         digits = tuple(operator.index(item) for item in items)

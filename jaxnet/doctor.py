@@ -47,6 +47,8 @@ def examine(facts: Facts | None = None) -> tuple[Finding, ...]:
     >>> [finding.name for finding in examine() if finding.name in KNOWN_DRAWS]
     ['dropout masks', 'permutations', 'uniform', 'normal', 'normal, fewer than 16']
     """
+    if not isinstance(facts, Facts | None):
+        raise TypeError(f"facts must be Facts of a machine, not {type(facts).__name__}")
     facts = look() if facts is None else facts
     return (
         *(_judge_version(name, facts.versions.get(name)) for name in TESTED_FROM),

@@ -7,8 +7,19 @@ from typing import Any
 import flax.linen
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxnet.checks import check_devices, check_rows
+from jaxnet.checks import (
+    check_devices,
+    check_function,
+    check_looks,
+    check_net,
+    check_pair,
+    check_real,
+    check_rows,
+    check_scalar,
+    check_state_kind,
+)
 from jaxnet.nn import call_keywords
 from jaxnet.precision import following
 from jaxnet.state import TrainState
@@ -19,6 +30,7 @@ Metrics = Mapping[str, Callable[[Any, Any], Any]]
 
 def memoise(factory: Callable) -> Callable:
     """`lru_cache`, for arguments of which some may not be hashable: those are not remembered."""
+    check_function("factory", factory)
     remembered = functools.lru_cache(maxsize=32)(factory)
 
     @functools.wraps(factory)
@@ -50,6 +62,9 @@ def predict(net: flax.linen.Module, state: TrainState, x: Any) -> jax.Array:
     >>> print(predict(net, state, jnp.array([[0.0]])))
     [[0.5]]
     """
+    check_net(net)
+    check_state_kind(state)
+    check_real(x=x)
     check_devices(state=state, x=x)
     with following(state) as put:
         return _make_forward(net)(state.params, state.model_state, put(x))
@@ -97,7 +112,12 @@ def evaluate(
     >>> evaluate(net, state, (x, y), metrics={"accuracy": jaxnet.metrics.probability_is_right})
     {'accuracy': 0.75}
     """
-    x, y = data
+    check_net(net)
+    check_state_kind(state)
+    x, y = check_pair(data)
+    check_looks(metrics)
+    if loss is not None:
+        check_function("loss", loss, "a function loss(outputs, y)")
     check_rows(x, y)
     if loss is not None and metrics and "loss" in metrics:
         raise ValueError("metrics must not be named 'loss' where a loss is given")
@@ -116,14 +136,15 @@ def _make_measure(net: Any, loss: Callable | None, metrics: tuple[tuple[str, Cal
     @jax.jit
     def measure(params, model_state, x, y):
         outputs = net.apply({"params": params, **model_state}, x, **mode)
-        values = {} if loss is None else {"loss": loss(outputs, y)}
+        values = {} if loss is None else {"loss": check_scalar(loss(outputs, y))}
         for name, metric in metrics:
             rows = metric(outputs, y)
-            if rows.shape != x.shape[:1]:
+            if np.shape(rows) != x.shape[:1]:
                 raise ValueError(
                     f"metric {name!r} must give one value for each of {len(x)} rows, "
-                    f"not shape {rows.shape}"
+                    f"not shape {np.shape(rows)}"
                 )
+            rows = jnp.asarray(rows)
             values[name] = rows.sum() if rows.dtype == jnp.bool_ else rows.mean()
         return values
 

@@ -2,6 +2,19 @@
 
 import os
 from pathlib import Path
+from typing import Any
+
+
+def as_path(path: Any) -> Path:
+    """A path of any kind as a `Path`; a TypeError for all else.
+
+    >>> as_path("digits.png").suffix
+    '.png'
+    """
+    try:
+        return Path(path)
+    except TypeError as error:
+        raise TypeError(f"path must be a str or os.PathLike, not {path!r}") from error
 
 
 def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
@@ -15,8 +28,10 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
     >>> path.read_text(), [other.name for other in path.parent.iterdir()]
     ('all of it', ['it.txt'])
     """
-    path = Path(path)
+    path = as_path(path)
     content = content.encode() if isinstance(content, str) else content
+    if not isinstance(content, bytes | bytearray | memoryview):
+        raise TypeError(f"content must be a str or bytes, not {type(content).__name__}")
     if path.exists() and not path.is_file():
         path.write_bytes(content)
         return

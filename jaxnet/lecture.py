@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from jaxnet import metrics, nn, optim
 from jaxnet.archive import name_seed
+from jaxnet.checks import check_mapping, check_pair
 from jaxnet.data import Dataset, load_mnist, one_hot
 from jaxnet.evaluation import evaluate
 from jaxnet.losses import (
@@ -232,6 +233,19 @@ def run(
     >>> round(run(short).record["reports"][0]["accuracy"], 4)
     0.4677
     """
+    if not isinstance(experiment, Experiment):
+        raise TypeError(
+            f"experiment must be an Experiment, EXPERIMENTS[{experiment!r}] perhaps, "
+            f"not {experiment!r}"
+        )
+    if device is not None and not isinstance(device, jax.Device | jax.sharding.Sharding):
+        raise TypeError(f"device must be one of jax.devices(), not {device!r}")
+    if data is not None:
+        for rows in check_pair(data, "(train, test)"):
+            if not isinstance(rows, Dataset):
+                raise TypeError(
+                    f"data must be (train, test), a Dataset each, not {type(rows).__name__}"
+                )
     train_xy, test_xy = (
         jax.device_put((rows.images, experiment.targets(rows)), device)
         for rows in (load_mnist(experiment.classes) if data is None else data)
@@ -281,6 +295,9 @@ def missed(record: dict[str, Any]) -> list[str]:
     >>> missed(known | {"train_accuracy": 0.9937, "random": "jax"})
     ['train', 'random']
     """
+    check_mapping("record", record, "what `run` found")
+    if missing := [name for name in ("published", "random") if name not in record]:
+        raise ValueError(f"record must be one that `run` made: it lacks {', '.join(missing)}")
     parts = [
         part
         for part, value in record["published"].items()

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, UInt8
 
+from jaxnet.checks import check_net
 from jaxnet.nn import Dropout
 from jaxnet.random import Generator, dropout_mask
 from jaxnet.random.arguments import as_probability
@@ -69,6 +70,7 @@ def list_drops(net: flax.linen.Module, x: Any) -> list[Drop]:
     >>> [drop.path for drop in list_drops(net, jnp.ones((2, 4)))]
     [('0',)]
     """
+    check_net(net)
     found: dict[tuple[str, ...], Drop] = {}
 
     def note(call, arguments, keywords, context):
@@ -120,6 +122,9 @@ def draw_ahead(
 def cut_masks(forwards: Forwards, kind: int, ranks: UInt8[Array, " elements"]) -> Any:
     """The masks of one of `forwards[kind]`, nested as `draw_masks` does, from its row of ranks."""
     kept = _list_kept(forwards)
+    expected = (sum(drop.size for drop in forwards[kind][1]),)
+    if ranks.shape != expected:
+        raise ValueError(f"ranks must have shape {expected}, not {ranks.shape}")
     masks, begin = {}, 0
     for drop in forwards[kind][1]:
         keep = ranks[begin : begin + drop.size] > kept.index(1.0 - drop.p)

@@ -3,6 +3,9 @@
 A metric takes `(outputs, targets)` and gives one number or boolean for each row.
 """
 
+from typing import Any
+
+import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
@@ -16,6 +19,7 @@ def probability_is_right(
     >>> print(probability_is_right(jnp.array([[0.9], [0.5]]), jnp.array([[1.0], [1.0]])))
     [ True False]
     """
+    _check_pairs(probs=probs, targets=targets)
     return ((probs > 0.5) == (targets > 0.5)).all(axis=1)
 
 
@@ -28,6 +32,7 @@ def logit_is_right(
     >>> print(logit_is_right(jnp.array([[2.0], [-2.0]]), jnp.array([[1.0], [1.0]])))
     [ True False]
     """
+    _check_pairs(logits=logits, targets=targets)
     return ((logits > 0) == (targets > 0.5)).all(axis=1)
 
 
@@ -40,4 +45,19 @@ def class_is_right(
     >>> print(class_is_right(jnp.array([[1.0, 3.0]]), jnp.array([[0.0, 1.0]])))
     [ True]
     """
+    _check_pairs(logits=logits, targets=targets)
     return logits.argmax(axis=1) == targets.argmax(axis=1)
+
+
+def _check_pairs(**arrays: Any) -> None:
+    """Refuse what would be broadcast or counted along another axis: a wrong accuracy, silently."""
+    for name, array in arrays.items():
+        if not isinstance(array, jax.Array | np.ndarray):
+            raise TypeError(f"{name} must be an array, not {type(array).__name__}")
+    (name, outputs), (other, targets) = arrays.items()
+    if outputs.ndim != 2:
+        raise ValueError(f"{name} must have shape (n, classes), not {outputs.shape}")
+    if targets.shape != outputs.shape:
+        raise ValueError(
+            f"{other} must have the shape of {name}, {outputs.shape}, not {targets.shape}"
+        )

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnet.checks import check_state_kind
 from jaxnet.state import TrainState
 
 Precision = Literal["parity", "fast", "float64"]
@@ -74,7 +75,11 @@ def cast(tree: Any, name: Precision) -> Any:
 
 def cast_array(values: Any, name: Precision) -> jax.Array:
     """`cast` of one array, or of what `jnp.asarray` makes one of; to be called inside `use`."""
-    array = jnp.asarray(values)
+    check_precision(name)
+    try:
+        array = jnp.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"tree must hold arrays or numbers, not {values!r:.60}") from error
     if name == "float64" and jnp.issubdtype(array.dtype, jnp.floating):
         return array.astype(jnp.float64)
     return array.astype(jnp.float32) if array.dtype == np.float64 else array
@@ -82,6 +87,7 @@ def cast_array(values: Any, name: Precision) -> jax.Array:
 
 def check_state(state: TrainState | None, name: Precision) -> None:
     """Refuse a state whose weights or buffers are not of the precision's type."""
+    check_precision(name)
     kinds = _float_types(state)
     others = {kind for kind in kinds if (kind == np.float64) != (name == "float64")}
     if others:
@@ -100,6 +106,7 @@ def following(state: TrainState) -> Iterator[Callable[[Any], jax.Array]]:
     `jax_default_matmul_precision` or `use("fast")` around the call says otherwise. A net without
     weights takes data as JAX does.
     """
+    check_state_kind(state)
     kinds = _float_types(state)
     if not kinds:
         yield jnp.asarray

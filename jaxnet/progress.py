@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jaxnet.checks import check_count
 from jaxnet.state import Chunk, Hook
 
 
@@ -21,6 +22,7 @@ def bar(name: str, epochs: int, console: Console | None = None) -> Iterator[Hook
     ...     hook(Chunk(10, 10, None, [0.4014], None, None))
     logits: epoch 10, loss 0.4014
     """
+    check_count("epochs", epochs)
     console = console or Console(stderr=True)
     columns = (
         TextColumn("{task.description:<14}"),
@@ -44,6 +46,8 @@ def bar(name: str, epochs: int, console: Console | None = None) -> Iterator[Hook
 
 def describe(chunk: Chunk) -> str:
     """A chunk in a few words: epoch, loss, metrics."""
+    if not isinstance(chunk, Chunk):
+        raise TypeError(f"chunk must be a Chunk, not {type(chunk).__name__}")
     values = {"loss": float(chunk.losses[-1])} | (chunk.report.metrics if chunk.report else {})
     shown = [f"{name} {value:.4f}" for name, value in values.items()]
     return ", ".join([f"epoch {chunk.epoch}", *shown])

@@ -17,10 +17,17 @@ from jaxnet.batches import Batching, DataLoader, make_batching, make_loader, sta
 from jaxnet.checks import (
     check_count,
     check_devices,
+    check_finite,
+    check_looks,
+    check_mapping,
+    check_optimizer,
+    check_parts,
     check_past,
     check_reports,
     check_rows,
+    check_scalar,
     check_source,
+    check_stream,
     committed_arrays,
     split_run,
 )
@@ -56,6 +63,7 @@ def make_train_step(
     >>> print(info.loss, state.params["0"]["weight"])
     1.0 [[0.]]
     """
+    check_parts(net, loss, optimizer)
     step = _make_noiseless_step(net, loss, optimizer)
 
     def train_step(state: TrainState, batch: tuple[Any, Any]) -> tuple[TrainState, StepInfo]:
@@ -77,7 +85,7 @@ def _make_noiseless_step(net: Any, loss: Callable, optimizer: Any) -> Callable:
             outputs, model_state = net.apply(
                 variables, x, mutable=list(state.model_state), **mode, **noise
             )
-            return loss(outputs, y), (outputs, model_state)
+            return check_scalar(loss(outputs, y)), (outputs, model_state)
 
         (value, aux), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
         outputs, model_state = aux
@@ -120,6 +128,9 @@ def start(
     >>> int(start(jaxnet.optim.adam(), variables, generator).step)
     0
     """
+    check_optimizer(optimizer)
+    check_mapping("variables", variables, "collections")
+    check_stream(generator)
     params = variables.get("params", {})
     model_state = {name: values for name, values in variables.items() if name != "params"}
     generator = jax.tree.map(jnp.asarray, generator)  # as every step gives it: one program
@@ -198,9 +209,10 @@ def fit(
       changes no bit of either.
 
     Raises:
-      ValueError, TypeError: an argument is out of range, both or neither of `seed` and `state` are
-        given, `state` is another optimizer's or of another precision, its history is longer than
-        `epochs` or of other batches, or the arrays lie on different devices.
+      ValueError, TypeError: an argument is out of range, x holds nan or an infinity, both or
+        neither of `seed` and `state` are given, `state` is another optimizer's or of another
+        precision, its history is longer than `epochs` or of other batches, or the arrays lie on
+        different devices.
 
     torch has no such function; the loop that the lecture repeats is this one.
 
@@ -214,8 +226,10 @@ def fit(
     [[0.]
      [2.]]
     """
-    begin = time.perf_counter()
+    check_parts(net, loss, optimizer)
+    check_looks(metrics, hooks)
     check_reports(report_every, report_loader, metrics)
+    begin = time.perf_counter()
     ready = prepare(
         net,
         data,
@@ -279,6 +293,7 @@ def prepare(
     check_rows(x, y)
     state, past = split_run(state)
     check_devices(state=state, seed=seed, generator=loader.generator, x=x, y=y)
+    check_finite(x)
     check_source(optimizer, seed, state)
     check_state(state, check_precision(precision))
     epochs = check_count("epochs", epochs)

@@ -226,7 +226,7 @@ VARIABLES = DROPOUT.init(KEY, X)
         (lambda: DROPOUT.apply(VARIABLES, rows(2, 4)), r"x must have shape \(..., 5\)"),
         (lambda: nn.Dropout(1.5), "p must be a probability between 0 and 1, not 1.5"),
         (lambda: nn.Dropout(float("nan")), "p must be a probability"),
-        (lambda: nn.Linear(0, 3), "in_features and out_features must be at least 1"),
+        (lambda: nn.Linear(0, 3), "in_features must be at least 1, not 0"),
         (lambda: nn.Sequential([SHARED, nn.ReLU(), SHARED]), "holds one Linear twice"),
         (
             lambda: DROPOUT.apply(VARIABLES, X, masks={"1": np.ones((2, 4), bool)}),

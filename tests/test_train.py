@@ -368,10 +368,17 @@ def test_two_seeds_differ():
         ({"report_every": -1}, ValueError, "report_every must be an integer of at least 1, not -1"),
         ({"shuffle": True}, ValueError, "shuffle=True needs a batch_size"),
         ({"seed": None}, ValueError, "either seed"),
-        ({"state": start(ADAM, {"params": {}}, 0)}, ValueError, "either seed"),
+        (
+            {"state": start(ADAM, {"params": {}}, jaxnet.random.manual_seed(0))},
+            ValueError,
+            "either seed",
+        ),
         ({"state": {"params": {}}, "seed": None}, TypeError, "TrainState"),
         (
-            {"state": start(optim.sgd(), {"params": {}}, 0), "seed": None},
+            {
+                "state": start(optim.sgd(), {"params": {}}, jaxnet.random.manual_seed(0)),
+                "seed": None,
+            },
             ValueError,
             "state must come from this optimizer",
         ),

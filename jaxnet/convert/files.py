@@ -10,6 +10,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from jaxnet.checks import check_mapping, check_state_kind
 from jaxnet.convert.state import (
     Kinds,
     check_tensors,
@@ -17,7 +18,7 @@ from jaxnet.convert.state import (
     opt_state_slots,
     to_state_dict,
 )
-from jaxnet.files import write_whole
+from jaxnet.files import as_path, write_whole
 from jaxnet.nn import Variables
 from jaxnet.random import Generator, get_state, set_state
 from jaxnet.state import TrainState
@@ -50,6 +51,7 @@ def load_safetensors(path: str | os.PathLike, like: Variables) -> Variables:
         shape or type; all such faults are listed, and nothing is loaded.
       FileNotFoundError: there is no such file.
     """
+    check_mapping("like", like, "collections")
     wanted = to_state_dict(like)
     return from_state_dict(
         _read(path, {name: (array.shape, array.dtype.name) for name, array in wanted.items()}),
@@ -63,6 +65,7 @@ def save_train_state(path: str | os.PathLike, state: TrainState) -> None:
     Raises:
       TypeError: the state's generator is not torch's CPU stream, whose bytes the file holds.
     """
+    check_state_kind(state)
     _write(path, _name_state(state))
 
 
@@ -73,6 +76,7 @@ def load_train_state(path: str | os.PathLike, like: TrainState) -> TrainState:
       ValueError, FileNotFoundError: as `load_safetensors`.
       TypeError: as `save_train_state`, for `like`.
     """
+    check_state_kind(like, "like")
     named = _name_state(like)
     kinds = {name: (array.shape, array.dtype.name) for name, array in named.items()}
     found = _read(path, kinds)
@@ -127,6 +131,9 @@ def _write(path: str | os.PathLike, tensors: Mapping[str, np.ndarray]) -> None:
 
 def _read(path: str | os.PathLike, expected: Kinds) -> dict[str, np.ndarray]:
     """The tensors of a file that holds exactly those expected; their values are read last."""
+    path = as_path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; expected a safetensors file")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             kinds = {name: _kind(file.get_slice(name)) for name in file.keys()}  # noqa: SIM118

@@ -5,9 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnet.checks import check_optimizer
 from jaxnet.convert.modules import from_torch
 from jaxnet.convert.state import as_array, opt_state_from_torch
 from jaxnet.random import set_state
+from jaxnet.random.arguments import as_integer
 from jaxnet.state import TrainState
 from jaxnet.train import start
 
@@ -36,6 +38,9 @@ def train_state_from_torch(
 
     The way back is `torchref.handover.to_torch`.
     """
+    if as_integer("step", step) < 0:
+        raise ValueError(f"step must be an integer of at least 0, not {step}")
+    check_optimizer(jax_optimizer, "jax_optimizer")
     _, variables = from_torch(net)
     state = start(jax_optimizer, variables, set_state(as_array(generator)))
     opt_state = opt_state_from_torch(optimizer, net, state.opt_state, count=step)

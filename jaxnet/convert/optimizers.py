@@ -8,7 +8,7 @@ import optax
 from flax.traverse_util import unflatten_dict
 
 from jaxnet import optim
-from jaxnet.convert.unsupported import Unsupported, describe, torch_class
+from jaxnet.convert.unsupported import Unsupported, check_torch, describe, torch_class
 
 _OPTIONS = {
     "SGD": (optim.sgd, ("momentum", "dampening", "weight_decay", "nesterov")),
@@ -59,6 +59,9 @@ def optimizer_from_torch(
     >>> print(updates["bias"])
     [-0.5]
     """
+    if not torch_class(optimizer, "torch.optim"):
+        raise _untranslated(optimizer)
+    check_torch("net", net, "torch.nn", "torch.nn.Module")
     labels = label_parameters(optimizer, net)
     rates = _rates(optimizer, scheduler, steps_per_epoch, epochs)
     parts = {
@@ -93,10 +96,7 @@ def label_parameters(optimizer: Any, net: Any) -> dict[str, str]:
 def _translate(optimizer: Any, group: Mapping[str, Any], rate: Any) -> Any:
     name = torch_class(optimizer, "torch.optim", "step")
     if name not in _OPTIONS:
-        raise Unsupported(
-            [f"optimizer is {describe(optimizer)}, which has no translation"],
-            "supported: " + ", ".join(_OPTIONS),
-        )
+        raise _untranslated(optimizer)
     if name == "Adam" and group.get("decoupled_weight_decay"):
         name = "AdamW"
     factory, options = _OPTIONS[name]
@@ -105,6 +105,13 @@ def _translate(optimizer: Any, group: Mapping[str, Any], rate: Any) -> Any:
         raise Unsupported([f"{name} has {', '.join(strange)}, which has no translation"])
     values = {key: _plain(group[key]) for key in options}
     return factory(lr=rate, maximize=group["maximize"], **values)
+
+
+def _untranslated(optimizer: Any) -> Unsupported:
+    return Unsupported(
+        [f"optimizer is {describe(optimizer)}, which has no translation"],
+        "supported: " + ", ".join(_OPTIONS),
+    )
 
 
 def _plain(value: Any) -> Any:

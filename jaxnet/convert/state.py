@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxnet.checks import check_mapping
+from jaxnet.convert.unsupported import check_torch
 from jaxnet.nn import Variables
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
@@ -48,9 +50,13 @@ def to_state_dict(variables: Any) -> dict[str, np.ndarray]:
     >>> list(to_state_dict(variables))
     ['0.weight', '0.bias']
     """
+    check_mapping("variables", variables, "collections")
     named = {}
-    for tree in variables.values():
+    for collection, tree in variables.items():
+        check_mapping(f"variables: {collection!r}", tree, "arrays")
         for path, leaf in flatten_dict(tree).items():
+            if not isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float):
+                raise TypeError(f"variables must hold arrays, not {leaf!r:.60}")
             integer = jnp.issubdtype(jnp.result_type(leaf), jnp.integer)
             named[".".join(path)] = np.array(leaf, np.int64 if integer else None)
     return dict(sorted(named.items(), key=lambda item: _torch_order(item[0])))
@@ -77,6 +83,8 @@ def from_state_dict(state_dict: Mapping[str, Any], like: Variables) -> Variables
     >>> from_state_dict({"0.weight": np.array([[1.0, 2.0]], np.float32)}, like)
     {'params': {'0': {'weight': Array([[1., 2.]], dtype=float32)}}}
     """
+    check_mapping("state_dict", state_dict, "tensors")
+    check_mapping("like", like, "collections")
     expected = {name: (a.shape, a.dtype.name) for name, a in to_state_dict(like).items()}
     found = {name: as_array(tensor) for name, tensor in state_dict.items()}
     check_tensors({name: (a.shape, a.dtype.name) for name, a in found.items()}, expected)
@@ -173,6 +181,8 @@ def opt_state_from_torch(optimizer: Any, net: Any, like: Any, *, count: int = 0)
     >>> opt_state_from_torch(optimizer, net, like) == like
     True
     """
+    check_torch("optimizer", optimizer, "torch.optim", "torch.optim.Optimizer")
+    check_torch("net", net, "torch.nn", "torch.nn.Module")
     states = {
         name: {key: value for key, value in optimizer.state.get(p, {}).items() if value is not None}
         for name, p in net.named_parameters()
@@ -181,6 +191,8 @@ def opt_state_from_torch(optimizer: Any, net: Any, like: Any, *, count: int = 0)
     members: dict[str, list[str]] = {}
     for slot in slots:
         if slot.parameter:
+            if slot.parameter not in states:
+                raise ValueError(f"like has a parameter {slot.parameter!r}, which net has not")
             members.setdefault(slot.group, []).append(slot.parameter)
     filled = []
     for slot, leaf in zip(slots, leaves, strict=True):
@@ -218,6 +230,8 @@ def opt_state_to_torch(opt_state: Any, optimizer: Any, net: Any) -> dict[str, An
     Raises:
       ValueError: the optimizer is another net's, or of another class than the state's.
     """
+    check_torch("optimizer", optimizer, "torch.optim", "torch.optim.Optimizer")
+    check_torch("net", net, "torch.nn", "torch.nn.Module")
     names = {id(parameter): name for name, parameter in net.named_parameters()}
     if any(id(p) not in names for group in optimizer.param_groups for p in group["params"]):
         raise ValueError("optimizer has parameters that net has not")

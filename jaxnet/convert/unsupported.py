@@ -27,6 +27,12 @@ def torch_class(value: Any, package: str, method: str = "") -> str:
     return ""
 
 
+def check_torch(name: str, value: Any, package: str, kind: str) -> None:
+    """Refuse what is none of torch's."""
+    if not torch_class(value, package):
+        raise Unsupported([f"{name} must be a {kind}, not {describe(value)}"])
+
+
 def describe(value: Any) -> str:
     """The class of a value with its module, as an error names it.
 

@@ -36,10 +36,18 @@ def check_reduction(reduction):
 
 
 def check_arrays(**arrays):
-    """Refuse what is no array, by its name; None is left to the caller."""
+    """Refuse what is no array, by its name; of weights, which may be None, what is not real."""
     for name, array in arrays.items():
-        if array is not None and not isinstance(array, jax.Array | np.ndarray | np.generic):
+        missing = array is None and name not in ("input", "target")
+        if not missing and not isinstance(array, jax.Array | np.ndarray | np.generic):
             raise TypeError(f"{name} is a {type(array).__name__}, expected an array")
+        if array is not None and "weight" in name and not _is_real(array):
+            raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
+
+
+def _is_real(array):
+    kinds = jnp.floating, jnp.integer, jnp.bool_
+    return any(jnp.issubdtype(array.dtype, kind) for kind in kinds)
 
 
 def check_floating(name, array):

@@ -2,8 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from jaxnet.checks import check_number
 from jaxnet.losses.arguments import (
     Classes,
     Floats,
@@ -55,7 +57,7 @@ def cross_entropy(
     check_reduction(reduction)
     check_arrays(input=input, target=target, weight=weight)
     check_floating("input", input)
-    if not 0.0 <= label_smoothing <= 1.0:
+    if not 0.0 <= check_number("label_smoothing", label_smoothing) <= 1.0:
         raise ValueError(f"label_smoothing is {label_smoothing}, expected a number in [0, 1]")
     class_axis = _check_classes(input, weight)
     if target.shape == input.shape:
@@ -187,6 +189,8 @@ def _check_class_probabilities(target, ignore_index):
 
 
 def _check_class_indices(target, input_shape, class_axis, ignore_index, or_else=""):
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int | np.integer):
+        raise TypeError(f"ignore_index is {ignore_index!r}, expected an integer")
     classes = input_shape[class_axis]
     expected = input_shape[:class_axis] + input_shape[class_axis + 1 :]
     if target.shape != expected:

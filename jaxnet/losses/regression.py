@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxnet.checks import check_number
 from jaxnet.losses.arguments import (
     Floats,
     Weights,
@@ -97,7 +98,7 @@ def smooth_l1_loss(
     Source: torch.nn.functional.smooth_l1_loss, torch.nn.SmoothL1Loss.
     """
     difference = _difference(input, target, reduction)
-    if not beta >= 0:
+    if not check_number("beta", beta) >= 0:
         raise ValueError(f"beta is {beta}, expected a number of at least 0")
     element = _absolute(difference) if beta == 0 else _smooth_absolute(difference, beta)
     return reduce(element, reduction)

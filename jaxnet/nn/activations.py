@@ -8,7 +8,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxnet.nn.arguments import as_axis
+from jaxnet.checks import check_number
+from jaxnet.nn.arguments import as_axis, check_input
 from jaxnet.nn.base import Module, narrow, widen
 
 Floats = Float[Array | np.ndarray, "..."]
@@ -26,6 +27,7 @@ class ReLU(Module):
 
     def __call__(self, x: Floats) -> Float[Array, "..."]:
         """x of any shape to the same shape."""
+        check_input(x)
         return jax.nn.relu(x)
 
 
@@ -40,6 +42,10 @@ class LeakyReLU(Module):
     """
 
     negative_slope: float = 0.01
+
+    def __post_init__(self):
+        check_number("negative_slope", self.negative_slope)
+        super().__post_init__()
 
     def __call__(self, x: Floats) -> Float[Array, "..."]:
         """x of any shape to the same shape."""
@@ -69,6 +75,10 @@ class ELU(Module):
     """
 
     alpha: float = 1.0
+
+    def __post_init__(self):
+        check_number("alpha", self.alpha)
+        super().__post_init__()
 
     def __call__(self, x: Floats) -> Float[Array, "..."]:
         """x of any shape to the same shape."""
@@ -224,7 +234,8 @@ class Softplus(Module):
     threshold: float = 20.0
 
     def __post_init__(self):
-        if self.beta == 0:
+        check_number("threshold", self.threshold)
+        if check_number("beta", self.beta) == 0:
             raise ValueError(f"beta must be other than 0, not {self.beta}")
         super().__post_init__()
 

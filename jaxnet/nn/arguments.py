@@ -3,9 +3,41 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnet.checks import check_real
 from jaxnet.random.arguments import as_integer
 
 Pair = int | Sequence[int]
+
+
+def check_array(x: Any) -> None:
+    """Refuse an input that is no array: a list, for one."""
+    if not isinstance(x, jax.Array | np.ndarray | np.generic):
+        raise TypeError(f"x must be an array, not {type(x).__name__}")
+
+
+def check_input(x: Any) -> None:
+    """Refuse an input that is no array of real numbers."""
+    check_array(x)
+    check_real(x=x)
+
+
+def check_floats(x: Any) -> None:
+    """Refuse an input that is no array of floating-point numbers: a product with weights needs it.
+
+    >>> check_floats(np.ones(2, np.uint8))
+    Traceback (most recent call last):
+    TypeError: x must be floating-point, not uint8: divide pixels by 255, or use x.astype("float32")
+    """
+    check_input(x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(
+            f"x must be floating-point, not {x.dtype}: divide pixels by 255, "
+            'or use x.astype("float32")'
+        )
 
 
 def as_size(name: str, value: Any, least: int = 1) -> int:

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from jaxnet.checks import check_function
+from jaxnet.nn.arguments import check_input
 from jaxnet.random import Generator
 from jaxnet.random.engine import check_generator
 
@@ -72,6 +74,7 @@ def call_keywords(
     >>> call_keywords(flax.linen.Dropout(0.5), train=True)
     {'deterministic': False}
     """
+    check_function("module", module, "a Flax module or a function")
     call = type(module).__call__ if isinstance(module, flax.linen.Module) else module
     parameters = inspect.signature(call).parameters
     keywords = {name: mode(train) for name, mode in _MODES.items() if name in parameters}
@@ -93,6 +96,7 @@ def uniform_within(bound: float) -> Callable[[Any, tuple[int, ...]], Array]:
 
 def widen(x: Any) -> Array:
     """x in the type that its function is computed in: float32 for the half types, as in torch."""
+    check_input(x)
     x = jnp.asarray(x)
     floating = jnp.issubdtype(x.dtype, jnp.floating)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32) if floating else jnp.float32)

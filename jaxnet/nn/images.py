@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxnet.nn.arguments import Pair, as_pair, as_size
+from jaxnet.nn.arguments import Pair, as_pair, as_size, check_floats, check_input
 from jaxnet.nn.base import Module, Variables, precision, uniform_within
 from jaxnet.random import Generator, kaiming_uniform, uniform
 
@@ -21,6 +21,7 @@ _PADDING_MODES = {"zeros": None, "reflect": "reflect", "replicate": "edge", "cir
 
 def check_images(x: Any, channels: int | None = None) -> None:
     """Refuse what is not an image or a batch of them, of so many channels."""
+    check_input(x)
     if x.ndim not in (3, 4) or (channels is not None and x.shape[-3] != channels):
         expected = "" if channels is None else f" with C = {channels}"
         raise ValueError(f"x must have shape (N, C, H, W) or (C, H, W){expected}, not {x.shape}")
@@ -47,7 +48,7 @@ class Conv2d(Module):
       ValueError: a size is out of range, `groups` does not divide both channels, a name is
         unknown, "same" with a stride, x has another shape or is smaller than the kernel, or than
         its "reflect" or "circular" padding.
-      TypeError: a size is not an integer.
+      TypeError: a size is not an integer, or x not floating-point.
 
     >>> import jax.numpy as jnp
     >>> params = {"weight": jnp.array([[[[1.0, 10.0]]]]), "bias": jnp.array([0.5])}
@@ -128,6 +129,7 @@ class Conv2d(Module):
     @flax.linen.compact
     def __call__(self, x: Images) -> Float[Array, "..."]:
         """x of shape (N, in_channels, H, W) or (in_channels, H, W)."""
+        check_floats(x)
         check_images(x, self.in_channels)
         around = self._around(x.shape[-2:])
         start = uniform_within(1 / math.sqrt(math.prod(self._weight_shape()[1:])))

@@ -11,10 +11,11 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, Float, Integer
 
-from jaxnet.nn.arguments import as_axis, as_size
+from jaxnet.nn.arguments import as_axis, as_size, check_array, check_floats, check_input
 from jaxnet.nn.base import Module, Variables, uniform_within
 from jaxnet.nn.product import product
 from jaxnet.random import Generator, kaiming_uniform, normal, uniform
+from jaxnet.random.arguments import as_probability
 
 
 class Linear(Module):
@@ -27,6 +28,7 @@ class Linear(Module):
 
     Raises:
       ValueError: a size is below 1, or the last axis of x is not `in_features` long.
+      TypeError: a size is not an integer, or x not floating-point.
 
     >>> import jax.numpy as jnp
     >>> params = {"weight": jnp.array([[1.0, 2.0]]), "bias": jnp.array([3.0])}
@@ -41,11 +43,8 @@ class Linear(Module):
     bias: bool = True
 
     def __post_init__(self):
-        if self.in_features < 1 or self.out_features < 1:
-            raise ValueError(
-                "in_features and out_features must be at least 1, "
-                f"not {self.in_features} and {self.out_features}"
-            )
+        as_size("in_features", self.in_features)
+        as_size("out_features", self.out_features)
         super().__post_init__()
 
     def initial_variables(self, generator: Generator) -> tuple[Generator, Variables]:
@@ -61,6 +60,7 @@ class Linear(Module):
     @flax.linen.compact
     def __call__(self, x: Float[Array | np.ndarray, "..."]) -> Float[Array, "..."]:
         """x of shape (..., in_features) to (..., out_features)."""
+        check_floats(x)
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ValueError(f"x must have shape (..., {self.in_features}), not {x.shape}")
 
@@ -136,6 +136,7 @@ class Embedding(Module):
         return jnp.where(padding, lax.stop_gradient(rows), rows)
 
     def _check(self, x):
+        check_array(x)
         if not jnp.issubdtype(x.dtype, jnp.integer):
             raise TypeError(f"x must hold integers, not {x.dtype}")
         if isinstance(x, Tracer):
@@ -174,8 +175,7 @@ class Dropout(Module):
     p: float = 0.5
 
     def __post_init__(self):
-        if not 0.0 <= self.p <= 1.0:
-            raise ValueError(f"p must be a probability between 0 and 1, not {self.p}")
+        as_probability(self.p)
         super().__post_init__()
 
     @flax.linen.compact
@@ -183,6 +183,7 @@ class Dropout(Module):
         self, x: Float[Array | np.ndarray, "..."], train: bool = False, masks: Any = None
     ) -> Float[Array | np.ndarray, "..."]:
         """x of any shape to the same shape."""
+        check_input(x)
         if not train and masks is not None:
             raise ValueError(f"{self._name()} got a mask without train=True")
         if not train or self.p == 0.0:
@@ -233,7 +234,11 @@ class Flatten(Module):
 
     def __call__(self, x: Any) -> Array:
         """x of shape (..., a, ..., b, ...) to (..., a * ... * b, ...)."""
-        x = jnp.atleast_1d(jnp.asarray(x))
+        try:
+            x = jnp.atleast_1d(jnp.asarray(x))
+        except (TypeError, ValueError) as error:  # strings, objects
+            what = x.dtype if hasattr(x, "dtype") else repr(x)
+            raise TypeError(f"x must be an array of numbers, not {what}") from error
         start = as_axis("start_dim", self.start_dim, x.ndim)
         end = as_axis("end_dim", self.end_dim, x.ndim)
         if start > end:

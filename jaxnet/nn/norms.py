@@ -10,7 +10,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxnet.nn.arguments import as_size
+from jaxnet.checks import check_number
+from jaxnet.nn.arguments import as_size, check_input
 from jaxnet.nn.base import Module, Variables, narrow, widen
 from jaxnet.random import Generator
 
@@ -47,6 +48,7 @@ class LayerNorm(Module):
         sizes = sizes if isinstance(sizes, Sequence) else (sizes,)
         if not sizes:
             raise ValueError(f"normalized_shape must have at least one size, not {sizes}")
+        check_number("eps", self.eps)
         self.normalized_shape = tuple(as_size("normalized_shape", size) for size in sizes)
         super().__post_init__()
 
@@ -61,6 +63,7 @@ class LayerNorm(Module):
     @flax.linen.compact
     def __call__(self, x: Floats) -> Float[Array, "..."]:
         """x of shape (..., *normalized_shape) to the same shape."""
+        check_input(x)
         shape = self._shape()
         if x.shape[max(0, x.ndim - len(shape)) :] != shape:
             ending = ", ".join(map(str, shape))
@@ -88,7 +91,9 @@ class _BatchNorm(Module):
 
     def __post_init__(self):
         as_size("num_features", self.num_features)
-        if not self.eps >= 0:
+        if self.momentum is not None:
+            check_number("momentum", self.momentum)
+        if not check_number("eps", self.eps) >= 0:
             raise ValueError(f"eps must be at least 0, not {self.eps}")
         super().__post_init__()
 
@@ -120,6 +125,7 @@ class _BatchNorm(Module):
         return narrow(y if shift is None else y + jnp.broadcast_to(shift, x.shape), x)
 
     def _check(self, x):
+        check_input(x)
         if x.ndim not in self.shapes or x.shape[1] != self.num_features:
             shapes = " or ".join(self.shapes.values())
             raise ValueError(

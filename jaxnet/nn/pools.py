@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from jaxnet.nn.arguments import Pair, as_pair, as_size
 from jaxnet.nn.base import Module, narrow, widen
 from jaxnet.nn.images import Images, check_images
+from jaxnet.random.arguments import as_integer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +177,8 @@ class AvgPool2d(_Pool):
     divisor_override: int | None = None
 
     def __post_init__(self):
+        if self.divisor_override is not None:
+            as_integer("divisor_override", self.divisor_override)
         if self.divisor_override == 0:
             raise ValueError("divisor_override must be None or an integer other than 0, not 0")
         super().__post_init__()

@@ -1,6 +1,6 @@
 """Sequential: layers one after another, numbered as in torch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen
@@ -44,11 +44,17 @@ class Sequential(Module):
     def __post_init__(self):
         if isinstance(self.layers, flax.linen.Module):
             raise TypeError("layers must be a list, Sequential([first, second]), not one module")
+        if not isinstance(self.layers, Iterable):
+            raise TypeError(f"layers must be a list of Flax modules, not {self.layers!r}")
         self.layers = tuple(self.layers)  # hashable, so that jit can tell nets apart
         for layer in self.layers:
             if not isinstance(layer, flax.linen.Module):
                 raise TypeError(f"layers must be Flax modules, not {layer!r}")
         if self.names is not None:
+            if not isinstance(self.names, Iterable):
+                raise TypeError(
+                    f"names must be {len(self.layers)} different ones, not {self.names!r}"
+                )
             self.names = tuple(self.names)
             if len(set(self.names)) != len(self.names) or len(self.names) != len(self.layers):
                 raise ValueError(
@@ -92,6 +98,8 @@ class Sequential(Module):
     def __call__(self, x: Any, train: bool = False, masks: Masks | None = None) -> Any:
         """x through every layer in turn."""
         masks = {} if masks is None else masks
+        if not isinstance(masks, Mapping):
+            raise TypeError(f"masks must be a mapping of layers, not {type(masks).__name__}")
         takers = [n for n, layer in self._named() if isinstance(layer, Dropout | Sequential)]
         if stray := [name for name in masks if name not in takers]:
             raise ValueError(f"masks names {stray}, but only the layers {takers} take masks")

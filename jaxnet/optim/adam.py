@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from jaxnet.checks import check_number
 from jaxnet.optim.arguments import (
     LearningRate,
     Params,
@@ -175,7 +176,7 @@ def _check_adam(lr, betas, eps, weight_decay):
     if np.shape(betas) != (2,):
         raise ValueError(f"betas is {betas}, expected two numbers in [0, 1)")
     for i, beta in enumerate(betas):
-        if not 0.0 <= beta < 1.0:
+        if not 0.0 <= check_number(f"betas[{i}]", beta) < 1.0:
             raise ValueError(f"betas[{i}] is {beta}, expected a number in [0, 1)")
     check_not_negative("eps", eps)
     check_not_negative("weight_decay", weight_decay)

@@ -7,6 +7,8 @@ import optax
 from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
+from jaxnet.checks import check_number
+
 Params = PyTree[Float[Array | np.ndarray, "..."]]
 LearningRate = float | int | Float[Array, ""] | optax.Schedule
 
@@ -19,11 +21,13 @@ def check_lr(lr, name="lr"):
         raise ValueError(f"{name} has shape {np.shape(lr)}, expected a scalar")
     if not isinstance(lr, Tracer):
         # float, as `lr >= 0` would be traced inside jit even where lr is known.
-        check_not_negative(name, float(lr))
+        check_not_negative(name, check_number(name, lr))
 
 
 def check_not_negative(name, value):
     """Refuse a number below 0, and nan."""
+    if not isinstance(value, Tracer):
+        check_number(name, value)
     if not value >= 0.0:
         raise ValueError(f"{name} is {value}, expected a number of at least 0")
 

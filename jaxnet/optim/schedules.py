@@ -17,6 +17,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from jaxnet.checks import check_function, check_number
 from jaxnet.optim.arguments import check_lr, check_not_negative
 
 Rate = float | int | Float[Array, ""]
@@ -127,7 +128,10 @@ def lambda_lr(
     _check_rate("lr", lr)
     _check_integer("epochs", epochs)
     epoch_of = _epochs(steps_per_epoch)
-    factors = np.array([float(lr_lambda(epoch)) for epoch in range(epochs)])
+    check_function("lr_lambda", lr_lambda)
+    factors = np.array(
+        [check_number(f"lr_lambda({epoch})", lr_lambda(epoch)) for epoch in range(epochs)]
+    )
 
     def schedule(count) -> Float[Array, "..."]:
         table = jnp.asarray(factors)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool
 
+from jaxnet.checks import check_number
 from jaxnet.optim.arguments import LearningRate, Params, check_lr, check_not_negative
 from jaxnet.optim.parts import chain
 
@@ -50,6 +51,7 @@ def sgd(
     """
     check_lr(lr)
     check_not_negative("momentum", momentum)
+    check_number("dampening", dampening)
     check_not_negative("weight_decay", weight_decay)
     if nesterov and (momentum == 0 or dampening != 0):
         raise ValueError(

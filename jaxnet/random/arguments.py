@@ -4,6 +4,8 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+from jaxnet.checks import check_number
+
 Shape = int | Sequence[int]
 
 
@@ -43,8 +45,8 @@ def as_probability(p: Any) -> float:
     (0.8999999985098839, 0.8999999761581421)
     """
     try:
-        p = float(p)
-    except (TypeError, ValueError):
+        p = check_number("p", p)
+    except TypeError:
         raise TypeError(f"p must be a number, constant in a compiled program, not {p!r}") from None
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"p must be a probability between 0 and 1, not {p}")

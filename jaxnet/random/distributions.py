@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float32, Int, UInt8, UInt32
 
+from jaxnet.checks import check_number
 from jaxnet.random.arguments import Shape, as_integer, as_probability, as_shape
 from jaxnet.random.arithmetic import fused_multiply_add
 from jaxnet.random.engine import (
@@ -34,7 +35,7 @@ def uniform(
     On the host only: nothing guarantees that XLA contracts the multiplication and the addition.
 
     Raises:
-      TypeError: `generator` is traced.
+      TypeError: `generator` is traced, or a bound is no number.
       ValueError: `low` is above `high`, the width is not finite, or a size is negative.
 
     torch differs in one place: on an x86 processor without AVX2 it rounds twice.
@@ -47,6 +48,8 @@ def uniform(
 
     Source: `torch.Tensor.uniform_`.
     """
+    check_number("low", low)
+    check_number("high", high)
     low32, high32 = np.float32(low), np.float32(high)
     if not low32 <= high32 or not np.isfinite(high32 - low32):
         raise ValueError(f"low must not exceed high, by a finite width: low={low}, high={high}")

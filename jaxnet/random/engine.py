@@ -81,8 +81,9 @@ def manual_seed(
             "seed must be concrete, not traced: for many at once, stack their generators with "
             "jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(manual_seed, seeds))"
         ) from error
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"seed must be an integer, not {seed!r}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"seed must be an integer, not {seed!r}") from error
     if number not in _SEEDS:
         raise ValueError(f"seed must lie between -2**63 and 2**64 - 1, not {seed!r}")
     if device not in ("cpu", "cuda"):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32
 
+from jaxnet.checks import check_number
 from jaxnet.random.arguments import Shape, as_shape
 from jaxnet.random.distributions import uniform
 from jaxnet.random.engine import Generator
@@ -43,8 +44,8 @@ def kaiming_uniform(
       nonlinearity: name in `torch.nn.functional` of what follows.
 
     Raises:
-      TypeError: `generator` is traced.
-      ValueError: `shape` has fewer than two axes, `mode` or `nonlinearity` is unknown.
+      TypeError: `generator` is traced, or `a` is no number.
+      ValueError: `shape` has fewer than two axes, `mode` or `nonlinearity` is unknown, or `a` nan.
 
     A shape with a 0 in it draws nothing; torch warns there, this does not.
 
@@ -94,7 +95,8 @@ def xavier_uniform(
 
     Raises:
       TypeError: `generator` is traced.
-      ValueError: `shape`, (out, in, *kernel), has fewer than two axes.
+      ValueError: `shape`, (out, in, *kernel), has fewer than two axes, or `gain` is negative or
+        not finite.
 
     >>> import jaxnet
     >>> generator = jaxnet.random.manual_seed(1)
@@ -115,7 +117,8 @@ def xavier_normal(
 
     Raises:
       TypeError: `generator` is traced.
-      ValueError: `shape`, (out, in, *kernel), has fewer than two axes.
+      ValueError: `shape`, (out, in, *kernel), has fewer than two axes, or `gain` is negative or
+        not finite.
 
     >>> import jaxnet
     >>> generator = jaxnet.random.manual_seed(1)
@@ -145,7 +148,7 @@ def trunc_normal(
 
     Raises:
       TypeError: `generator` is traced.
-      ValueError: `a` is not below `b`, or `std` is not positive.
+      ValueError: `a` is not below `b`, `std` is not positive, or `mean` is not finite.
 
     Where candidates are accepted, the logarithm is rounded from float64; torch's own errs by up to
     0.9 ulp, so that an acceptance on the very edge may turn out otherwise: of 96 million elements,
@@ -161,8 +164,12 @@ def trunc_normal(
     Source: `torch.nn.init.trunc_normal_`.
     """
     shape = as_shape(shape)
+    for name, value in (("mean", mean), ("std", std), ("a", a), ("b", b)):
+        check_number(name, value)
     if not a < b or not std > 0:
         raise ValueError(f"a must be below b, and std above 0: {a=}, {b=}, {std=}")
+    if not math.isfinite(mean):
+        raise ValueError(f"mean must be finite: {mean=}")
     if mean < a - 2 * std or mean > b + 2 * std:
         warnings.warn(f"mean={mean} is more than 2 std from [{a}, {b}]", stacklevel=2)
     inside = _normal_cdf((b - mean) / std) - _normal_cdf((a - mean) / std)
@@ -212,6 +219,8 @@ def _kaiming_std(shape: tuple[int, ...], a: float, mode: str, nonlinearity: str)
         raise ValueError(f'mode must be "fan_in" or "fan_out", not {mode!r}')
     if nonlinearity not in _GAINS:
         raise ValueError(f"nonlinearity must be one of {', '.join(_GAINS)}, not {nonlinearity!r}")
+    if math.isnan(check_number("a", a)):
+        raise ValueError(f"a must be a number, not {a}")
     if 0 in shape:
         return 0.0
     fan = _fans(shape)[mode == "fan_out"]
@@ -219,6 +228,8 @@ def _kaiming_std(shape: tuple[int, ...], a: float, mode: str, nonlinearity: str)
 
 
 def _xavier_std(shape: tuple[int, ...], gain: float) -> float:
+    if not 0.0 <= check_number("gain", gain) < math.inf:
+        raise ValueError(f"gain must be finite and at least 0, not {gain}")
     fan_in, fan_out = _fans(shape)
     if fan_in + fan_out == 0:  # no element: torch divides by zero
         return 0.0

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32
 
+from jaxnet.checks import check_number
 from jaxnet.random.arguments import Shape, as_shape
 from jaxnet.random.arithmetic import fused_multiply_add
 from jaxnet.random.engine import Generator, check_concrete, host_pairs, host_units
@@ -67,6 +68,8 @@ def normal(
 
     Source: `torch.Tensor.normal_`, `torch.randn`.
     """
+    check_number("mean", mean)
+    check_number("std", std)
     if not (math.isfinite(mean) and math.isfinite(std) and std >= 0):
         raise ValueError(f"mean and std must be finite and std not negative: {mean=}, {std=}")
     check_concrete(generator)

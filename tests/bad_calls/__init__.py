@@ -1,0 +1,40 @@
+"""Calls of jaxnet's public functions that must be refused: the table of `tests/test_bad_input.py`.
+
+A module a room, each with its `ROWS`; a new module is found by itself. `python -m tests.bad_calls`
+makes every call, as a user's program would: without the run-time checks of annotations that the
+tests switch on, which would refuse much of it first, in another wording.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Row(NamedTuple):
+    """A call that must be refused, and how."""
+
+    name: str
+    """The dotted name of the public function or class that refuses."""
+    argument: str
+    """What the message names."""
+    call: Callable[[Path], Any]
+    """Takes a folder with the files of `tests.bad_calls.files`; nothing in it may change."""
+    says: str
+    """A regular expression that the message has: what came, and what was expected."""
+    raises: type[Exception] = ValueError
+    several_lines: bool = False
+    """Whether the message lists differences, a line each."""
+
+
+def collect() -> dict[str, Row]:
+    """Every row, by its function, its argument and a number."""
+    rows: dict[str, Row] = {}
+    for module in sorted(part.name for part in pkgutil.iter_modules(__path__)):
+        if module != "__main__":
+            for row in getattr(importlib.import_module(f"{__name__}.{module}"), "ROWS", ()):
+                label = f"{row.name.removeprefix('jaxnet.')}-{row.argument}"
+                number = sum(key.rpartition("-")[0] == label for key in rows)
+                rows[f"{label}-{number + 1}"] = row
+    return rows

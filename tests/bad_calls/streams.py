@@ -1,0 +1,269 @@
+"""`jaxnet.random`, `jaxnet.masks` and `jaxnet.batches`."""
+
+# What is wrong here is so on purpose.
+# pyright: reportArgumentType=false, reportCallIssue=false
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxnet
+from jaxnet import batches, masks, nn, random
+from tests.bad_calls import Row
+from tests.bad_calls.files import X, Y, fit, generator, key, net
+
+R, M, B = "jaxnet.random.", "jaxnet.masks.", "jaxnet.batches."
+NAN, INF = float("nan"), float("inf")
+NO_KEY = "must come from jaxnet.random.manual_seed, not"
+
+
+def two_generators():
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), generator(), generator())
+
+
+# Every draw takes a generator; those that the host makes take no traced one.
+_DRAWS = {
+    "bernoulli": lambda g, shape=(2,): random.bernoulli(g, 0.5, shape),
+    "dropout_mask": lambda g, shape=(2,): random.dropout_mask(g, 0.5, shape),
+    "kaiming_normal": lambda g, shape=(2, 2): random.kaiming_normal(g, shape),
+    "kaiming_uniform": lambda g, shape=(2, 2): random.kaiming_uniform(g, shape),
+    "normal": lambda g, shape=(2,): random.normal(g, shape),
+    "randint": lambda g, shape=(2,): random.randint(g, 0, 5, shape),
+    "trunc_normal": lambda g, shape=(2,): random.trunc_normal(g, shape),
+    "uniform": lambda g, shape=(2,): random.uniform(g, shape),
+    "xavier_normal": lambda g, shape=(2, 2): random.xavier_normal(g, shape),
+    "xavier_uniform": lambda g, shape=(2, 2): random.xavier_uniform(g, shape),
+}
+_UNSHAPED = {
+    "get_state": random.get_state,
+    "random_int64": random.random_int64,
+    "randperm": lambda g: random.randperm(g, 3),
+}
+_HOST = set(_DRAWS) - {"bernoulli", "dropout_mask", "randint"} | {"get_state", "random_int64"}
+
+
+def _generators(name, draw):
+    yield Row(R + name, "generator", lambda _: draw(0), f"{NO_KEY} int", TypeError)
+    yield Row(R + name, "generator", lambda _: draw(None), f"{NO_KEY} NoneType", TypeError)
+    yield Row(R + name, "generator", lambda _: draw(key()), f"{NO_KEY} .*Array; a jax", TypeError)
+    yield Row(R + name, "generator", lambda _: draw(two_generators()), r"one, not \(2,\) of them")
+    if name in _HOST:
+        says = "concrete here, not traced"
+        yield Row(R + name, "generator", lambda _: jax.jit(draw)(generator()), says, TypeError)
+
+
+def _shapes(name, draw):
+    for shape, says, kind in (
+        ((2, -1), r"not have negative sizes: \(2, -1\)", ValueError),
+        ((2, 1.5), "must be an integer, not 1.5", TypeError),
+        ("ab", "must be an integer, not 'a'", TypeError),
+        (None, "must be an integer, not None", TypeError),
+        (True, "must be an integer, not True", TypeError),
+    ):
+        yield Row(R + name, "shape", lambda _, s=shape: draw(generator(), s), says, kind)
+
+
+def _probabilities(name, argument, call):
+    for p, says, kind in (
+        (1.5, "probability between 0 and 1, not 1.5", ValueError),
+        (-0.1, "probability between 0 and 1, not -0.1", ValueError),
+        (NAN, "probability between 0 and 1, not nan", ValueError),
+        ("a half", "must be a number, .* not 'a half'", TypeError),
+        (None, "must be a number, .* not None", TypeError),
+        (np.array([0.1, 0.2]), r"must be a number, .* not array\(\[0.1, 0.2\]\)", TypeError),
+    ):
+        yield Row(name, argument, lambda _, p=p: call(p), says, kind)
+
+
+ROWS = [
+    *(row for name, draw in _DRAWS.items() for row in _generators(name, draw)),
+    *(row for name, draw in _UNSHAPED.items() for row in _generators(name, draw)),
+    *(row for name, draw in _DRAWS.items() for row in _shapes(name, draw)),
+    *_probabilities(R + "bernoulli", "p", lambda p: random.bernoulli(generator(), p, (2,))),
+    *_probabilities(R + "dropout_mask", "p", lambda p: random.dropout_mask(generator(), p, (2,))),
+    *(
+        Row(R + "manual_seed", "seed", lambda _, seed=seed: random.manual_seed(seed), says, kind)
+        for seed, says, kind in (
+            ("one", "must be an integer, not 'one'", ValueError),
+            (None, "must be an integer, not None", TypeError),
+            (1j, "must be an integer, not 1j", TypeError),
+            (NAN, "must be an integer, not nan", ValueError),
+            (INF, "must be an integer, not inf", ValueError),
+            (np.array([1, 2]), r"must be an integer, not array\(\[1, 2\]\)", TypeError),
+            (2**64, r"between -2\*\*63 and 2\*\*64 - 1, not 18446744073709551616", ValueError),
+            (-(2**63) - 1, r"between -2\*\*63 and .* not -9223372036854775809", ValueError),
+        )
+    ),
+    Row(R + "manual_seed", "seed", lambda _: jax.jit(random.manual_seed)(1), "concrete, not traced",
+        TypeError),
+    Row(R + "manual_seed", "device", lambda _: random.manual_seed(0, "tpu"),
+        '"cpu" or "cuda", not \'tpu\''),
+    Row(R + "manual_seed", "multiprocessors", lambda _: random.manual_seed(0, "cuda", 0),
+        "integer of at least 1, not 0"),
+    Row(R + "manual_seed", "threads_per_multiprocessor",
+        lambda _: random.manual_seed(0, "cuda", 1, 8.0), "integer of at least 256, not 8.0"),
+    Row(R + "uniform", "low", lambda _: random.uniform(generator(), 2, 1.0, 0.0),
+        "not exceed high, .* low=1.0, high=0.0"),
+    Row(R + "uniform", "low", lambda _: random.uniform(generator(), 2, NAN), "low=nan"),
+    Row(R + "uniform", "low", lambda _: random.uniform(generator(), 2, "a"),
+        "must be a number, not 'a'", TypeError),
+    Row(R + "uniform", "high", lambda _: random.uniform(generator(), 2, 0.0, INF), "high=inf"),
+    Row(R + "uniform", "high", lambda _: random.uniform(generator(), 2, 0.0, np.ones(2)),
+        r"must be a number, not array\(\[1., 1.\]\)", TypeError),
+    Row(R + "normal", "mean", lambda _: random.normal(generator(), 2, NAN), "finite.*mean=nan"),
+    Row(R + "normal", "mean", lambda _: random.normal(generator(), 2, "a"),
+        "must be a number, not 'a'", TypeError),
+    Row(R + "normal", "std", lambda _: random.normal(generator(), 2, 0.0, -1.0),
+        "not negative.*std=-1.0"),
+    Row(R + "normal", "std", lambda _: random.normal(generator(), 2, 0.0, None),
+        "must be a number, not None", TypeError),
+    Row(R + "randint", "low", lambda _: random.randint(generator(), 2, 2, (1,)),
+        "below high, .* low=2, high=2"),
+    Row(R + "randint", "low", lambda _: random.randint(generator(), 0.5, 2, (1,)),
+        "must be an integer, not 0.5", TypeError),
+    Row(R + "randint", "high", lambda _: random.randint(generator(), 0, "9", (1,)),
+        "must be an integer, not '9'", TypeError),
+    Row(R + "randint", "high", lambda _: random.randint(generator(), 0, 2**64, (1,)),
+        "int64's range: low=0, high=18446744073709551616"),
+    Row(R + "randperm", "n", lambda _: random.randperm(generator(), -1), "between 0 and .* not -1"),
+    Row(R + "randperm", "n", lambda _: random.randperm(generator(), 2**31),
+        "between 0 and .* not 2147483648"),
+    Row(R + "randperm", "n", lambda _: random.randperm(generator(), 2.0),
+        "must be an integer, not 2.0", TypeError),
+    Row(R + "randperm", "n", lambda _: random.randperm(generator(), True),
+        "must be an integer, not True", TypeError),
+    *(
+        row
+        for name, fill in (
+            ("kaiming_uniform", random.kaiming_uniform),
+            ("kaiming_normal", random.kaiming_normal),
+        )
+        for row in (
+            Row(R + name, "shape", lambda _, f=fill: f(generator(), (3,)),
+                r"at least two axes, \(out, in, ...\), not \(3,\)"),
+            Row(R + name, "mode", lambda _, f=fill: f(generator(), (1, 2), mode="fan"),
+                "\"fan_in\" or \"fan_out\", not 'fan'"),
+            Row(R + name, "nonlinearity",
+                lambda _, f=fill: f(generator(), (1, 2), nonlinearity="gelu"),
+                "one of linear, .* not 'gelu'"),
+            Row(R + name, "a", lambda _, f=fill: f(generator(), (1, 2), a=NAN),
+                "must be a number, not nan"),
+            Row(R + name, "a", lambda _, f=fill: f(generator(), (1, 2), a="0"),
+                "must be a number, not '0'", TypeError),
+        )
+    ),
+    *(
+        row
+        for name, fill in (
+            ("xavier_uniform", random.xavier_uniform),
+            ("xavier_normal", random.xavier_normal),
+        )
+        for row in (
+            Row(R + name, "shape", lambda _, f=fill: f(generator(), 3), r"two axes, .* not \(3,\)"),
+            Row(R + name, "gain", lambda _, f=fill: f(generator(), (1, 2), -1.0),
+                "finite and at least 0, not -1.0"),
+            Row(R + name, "gain", lambda _, f=fill: f(generator(), (1, 2), NAN),
+                "finite and at least 0, not nan"),
+            Row(R + name, "gain", lambda _, f=fill: f(generator(), (1, 2), "1"),
+                "must be a number, not '1'", TypeError),
+        )
+    ),
+    Row(R + "trunc_normal", "a", lambda _: random.trunc_normal(generator(), 2, a=1.0, b=1.0),
+        "below b, .* a=1.0, b=1.0"),
+    Row(R + "trunc_normal", "std", lambda _: random.trunc_normal(generator(), 2, std=0.0),
+        "above 0: .* std=0.0"),
+    Row(R + "trunc_normal", "mean", lambda _: random.trunc_normal(generator(), 2, NAN),
+        "finite.* mean=nan"),
+    Row(R + "trunc_normal", "b", lambda _: random.trunc_normal(generator(), 2, b="2"),
+        "must be a number, not '2'", TypeError),
+    Row(R + "set_state", "state", lambda _: random.set_state(b"abc"),
+        r"shape \(5056,\), not \(3,\)"),
+    Row(R + "set_state", "state", lambda _: random.set_state(np.zeros(5056)),
+        "uint8 numbers or be bytes, not float64", TypeError),
+    Row(R + "set_state", "state", lambda _: random.set_state("abc"),
+        "uint8 numbers or be bytes, not <U3", TypeError),
+    Row(R + "set_state", "state", lambda _: random.set_state(np.zeros(5056, np.uint8)),
+        "one that torch.get_rng_state returned: this one is damaged"),
+    Row(R + "set_state", "state",
+        lambda _: jax.jit(random.set_state)(np.zeros(5056, np.uint8)), "concrete, not traced",
+        TypeError),
+    Row(M + "draw_masks", "generator", lambda _: masks.draw_masks(net(), key(), X),
+        f"{NO_KEY} .*Array", TypeError),
+    Row(M + "draw_masks", "net", lambda _: masks.draw_masks("net", generator(), X),
+        "must be a Flax module, not 'net'", TypeError),
+    Row(M + "draw_masks", "x",
+        lambda _: masks.draw_masks(nn.Sequential([nn.Linear(3, 1)]), generator(), X),
+        r"shape \(..., 3\), not \(4, 2\)"),
+    Row(M + "draw_masks", "input",
+        lambda _: masks.draw_masks(nn.Sequential([nn.Dropout()]), random.manual_seed(0, "cuda"),
+                                   X.astype(np.float16)),
+        "dropout '0' has float16 input.*float32 alone", TypeError),
+    Row(M + "list_drops", "net", lambda _: masks.list_drops(nn.Linear, X),
+        "must be a Flax module, not .*Linear", TypeError),
+    Row(M + "draw_ahead", "generator", lambda _: masks.draw_ahead(key(), []), f"{NO_KEY} .*Array",
+        TypeError),
+    Row(M + "cut_masks", "ranks",
+        lambda _: masks.cut_masks([(1, masks.list_drops(nn.Dropout(), X))], 0,
+                                  np.zeros(3, np.uint8)),
+        r"shape \(8,\), not \(3,\)"),
+    *(
+        Row(B + name, "batch_size", lambda _, v=v, c=call: c(v), says)
+        for name, call in (
+            ("make_batching", lambda v: batches.make_batching(4, v)),
+            ("DataLoader", lambda v: fit(data=batches.DataLoader((X, Y), batch_size=v))),
+        )
+        for v, says in (
+            (0, "integer of at least 1, not 0"),
+            (-1, "integer of at least 1, not -1"),
+            (2.0, "integer of at least 1, not 2.0"),
+            (True, "integer of at least 1, not True"),
+            ("2", "integer of at least 1, not '2'"),
+            (5, "at most the number of rows, 4, not 5"),
+        )
+    ),
+    Row(B + "make_batching", "shuffle", lambda _: batches.make_batching(4, None, shuffle=True),
+        "shuffle=True needs a batch_size"),
+    Row(B + "make_batching", "drop_last", lambda _: batches.make_batching(4, None, drop_last=True),
+        "drop_last=True needs a batch_size"),
+    Row(B + "make_batching", "rows", lambda _: batches.make_batching(0, None),
+        "integer of at least 1, not 0"),
+    Row(B + "DataLoader", "generator",
+        lambda _: fit(data=batches.DataLoader((X, Y), 2, generator=key())), f"{NO_KEY} .*Array",
+        TypeError),
+    Row(B + "DataLoader", "batch_size",
+        lambda _: fit(data=batches.DataLoader((X, Y)), batch_size=2),
+        "the DataLoader's own"),
+    Row(B + "make_loader", "shuffle",
+        lambda _: batches.make_loader(batches.DataLoader((X, Y)), None, True),
+        "the DataLoader's own"),
+    Row(B + "make_loader", "data", lambda _: batches.make_loader((X, Y, X), 2, False),
+        r"must be \(x, y\).*two things, not 3"),
+    Row(B + "make_loader", "data", lambda _: batches.make_loader(X, 2, False),
+        r"must be \(x, y\).*not .*ndarray", TypeError),
+    Row(B + "start_epoch", "generator",
+        lambda _: batches.start_epoch(0, batches.Batching(4, 2, shuffle=True)),
+        "must be a jaxnet.random.Generator or a jax.random.key, not int", TypeError),
+    *(
+        Row(B + "random_split", "lengths",
+            lambda _, v=v: batches.random_split(generator(), 5, v), says, kind)
+        for v, says, kind in (
+            ([2, 2], r"sum to the number of rows, 5, or to 1, not \[2, 2\]", ValueError),
+            ([6, -1], r"sum to the number of rows, 5, or to 1, not \[6, -1\]", ValueError),
+            ([0.5, 0.6], r"or to 1, not \[0.5, 0.6\]", ValueError),
+            ([1.5, -0.5], r"or to 1, not \[1.5, -0.5\]", ValueError),
+            ([NAN, 1], r"or to 1, not \[nan, 1\]", ValueError),
+            ([], r"or to 1, not \[\]", ValueError),
+            (["5"], r"or to 1, not \['5'\]", TypeError),
+            (None, "or to 1, not None", TypeError),
+        )
+    ),
+    Row(B + "random_split", "rows", lambda _: batches.random_split(generator(), 2.5, [1.0]),
+        "must be an integer, not 2.5", TypeError),
+    Row(B + "random_split", "rows", lambda _: batches.random_split(generator(), -1, [1.0]),
+        "at least 0, not -1"),
+    Row(B + "random_split", "generator", lambda _: batches.random_split(key(), 5, [5]),
+        f"{NO_KEY} .*Array", TypeError),
+    Row("jaxnet.init", "net", lambda _: jaxnet.init("net", generator()),
+        "made of jaxnet.nn modules, not str", TypeError),
+    Row("jaxnet.init", "generator", lambda _: jaxnet.init(net(), 1), f"{NO_KEY} int", TypeError),
+]  # fmt: skip

@@ -1,0 +1,221 @@
+"""`fit` and what is around it: `train`, `evaluation`, `precision`, `lecture`."""
+
+# What is wrong here is so on purpose.
+# pyright: reportArgumentType=false, reportCallIssue=false
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+
+import jaxnet
+from jaxnet import evaluation, lecture, precision, train
+from jaxnet.data import Dataset
+from tests.bad_calls import Row
+from tests.bad_calls.files import OPTIMIZER, X, Y, fit, generator, net, replaced, state
+
+E, T, LE, P = "jaxnet.evaluation.", "jaxnet.train.", "jaxnet.lecture.", "jaxnet.precision."
+NAN = float("nan")
+BCE = jaxnet.losses.binary_cross_entropy
+RIGHT = jaxnet.metrics.probability_is_right
+LOGITS = lecture.EXPERIMENTS["logits"]
+DIGITS = Dataset(np.ones((2, 784), np.float32), np.array([0, 1], np.int32))
+
+
+def other_state():
+    return train.start(jaxnet.optim.adam(), {"params": state().params}, generator())
+
+
+def _fit(argument, says, kind=ValueError, **changes):
+    return Row("jaxnet.fit", argument, lambda _: fit(**changes), says, kind)
+
+
+def _run(argument, says, kind=ValueError, data=(DIGITS, DIGITS), **changes):
+    """`lecture.run` of an experiment of which something was replaced."""
+    experiment = dataclasses.replace(LOGITS, **changes)
+    return Row(LE + "run", argument, lambda _: lecture.run(experiment, data), says, kind)
+
+
+_DATA = (
+    ((X, Y[:3]), r"same number of rows.* \(4, 2\) and \(3, 1\)", ValueError),
+    ((X[:0], Y[:0]), r"at least one; .* \(0, 2\) and \(0, 1\)", ValueError),
+    ((np.float32(1), Y), r"shapes are \(\) and \(4, 1\)", ValueError),
+    ((X, Y, X), r"must be \(x, y\).*two things, not 3", ValueError),
+    (X, r"must be \(x, y\).*not .*ndarray", TypeError),
+    (None, r"must be \(x, y\).*not NoneType", TypeError),
+    ({"x": X, "y": Y}, r"must be \(x, y\).*not dict", TypeError),
+)
+_VALUES = (
+    ("x", (X.astype(str), Y), "must hold real numbers, not <U32", TypeError),
+    ("x", (X.astype(object), Y), "must hold real numbers, not object", TypeError),
+    ("x", (X.astype(np.complex64), Y), "must hold real numbers, not complex64", TypeError),
+    ("x", ("abcd", Y), "must hold real numbers, not a str", TypeError),
+    (
+        "x",
+        ([[1.0], [1.0, 2.0], [1.0], [1.0]], Y),
+        "must hold real numbers, not a list of object",
+        TypeError,
+    ),
+    ("y", (X, Y.astype(str)), "must hold real numbers, not <U32", TypeError),
+    ("y", (X, [None] * 4), "must hold real numbers, not a list of object", TypeError),
+    ("y", (X, {0: 1, 1: 1, 2: 1, 3: 1}), "must hold real numbers, not a dict", TypeError),
+    ("x", (X[:, :1], Y), r"must have shape \(..., 2\), not \(., 1\)", ValueError),
+    ("x", (X.astype(np.uint8), Y), "must be floating-point, not uint8", TypeError),
+)
+
+ROWS = [
+    *(_fit("data", says, kind, data=data) for data, says, kind in _DATA),
+    *(_fit(argument, says, kind, data=data) for argument, data, says, kind in _VALUES),
+    _fit("x", "must be finite.* row 2 .*nan", data=(replaced(X, (2, 1), NAN), Y)),
+    _fit("x", "must be finite.* row 0 .*inf", data=(replaced(X, (0, 0), np.inf), Y)),
+    _fit("x", "must be finite.* row 3 .*-inf", data=(jnp.asarray(replaced(X, (3, 0), -np.inf)), Y)),
+    _fit("x", "must be finite.* row 1 .*nan", data=(replaced(X, 1, NAN).astype(np.float16), Y)),
+    _fit("x", "must be finite.* row 1 .*nan",
+         data=jaxnet.batches.DataLoader((replaced(X, 1, NAN), Y), 2)),
+    _fit("target", r"has shape \(4,\), expected \(4, 1\) as in input", data=(X, Y[:, 0])),
+    _fit("net", "must be a Flax module, not 'net'", TypeError, net="net"),
+    _fit("net", "must be a Flax module, not <class .*Linear", TypeError, net=jaxnet.nn.Linear),
+    _fit("loss", "must be a function .*not 'bce'", TypeError, loss="bce"),
+    _fit("loss", "must be a function .*not None", TypeError, loss=None),
+    _fit("loss", r"must give a scalar, not shape \(4, 1\)", loss=lambda outputs, y: outputs - y),
+    _fit("loss", "must give a scalar, not a NoneType", TypeError, loss=lambda outputs, y: None),
+    _fit("optimizer", "must be an optax optimizer, .* not 'sgd'", TypeError, optimizer="sgd"),
+    _fit("optimizer", "must be an optax optimizer, such as .* not <function", TypeError,
+         optimizer=jaxnet.optim.sgd),
+    *(
+        _fit("epochs", f"integer of at least 1, not {v!r}", epochs=v)
+        for v in (0, -1, 1.5, True, "1", None)
+    ),
+    *(
+        _fit("batch_size", f"integer of at least 1, not {v!r}", batch_size=v)
+        for v in (0, -1, 2.0, True, "2")
+    ),
+    _fit("batch_size", "at most the number of rows, 4, not 5", batch_size=5),
+    _fit("shuffle", "shuffle=True needs a batch_size", shuffle=True),
+    _fit("seed", "must be an integer, not 'one'", seed="one"),
+    _fit("seed", r"must be an integer .*, not array\(\[1, 2\]\)", TypeError, seed=np.array([1, 2])),
+    _fit("seed", r"between -2\*\*63 and 2\*\*64 - 1, not 18446744073709551616", seed=2**64),
+    _fit("seed", "must be an integer, not nan", seed=NAN),
+    _fit("seed", "either seed .* or state", seed=None),
+    _fit("state", "either seed .* or state", state=0),
+    _fit("state", "must be a TrainState, not dict", TypeError, seed=None, state={}),
+    Row("jaxnet.fit", "state", lambda _: fit(seed=None, state=other_state()),
+        "must come from this optimizer"),
+    Row("jaxnet.fit", "state",
+        lambda _: fit(seed=None, state=precision.cast(state(), "float64")),
+        "is float64 but precision is 'parity'"),
+    _fit("report_every", "integer of at least 1, not 0", report_every=0),
+    _fit("report_every", "integer of at least 1, not 0.5", report_every=0.5),
+    _fit("report_loader", "needs report_every and batch_size", report_loader=True),
+    _fit("metrics", "need report_every", metrics={"accuracy": RIGHT}),
+    _fit("metrics", r"must be \{name: metric\}, not function", TypeError, metrics=RIGHT,
+         report_every=1),
+    _fit("metrics", "'accuracy' must be a function .*, not 3", TypeError, metrics={"accuracy": 3},
+         report_every=1),
+    _fit("metric", r"'mean' must give one value for each of 4 rows, not shape \(\)",
+         metrics={"mean": lambda outputs, y: outputs.mean()}, report_every=1),
+    _fit("hooks", "must be a list of functions, not function", TypeError, hooks=lambda chunk: None),
+    _fit("hooks", "must be functions .*, not 3", TypeError, hooks=[3]),
+    _fit("precision", "one of parity, fast, float64, not 'double'", precision="double"),
+    _fit("precision", "one of parity, fast, float64, not 64", precision=64),
+    _fit("precision", r"one of parity, fast, float64, not \['parity'\]", precision=["parity"]),
+    Row(T + "make_train_step", "net", lambda _: train.make_train_step("net", BCE, OPTIMIZER),
+        "must be a Flax module, not 'net'", TypeError),
+    Row(T + "make_train_step", "loss", lambda _: train.make_train_step(net(), 1, OPTIMIZER),
+        "must be a function .*not 1", TypeError),
+    Row(T + "make_train_step", "optimizer", lambda _: train.make_train_step(net(), BCE, "adam"),
+        "must be an optax optimizer, .* not 'adam'", TypeError),
+    Row(T + "start", "optimizer", lambda _: train.start(None, {"params": {}}, generator()),
+        "must be an optax optimizer, .* not None", TypeError),
+    Row(T + "start", "variables", lambda _: train.start(OPTIMIZER, [1], generator()),
+        "must be a mapping .*, not list", TypeError),
+    Row(T + "start", "generator", lambda _: train.start(OPTIMIZER, {"params": {}}, 0),
+        "must be a jaxnet.random.Generator or a jax.random.key, not int", TypeError),
+    *(
+        row
+        for name, call in (
+            ("predict", lambda net, state, x: evaluation.predict(net, state, x)),
+            ("evaluate", lambda net, state, x: evaluation.evaluate(net, state, (x, Y))),
+        )
+        for row in (
+            Row(E + name, "net", lambda _, c=call: c("net", state(), X),
+                "must be a Flax module, not 'net'", TypeError),
+            Row(E + name, "state", lambda _, c=call: c(net(), None, X),
+                "must be a TrainState, not NoneType", TypeError),
+            Row(E + name, "state", lambda _, c=call: c(net(), {"params": state().params}, X),
+                "must be a TrainState, not dict", TypeError),
+            Row(E + name, "x", lambda _, c=call: c(net(), state(), X[:, :1]),
+                r"must have shape \(..., 2\), not \(4, 1\)"),
+            Row(E + name, "x", lambda _, c=call: c(net(), state(), X.astype(np.uint8)),
+                "must be floating-point, not uint8", TypeError),
+            Row(E + name, "x", lambda _, c=call: c(net(), state(), X.astype(str)),
+                "must hold real numbers, not <U32", TypeError),
+            Row(E + name, "x", lambda _, c=call: c(net(), state(), X.astype(np.complex64)),
+                "must hold real numbers, not complex64", TypeError),
+            Row(E + name, "x", lambda _, c=call: c(net(), state(), "abcd"),
+                "must hold real numbers, not a str", TypeError),
+        )
+    ),
+    *(
+        Row(E + "evaluate", "data", lambda _, d=data: evaluation.evaluate(net(), state(), d), says,
+            kind)
+        for data, says, kind in _DATA
+    ),
+    Row(E + "evaluate", "loss", lambda _: evaluation.evaluate(net(), state(), (X, Y), loss="bce"),
+        "must be a function .*not 'bce'", TypeError),
+    Row(E + "evaluate", "loss",
+        lambda _: evaluation.evaluate(net(), state(), (X, Y), loss=lambda outputs, y: outputs),
+        r"must give a scalar, not shape \(4, 1\)"),
+    Row(E + "evaluate", "metrics",
+        lambda _: evaluation.evaluate(net(), state(), (X, Y), loss=BCE, metrics={"loss": RIGHT}),
+        "must not be named 'loss'"),
+    Row(E + "evaluate", "metrics",
+        lambda _: evaluation.evaluate(net(), state(), (X, Y), metrics=[RIGHT]),
+        r"must be \{name: metric\}, not list", TypeError),
+    Row(E + "evaluate", "metric",
+        lambda _: evaluation.evaluate(net(), state(), (X, Y), metrics={"one": lambda o, y: 1.0}),
+        "'one' must give one value for each of 4 rows, not shape"),
+    Row(E + "memoise", "factory", lambda _: evaluation.memoise(3), "must be a function, not 3",
+        TypeError),
+    *(
+        Row(P + name, argument, lambda _, c=call, v=v: c(v),
+            f"one of parity, fast, float64, not {v!r}")
+        for name, argument, call in (
+            ("check_precision", "precision", precision.check_precision),
+            ("use", "precision", lambda v: precision.use(v).__enter__()),
+            ("cast", "precision", lambda v: precision.cast({}, v)),
+            ("cast_array", "precision", lambda v: precision.cast_array(X, v)),
+            ("check_state", "precision", lambda v: precision.check_state(state(), v)),
+        )
+        for v in ("double", None)
+    ),
+    Row(P + "check_state", "state", lambda _: precision.check_state(state(), "float64"),
+        "is float32 but precision is 'float64'"),
+    Row(P + "cast", "tree", lambda _: precision.cast({"weight": "abc"}, "parity"),
+        "must hold arrays or numbers, not 'abc'", TypeError),
+    Row(P + "cast_array", "tree", lambda _: precision.cast_array(np.array(["a"]), "parity"),
+        "must hold arrays or numbers, not array", TypeError),
+    Row(P + "following", "state", lambda _: precision.following(None).__enter__(),
+        "must be a TrainState, not NoneType", TypeError),
+    Row(LE + "run", "experiment", lambda _: lecture.run("logits"),
+        "must be an Experiment, .* not 'logits'", TypeError),
+    Row(LE + "run", "device", lambda _: lecture.run(LOGITS, (DIGITS, DIGITS), device="gpu"),
+        "must be one of jax.devices\\(\\).*, not 'gpu'", TypeError),
+    Row(LE + "run", "data", lambda _: lecture.run(LOGITS, (DIGITS,)),
+        r"must be \(train, test\).*two things, not 1"),
+    Row(LE + "run", "data", lambda _: lecture.run(LOGITS, (X, Y)),
+        r"must be \(train, test\).* Dataset.*not .*ndarray", TypeError),
+    _run("epochs", "integer of at least 1, not 0", epochs=0),
+    _run("seed", "must be an integer, not 'x'", seed="x"),
+    _run("classes", r"is \(\); expected distinct digits", classes=(), data=None),
+    _run("batch_size", "at most the number of rows, 2, not 16", batch_size=16),
+    Row(LE + "Experiment", "labels",
+        lambda _: lecture.EXPERIMENTS["three_class"].targets(DIGITS._replace(labels=np.array([3]))),
+        "holds 3; expected integers from 0 to 2"),
+    Row(LE + "manual_sigmoid_loss", "target",
+        lambda _: lecture.manual_sigmoid_loss(jnp.ones((2, 1)), jnp.ones(2)),
+        r"has shape \(2,\), expected \(2, 1\)"),
+    Row(LE + "missed", "record", lambda _: lecture.missed({}), "must be one that .*it lacks",),
+    Row(LE + "missed", "record", lambda _: lecture.missed("logits"), "must be .*, not str",
+        TypeError),
+]  # fmt: skip

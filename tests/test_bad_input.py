@@ -1,0 +1,298 @@
+"""Bad input, everywhere: every public function's refusals, as a user's program meets them."""
+
+import functools
+import importlib
+import json
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import jaxnet.cli
+import torchref.cli
+from tests.bad_calls import Row, collect
+from tests.bad_calls.__main__ import look
+from tests.bad_calls.files import make_files
+
+ROOT = Path(jaxnet.__file__).parent.parent
+ROWS = collect()
+
+RECORD = "a plain record: whoever takes it checks it"
+TAKES_NO_BAD_INPUT = {
+    "jaxnet.History": RECORD,
+    "jaxnet.TrainState": RECORD,
+    "jaxnet.cache.kept_programs": "takes a truth value alone",
+    "jaxnet.convert.Unsupported": "an error",
+    "jaxnet.data.Dataset": RECORD,
+    "jaxnet.doctor.Finding": RECORD,
+    "jaxnet.files.cache_folder": "takes nothing",
+    "jaxnet.lecture.Published": RECORD,
+    "jaxnet.lecture.Result": RECORD,
+    "jaxnet.lecture.make_record": "packs what `run` and torchref measured, and looks at none of it",
+    "jaxnet.machine.Facts": RECORD,
+    "jaxnet.machine.digest": "hashes the bytes of the arrays that `look` and its tests draw",
+    "jaxnet.machine.look": "takes nothing",
+    "jaxnet.masks.Drop": RECORD,
+    "jaxnet.batches.Batching": RECORD,
+    "jaxnet.nn.Identity": "takes anything and gives it back",
+    "jaxnet.nn.Module": "the base of the layers: has no arguments of its own",
+    "jaxnet.optim.AdagradState": RECORD,
+    "jaxnet.optim.AdamState": RECORD,
+    "jaxnet.optim.DampeningState": RECORD,
+    "jaxnet.optim.RMSpropState": RECORD,
+    "jaxnet.random.Generator": RECORD,
+}
+"""Public names without a row, each with the reason."""
+
+INTERNAL = {"checks", "cli", "state"}
+"""Modules that are no part of the public surface: the checks themselves, the command line, which
+has a table of its own below, and the records that a run is made of."""
+
+OURS = (ValueError, TypeError, OSError)
+
+
+@functools.cache
+def outcomes() -> dict[str, dict[str, Any]]:
+    """What came of every row, in a process of its own that checks no annotations."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tests.bad_calls"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def faults(row: Row, outcome: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with a refusal."""
+    message = outcome["message"]
+    if outcome["changed"]:
+        yield f"left or changed {outcome['changed']}"
+    if outcome["kind"] is None:
+        yield "was not refused"
+        return
+    if not outcome["expected"] or not outcome["kind"].startswith(("builtins.", "jaxnet.")):
+        yield f"raised {outcome['kind']}, expected {row.raises.__name__}"
+    if not issubclass(row.raises, OURS) and row.name not in INDEX_ERRORS:
+        yield f"{row.raises.__name__} is no error of bad input"
+    # Only the system's own errors, which name the file, may come from elsewhere.
+    if (
+        not issubclass(row.raises, OSError)
+        and f"{os.sep}jaxnet{os.sep}" not in outcome["raised_in"]
+    ):
+        yield f"was raised in {outcome['raised_in']}"
+    if not re.search(rf"(?<!\w){re.escape(row.argument)}(?!\w)", message):
+        yield f"does not name {row.argument}"
+    if not re.search(row.says, message, re.DOTALL if row.several_lines else 0):
+        yield f"does not say {row.says!r}"
+    if "Traceback" in message or ("\n" in message and not row.several_lines):
+        yield "is no single sentence"
+    if len(message) > 400:
+        yield f"is {len(message)} characters long"
+
+
+INDEX_ERRORS = ("jaxnet.losses.cross_entropy", "jaxnet.losses.nll_loss")
+"""What raises torch's own IndexError for a class that is none, and documents it."""
+
+
+@pytest.mark.parametrize("label", ROWS)
+def test_bad_input_is_refused_in_one_clear_sentence(label):
+    outcome = outcomes()[label]
+    found = list(faults(ROWS[label], outcome))
+    assert not found, f"{outcome['message']}\n-> " + "\n-> ".join(found)
+
+
+def public_names() -> dict[str, Any]:
+    """Every public function and class of jaxnet by its dotted name; new modules are found."""
+    found = {}
+    for part in pkgutil.iter_modules(jaxnet.__path__):
+        if part.name.startswith("_") or part.name in INTERNAL:
+            continue
+        module = importlib.import_module(f"jaxnet.{part.name}")
+        names = getattr(module, "__all__", None) or [
+            name
+            for name, value in vars(module).items()
+            if not name.startswith("_") and getattr(value, "__module__", "") == module.__name__
+        ]
+        values = {name: getattr(module, name) for name in names}
+        found |= {f"{module.__name__}.{n}": v for n, v in values.items() if is_callable(v)}
+    for name in jaxnet.__all__:
+        value = getattr(jaxnet, name)
+        if is_callable(value) and value not in found.values():
+            found[f"jaxnet.{name}"] = value
+    return found
+
+
+def is_callable(value: Any) -> bool:
+    """Functions and classes, but for aliases of types such as `Masks`."""
+    return callable(value) and typing.get_origin(value) is None
+
+
+def uncovered() -> set[str]:
+    """Public names that neither a row nor a reason stands for."""
+    refused = {id(resolve(row.name)) for row in ROWS.values()}
+    names = {name for name, value in public_names().items() if id(value) not in refused}
+    return names - TAKES_NO_BAD_INPUT.keys()
+
+
+def resolve(name: str) -> Any:
+    """What a dotted name stands for."""
+    module, _, last = name.rpartition(".")
+    return getattr(importlib.import_module(module), last)
+
+
+def test_every_public_function_has_a_row_or_a_reason():
+    public = public_names()
+    assert not uncovered()
+    refused = {id(resolve(row.name)) for row in ROWS.values()}
+    stale = [n for n in TAKES_NO_BAD_INPUT if n not in public or id(public[n]) in refused]
+    assert not stale, "these have a row, or are gone"
+    strange = {row.name for row in ROWS.values()} - {
+        name for name in (row.name for row in ROWS.values()) if resolve(name) in public.values()
+    }
+    assert not strange, "these are not public"
+
+
+def test_a_new_public_function_without_a_row_is_noticed(monkeypatch):
+    """In a module that is there, and in a new one."""
+
+    def fresh():
+        pass
+
+    fresh.__module__ = "jaxnet.metrics"
+    monkeypatch.setattr(jaxnet.metrics, "fresh", fresh, raising=False)
+    assert uncovered() == {"jaxnet.metrics.fresh"}
+
+    def newer():
+        pass
+
+    newer.__module__ = "jaxnet.newest"
+    module = types.ModuleType("jaxnet.newest")
+    monkeypatch.setattr(module, "newer", newer, raising=False)
+    monkeypatch.setitem(sys.modules, "jaxnet.newest", module)
+    found = list(pkgutil.iter_modules(jaxnet.__path__))
+    more = [*found, pkgutil.ModuleInfo(found[0].module_finder, "newest", False)]
+    monkeypatch.setattr(pkgutil, "iter_modules", lambda path: more)
+    assert uncovered() == {"jaxnet.metrics.fresh", "jaxnet.newest.newer"}
+
+
+class Call(typing.NamedTuple):
+    """Arguments of the command line, and what it must say; `{}` stands for the folder of files."""
+
+    arguments: str
+    says: str
+    main: Any = jaxnet.cli.main
+
+
+CERTIFY = {"main": torchref.cli.main}
+
+CALLS = [
+    Call("lecture --only full_bach", "'--only': 'full_bach' is not one of 'full_batch', 'dropout'"),
+    Call("lecture --onyl logits", "No such option '--onyl'.*'--only'"),
+    Call("lecture --device tpu", "'--device': 'tpu' is not one of 'cpu', 'gpu'"),
+    Call("lecture --precision double", "'double' is not one of 'parity', 'fast', 'float64'"),
+    Call("lecture logits", r"unexpected extra argument \(logits\)"),
+    Call("lecture --root {}/none", "'--root': Directory '.*none' does not exist"),
+    Call("lecture --root {}/file", "'--root': Directory '.*file' is a file"),
+    Call("lecture --root {}/empty", "root is '.*empty', which lacks train-images-idx3-ubyte, .*"),
+    Call("lecture --root {}/other", "other/train-images-.* is not MNIST's .* the MD5 digest"),
+    Call("lecture --root {}/cut", "cut/train-images-.* holds 779 bytes of data; expected 784"),
+    Call("lecture --root {}/shape", r"has shape \(1, 27, 28\); expected \('n', 28, 28\)"),
+    Call("lecture --json {}/new/a.json --root {}/cut", "holds 779 bytes of data; expected 784"),
+    Call("lecture --json {}/empty", "'--json': File '.*empty' is a directory"),
+    Call("lecture --json {}/file/new.json", "--json needs the folder .*file, but .*file is a file"),
+    Call("lecture --json {}/file/a/b.json", "--json needs the folder .*/a, but .*file is a file"),
+    Call("lecture --figures {}/file", "'--figures': Directory '.*file' is a file"),
+    Call("lecture --figures {}/file/new", "--figures needs the folder .*new, but .*file is a file"),
+    Call("lecture --json {}/new/a.json --figures {}/file/new", "--figures needs the folder"),
+    Call("show --classes ten", "--classes must be digits together, such as 01, not 'ten'"),
+    Call("show --classes 00", r"classes is \[0, 0\]; expected distinct digits from 0 to 9"),
+    Call("show --classes= ", "--classes must be digits together, such as 01, not ''"),
+    Call("show --out {}/new.xyz", r"must end in one of .*\.png.*, not .*new\.xyz"),
+    Call("show --out {}/empty", "'--out': File '.*empty' is a directory"),
+    Call("show --out {}/file/new.png", "--out needs the folder .*file, but .*file is a file"),
+    Call("show --out {}/new/a.png --root {}/cut", "holds 779 bytes of data; expected 784"),
+    Call("doctor --json {}/empty", "'--json': File '.*empty' is a directory"),
+    Call("doctor --json {}/file/new.json", "--json needs the folder .*file, but .*file is a file"),
+    Call("doctor --jsn x", "No such option '--jsn'.*'--json'"),
+    Call("sing", "No such command 'sing'"),
+    Call("certify", "Missing argument 'FILE:FUNCTION'", **CERTIFY),
+    Call("certify {}/net.py", "FILE:FUNCTION must name a file that is there, not", **CERTIFY),
+    Call("certify {}/none.py:build", "FILE:FUNCTION must name a file that is there", **CERTIFY),
+    Call("certify {}/empty:build", "FILE:FUNCTION must name a file that is there", **CERTIFY),
+    Call("certify {}/net.py:biuld", r"net\.py has no function 'biuld'", **CERTIFY),
+    Call("certify {}/file:build", "file is no Python file", **CERTIFY),
+    Call("certify {}/damaged.py:build", r"SyntaxError: .*damaged\.py, line 1", **CERTIFY),
+    Call("certify {}/fails.py:build", r"ZeroDivisionError: .*line 2 of fails\.py", **CERTIFY),
+    Call("certify {}/net.py:build", r"build must return \(net, loss, optimizer, .*int", **CERTIFY),
+    Call("certify {}/net.py:build --epochs 0", "'--epochs': 0 is not in the range x>=1", **CERTIFY),
+    Call("certify {}/net.py:build --batch-size 0", "'--batch-size': 0 is not in the", **CERTIFY),
+    Call("certify {}/net.py:build --seed x", "'--seed': 'x' is not a valid integer", **CERTIFY),
+    Call("certify {}/net.py:build --save {}/new.doc", "--save must end in .html, .json", **CERTIFY),
+    Call("certify {}/net.py:build --save {}/none/a.txt", "--save names a folder that", **CERTIFY),
+    Call("certify {}/net.py:build --save {}/empty", "File '.*empty' is a directory", **CERTIFY),
+    Call("certify {}/net.py:build --epoch 1", "No such option '--epoch'", **CERTIFY),
+]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The damaged files of the table, and a few scripts."""
+    folder = tmp_path_factory.mktemp("files")
+    make_files(folder)
+    (folder / "net.py").write_text("def build():\n    return 3\n")
+    (folder / "damaged.py").write_text("def build(:\n")
+    (folder / "fails.py").write_text("def build():\n    return 1 / 0\n")
+    return folder
+
+
+def check_output(output: str, says: str) -> None:
+    """One sentence, after click's two lines on usage."""
+    lines = output.splitlines()
+    assert lines[0].startswith("Usage: ") and lines[-1].startswith("Error: ")
+    assert "Traceback" not in output and sum(line.startswith("Error") for line in lines) == 1
+    assert re.search(says, lines[-1]), lines[-1]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.arguments)
+def test_the_command_line_says_it_in_a_sentence_and_writes_nothing(call, files, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = look(files)
+    arguments = [part.replace("{}", str(files)) for part in call.arguments.split(" ") if part]
+    done = CliRunner().invoke(call.main, arguments, prog_name="jaxnet")
+    assert done.exit_code == 2, done.output
+    check_output(done.output, call.says)
+    assert look(files) == before
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "says"),
+    [
+        ("jaxnet", "lecture --root {}/cut --json {}/new/a.json", "holds 779 bytes of data"),
+        (
+            "jaxnet",
+            "lecture --device gpu --json {}/new.json",
+            "--device must be one that JAX finds",
+        ),
+        ("torchref", "certify {}/file:build", "file is no Python file"),
+    ],
+)
+def test_so_does_a_process(module, arguments, says, files):
+    before = look(files)
+    command = [sys.executable, "-B", "-m", module, *arguments.replace("{}", str(files)).split()]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.returncode == 2, done.stderr
+    assert not done.stdout
+    check_output(done.stderr, says)
+    assert look(files) == before
