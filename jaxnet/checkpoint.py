@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxnet.archive import Damaged, check, describe, list_differences, name_leaves, pack, unpack
-from jaxnet.checks import check_count
+from jaxnet.checks import check_count, check_number, check_state_kind
 from jaxnet.state import Chunk, History, TrainState
 
 _SHARE = 20  # a long history takes long to write: saving stays below this part of the time
@@ -78,10 +78,13 @@ class Checkpoints:
         self.saved: int | None = None
         """The newest epoch that this object saved or restored."""
         self._keep = check_count("keep", keep)
-        if not seconds >= 0:
+        self._seconds = check_number("seconds", seconds)
+        if not self._seconds >= 0:
             raise ValueError(f"seconds must be a number of at least 0, not {seconds!r}")
-        self._seconds = seconds
-        self._about = json.loads(json.dumps(dict(about or {})))
+        try:
+            self._about = json.loads(json.dumps(dict(about or {})))
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"about must be a dictionary that JSON can hold: {error}") from error
         self._next = -float("inf")
         self._unreadable: list[int] = []
         _prepare(self.directory)
@@ -141,6 +144,7 @@ class Checkpoints:
             `about`; a ValueError, which lists the differences.
           Damaged: there are checkpoints, and none can be read; a ValueError.
         """
+        check_state_kind(like, "like")
         epochs, why = self.list_epochs(), ""
         for epoch in reversed(epochs):
             place = self.directory / str(epoch)
@@ -187,6 +191,8 @@ class Checkpoints:
 
 def _prepare(directory: Path) -> None:
     """Make the folder, and see that it can be written."""
+    if directory.exists() and not directory.is_dir():
+        raise NotADirectoryError(f"directory must be a folder, not the file {directory}")
     directory.mkdir(parents=True, exist_ok=True)
     if not os.access(directory, os.W_OK | os.X_OK):
         raise PermissionError(f"directory {directory} cannot be written")

@@ -180,7 +180,7 @@ def check_mapping(name: str, value: Any, of: str) -> None:
         raise TypeError(f"{name} must be a mapping of {of}, not {type(value).__name__}")
 
 
-def check_reports(report_every: Any, report_loader: bool, metrics: Any) -> None:
+def check_reports(report_every: Any, report_loader: Any, metrics: Any) -> None:
     """Refuse what only reports would use where there are none."""
     if report_every is not None:
         check_count("report_every", report_every)

@@ -10,6 +10,7 @@ from flax.traverse_util import flatten_dict
 
 from jaxnet import nn
 from jaxnet.batches import Batching, start_epoch
+from jaxnet.checks import check_state_kind
 from jaxnet.state import Chunk, History, StepInfo, TrainState
 from jaxnet.train import draw_noise, make_run, make_train_step
 
@@ -45,6 +46,7 @@ def is_sound(state: TrainState, losses: Any) -> bool:
     >>> is_sound(TrainState({"weight": jnp.ones(2)}, {}, (), (), 0), np.array([1.0, np.nan]))
     False
     """
+    check_state_kind(state)
     tree = losses, state.params, state.model_state
     floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     return bool(_all_finite(floats))

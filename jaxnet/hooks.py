@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import flax.linen
 
-from jaxnet.checks import check_count
+from jaxnet.checks import check_count, check_looks, check_net, check_number, check_pair, check_rows
 from jaxnet.evaluation import Metrics, evaluate
 from jaxnet.state import Chunk, Report, TrainState
 
@@ -46,8 +46,11 @@ class Validation:
         loss: Any = None,
         metrics: Metrics | None = None,
     ):
+        check_net(net)
+        check_rows(*check_pair(data))
+        check_looks(metrics)
         if loss is None and not metrics:
-            raise ValueError("Validation needs a loss or metrics, not neither")
+            raise ValueError("loss or metrics must be given: without them there is no validation")
         self._net, self._data, self._loss, self._metrics = net, data, loss, metrics
 
     def __call__(self, chunk: Chunk) -> None:
@@ -86,7 +89,7 @@ class EarlyStopping:
         self, metric: str, *, patience: int, mode: Mode = "min", min_delta: float | int = 0
     ):
         _check_mode(mode)
-        if not min_delta >= 0:
+        if not check_number("min_delta", min_delta) >= 0:
             raise ValueError(f"min_delta must be a number of at least 0, not {min_delta!r}")
         self._metric, self._delta = metric, min_delta
         self._mode: Mode = mode

@@ -1,5 +1,6 @@
 """A run put together for people: saved, resumed, stopped by Ctrl-C or by numbers that go wrong."""
 
+import difflib
 import os
 import signal
 import threading
@@ -10,13 +11,16 @@ from typing import Any, Literal, get_args
 import jaxnet.train
 from jaxnet.archive import digest_array, name_seed, name_thing
 from jaxnet.checkpoint import Checkpoints
-from jaxnet.checks import check_past
+from jaxnet.checks import check_looks, check_parts, check_past, check_reports
 from jaxnet.finite import Guard, NotFinite
 from jaxnet.precision import use
 from jaxnet.state import Chunk, History, Hook, TrainState
 from jaxnet.train import Ready, prepare
 
 OnNan = Literal["stop", "ignore"]
+
+_BASIC = ("batch_size", "shuffle", "seed", "state", "precision")
+_LOOKS = ("report_every", "report_loader", "metrics")
 
 
 class Interrupted(KeyboardInterrupt):
@@ -83,10 +87,11 @@ def fit(
         raise ValueError(f"on_nan must be 'stop' or 'ignore', not {on_nan!r}")
     if resume and checkpoint is None:
         raise ValueError("resume=True needs checkpoint, the folder to go on from")
+    check_parts(net, loss, optimizer)
+    check_looks(options.get("metrics"), hooks)
+    _check_names(options)
     basic = {"optimizer": optimizer, "epochs": epochs} | {
-        name: options[name]
-        for name in ("batch_size", "shuffle", "seed", "state", "precision")
-        if name in options
+        name: options[name] for name in _BASIC if name in options
     }
     ready = prepare(net, data, **basic)
     checkpoints = None
@@ -122,6 +127,17 @@ def fit(
             text += f", which is saved in {checkpoint}"
         raise Interrupted(state, history, text)
     return state, history
+
+
+def _check_names(options: Mapping[str, Any]) -> None:
+    """Refuse what `jaxnet.fit` does not take, before anything is written."""
+    known = (*_BASIC, *_LOOKS)
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            meant = f"did you mean {near[0]}?" if near else f"expected {', '.join(known)}"
+            raise TypeError(f"{name} is no argument of fit; {meant}")
+    check_reports(*(options.get(name) for name in _LOOKS))
 
 
 def _describe(net: Any, loss: Any, ready: Ready, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,13 @@ RECORD = "a plain record: whoever takes it checks it"
 TAKES_NO_BAD_INPUT = {
     "jaxnet.History": RECORD,
     "jaxnet.TrainState": RECORD,
+    "jaxnet.checkpoint.Another": "an error",
+    "jaxnet.finite.Guard": "is made by `runs.fit` of what that checked",
+    "jaxnet.finite.NotFinite": "an error",
+    "jaxnet.runs.Interrupted": "an error",
+    "jaxnet.train.Ready": RECORD,
+    "jaxnet.train.draw_noise": "draws for a step of what `fit` checked",
+    "jaxnet.train.make_run": "compiles what `fit` checked",
     "jaxnet.cache.kept_programs": "takes a truth value alone",
     "jaxnet.convert.Unsupported": "an error",
     "jaxnet.data.Dataset": RECORD,
@@ -53,9 +60,10 @@ TAKES_NO_BAD_INPUT = {
 }
 """Public names without a row, each with the reason."""
 
-INTERNAL = {"checks", "cli", "state"}
+INTERNAL = {"archive", "checks", "cli", "pieces", "state"}
 """Modules that are no part of the public surface: the checks themselves, the command line, which
-has a table of its own below, and the records that a run is made of."""
+has a table of its own below, the records that a run is made of, and what `checkpoint` and `fit` are
+built of, which is given what was checked."""
 
 OURS = (ValueError, TypeError, OSError)
 
@@ -201,6 +209,11 @@ CALLS = [
     Call("lecture --onyl logits", "No such option '--onyl'.*'--only'"),
     Call("lecture --device tpu", "'--device': 'tpu' is not one of 'cpu', 'gpu'"),
     Call("lecture --precision double", "'double' is not one of 'parity', 'fast', 'float64'"),
+    Call("lecture --resume", "--resume needs --checkpoint DIR"),
+    Call("lecture --checkpoint {}/file", "'--checkpoint': Directory '.*file' is a file"),
+    Call("lecture --checkpoint {}/c --keep 0", "'--keep': 0 is not in the range x>=1"),
+    Call("lecture --checkpoint {}/file/c", "file/c/full_batch"),
+    Call("lecture --on-nan halt", "'halt' is not one of 'stop', 'ignore'"),
     Call("lecture logits", r"unexpected extra argument \(logits\)"),
     Call("lecture --root {}/none", "'--root': Directory '.*none' does not exist"),
     Call("lecture --root {}/file", "'--root': Directory '.*file' is a file"),

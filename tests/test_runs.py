@@ -329,7 +329,7 @@ def test_the_best_of_another_run_is_not_taken(tmp_path):
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: hooks.Validation(NET, (X, Y)), "needs a loss or metrics"),
+        (lambda: hooks.Validation(NET, (X, Y)), "loss or metrics must be given"),
         (lambda: hooks.EarlyStopping("loss", patience=0), "patience must be an integer of at"),
         (lambda: hooks.EarlyStopping("loss", patience=1, min_delta=-1), "min_delta must be"),
         (

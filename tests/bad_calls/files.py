@@ -10,6 +10,7 @@ import numpy as np
 import safetensors.numpy
 
 import jaxnet
+import jaxnet.runs
 from jaxnet import nn
 from jaxnet.data import BUNDLE, MNIST_MD5
 from jaxnet.state import TrainState
@@ -70,6 +71,7 @@ def make_files(folder: Path) -> None:
     _make_mnist(folder)
     _make_npz(folder)
     _make_safetensors(folder)
+    _make_checkpoints(folder)
 
 
 def idx(*shape: int) -> bytes:
@@ -136,3 +138,20 @@ def _make_safetensors(folder: Path) -> None:
     write("stream.safetensors", tensors)
     del tensors["step"]
     write("less-state.safetensors", tensors)
+
+
+def _make_checkpoints(folder: Path) -> None:
+    """Runs of one and two epochs, and one whose every file is cut."""
+    for name, epochs in (("saved", 1), ("long", 2), ("cut-run", 1)):
+        jaxnet.runs.fit(
+            net(),
+            (X, Y),
+            loss=jaxnet.losses.binary_cross_entropy,
+            optimizer=OPTIMIZER,
+            epochs=epochs,
+            seed=0,
+            checkpoint=folder / name,
+        )
+    for path in (folder / "cut-run").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:10])

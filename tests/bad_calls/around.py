@@ -1,0 +1,134 @@
+"""What is around a run: `checkpoint`, `hooks`, `finite`, `runs`."""
+
+# What is wrong here is so on purpose.
+# pyright: reportArgumentType=false, reportCallIssue=false
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+import jaxnet
+from jaxnet import finite, hooks, runs, train
+from jaxnet.archive import Damaged
+from jaxnet.checkpoint import Another, Checkpoints
+from jaxnet.state import Chunk, History, Report
+from tests.bad_calls import Row
+from tests.bad_calls.files import OPTIMIZER, X, Y, net, replaced, state
+
+C, H, R = "jaxnet.checkpoint.Checkpoints", "jaxnet.hooks.", "jaxnet.runs.fit"
+BCE = jaxnet.losses.binary_cross_entropy
+RIGHT = {"right": jaxnet.metrics.probability_is_right}
+HISTORY = History(np.zeros(1, np.float32), (Report(1, 0.5, {}),), 0.0, 0.0, "parity")
+
+
+def _fit(argument, says, kind=ValueError, several_lines=False, **changes):
+    """A call of `runs.fit` that is right but for what is changed in it."""
+
+    def call(folder: Path):
+        good = {"loss": BCE, "optimizer": OPTIMIZER, "epochs": 1, "seed": 0}
+        changed = {
+            name: folder / value if name == "checkpoint" and value else value
+            for name, value in changes.items()
+        }
+        arguments = {"net": net(), "data": (X, Y), "checkpoint": folder / "new"} | good | changed
+        with warnings.catch_warnings(action="ignore"):
+            runs.fit(**{name: value for name, value in arguments.items() if value is not ...})
+
+    return Row(R, argument, call, says, kind, several_lines)
+
+
+def _stop(**changes):
+    return hooks.EarlyStopping(**{"metric": "loss", "patience": 1, **changes})
+
+
+def _validate(**changes):
+    return hooks.Validation(**{"net": net(), "data": (X, Y), "loss": BCE, **changes})
+
+
+def _look(hook):
+    hook(Chunk(1, 1, state(), HISTORY.losses, HISTORY.reports[0], HISTORY))
+
+
+def _prepare(**changes):
+    good = {"net": net(), "data": (X, Y), "optimizer": OPTIMIZER, "epochs": 1, "seed": 0}
+    return train.prepare(**{**good, **changes})
+
+
+def _again(folder: Path):
+    Checkpoints(folder / "saved").save(2, state(), HISTORY)
+
+
+ROWS = [
+    Row(C, "keep", lambda folder: Checkpoints(folder / "new", keep=0), "at least 1, not 0"),
+    Row(C, "keep", lambda folder: Checkpoints(folder / "new", keep=2.0), "integer .*not 2.0"),
+    Row(C, "seconds", lambda folder: Checkpoints(folder / "new", seconds=-1), "at least 0, not -1"),
+    Row(C, "seconds", lambda f: Checkpoints(f / "new", seconds="1"), "number, not '1'", TypeError),
+    Row(C, "about", lambda f: Checkpoints(f / "new", about={"a": {1}}), "JSON.*set", TypeError),
+    Row(C, "directory", lambda f: Checkpoints(f / "file"), "a folder, not the file", OSError),
+    Row(C, "file", lambda f: Checkpoints(f / "file" / "new"), "file/new", OSError),
+    Row(
+        C, "like", lambda f: Checkpoints(f / "saved").restore({}), "TrainState, not dict", TypeError
+    ),
+    Row(C, "directory", _again, "has checkpoints, up to epoch 1, of a run that was not restored"),
+    _fit("net", "a Flax module, not 'net'", TypeError, net="net"),
+    _fit("data", "same number of rows", data=(X, Y[:1])),
+    _fit("x", "must be finite.* row 2 .*nan", data=(replaced(X, (2, 1), np.nan), Y)),
+    _fit("loss", "must be a function", TypeError, loss=0),
+    _fit("optimizer", "an optax optimizer", TypeError, optimizer=jaxnet.optim.sgd),
+    _fit("epochs", "at least 1, not -1", epochs=-1),
+    _fit("batch_size", "at most the number of rows, 4, not 9", batch_size=9),
+    _fit("batchsize", "did you mean batch_size", TypeError, batchsize=9),
+    _fit("colour", "expected batch_size, ", TypeError, colour="red"),
+    _fit("report_every", "at least 1, not 0", report_every=0),
+    _fit("metrics", "need report_every", metrics=RIGHT),
+    _fit("hooks", "must be functions of a Chunk, not 'b'", TypeError, hooks="bar"),
+    _fit("keep", "at least 1, not 0", keep=0),
+    _fit("on_nan", "'stop' or 'ignore', not 'halt'", on_nan="halt"),
+    _fit("checkpoint", "resume=True needs checkpoint", resume=True, checkpoint=None),
+    _fit("directory", "a folder, not the file", OSError, checkpoint="file"),
+    _fit("checkpoint", "up to epoch 1: resume=True goes on", checkpoint="saved"),
+    _fit("checkpoint", "that can be read", Damaged, checkpoint="cut-run", resume=True),
+    _fit(
+        "seed",
+        "seed: 0 in the checkpoint, 5 in this run",
+        Another,
+        True,
+        checkpoint="saved",
+        resume=True,
+        seed=5,
+    ),
+    _fit("epochs", "at least the 2 that", checkpoint="long", resume=True),
+    Row(H + "Validation", "net", lambda _: _validate(net="net"), "Flax module", TypeError),
+    Row(H + "Validation", "data", lambda _: _validate(data=(X, Y[:1])), "same number of rows"),
+    Row(H + "Validation", "loss", lambda _: _validate(loss=None), "loss or metrics must be given"),
+    Row(
+        H + "Validation",
+        "metrics",
+        lambda _: _validate(metrics=["a"]),
+        "metric}, not list",
+        TypeError,
+    ),
+    Row(H + "EarlyStopping", "patience", lambda _: _stop(patience=0), "at least 1, not 0"),
+    Row(H + "EarlyStopping", "mode", lambda _: _stop(mode="most"), "'min' or 'max', not 'most'"),
+    Row(H + "EarlyStopping", "min_delta", lambda _: _stop(min_delta=-1), "at least 0, not -1"),
+    Row(H + "EarlyStopping", "min_delta", lambda _: _stop(min_delta="0"), "number", TypeError),
+    Row(H + "EarlyStopping", "metric", lambda _: _look(_stop(metric="los")), "not 'los'"),
+    Row(H + "KeepBest", "mode", lambda _: hooks.KeepBest("loss", mode=1), "'min' or 'max', not 1"),
+    Row(H + "KeepBest", "metric", lambda _: _look(hooks.KeepBest("los")), "not 'los'"),
+    Row("jaxnet.finite.is_sound", "state", lambda _: finite.is_sound({}, X), "not dict", TypeError),
+    Row("jaxnet.train.prepare", "epochs", lambda _: _prepare(epochs=0), "at least 1, not 0"),
+    Row(
+        "jaxnet.train.prepare",
+        "state",
+        lambda _: _prepare(seed=None, state=(state(), 3)),
+        r"a pair \(state, history\) .*not \(TrainState, int\)",
+        TypeError,
+    ),
+    Row(
+        "jaxnet.train.prepare",
+        "state",
+        lambda _: _prepare(batch_size=3, seed=None, state=(state(), HISTORY)),
+        "a history of 1 steps, which are no whole epochs: .* an epoch has 2",
+    ),
+]
