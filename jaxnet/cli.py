@@ -4,6 +4,7 @@ import atexit
 import gc
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from jaxnet.cache import kept_programs
 from jaxnet.data import load_mnist
 from jaxnet.doctor import Finding, examine
 from jaxnet.files import write_whole
-from jaxnet.lecture import EXPERIMENTS, Experiment, Result, missed, run
+from jaxnet.lecture import BEYOND, EXPERIMENTS, Experiment, Result, find, missed, run
 from jaxnet.precision import MEANINGS, Precision
 from jaxnet.progress import bar
 
@@ -47,12 +48,16 @@ def _input() -> Iterator[None]:
 def main() -> None:
     """A PyTorch lecture on small networks as JAX: same seed, same numbers."""
     # Python's last collection walks over all that JAX imported, a third of a second for nothing.
-    atexit.register(gc.freeze)
+    # Not where a download brought torch along: some of its parts complain about what stays.
+    atexit.register(lambda: "torch" in sys.modules or gc.freeze())
 
 
 @main.command()
 @click.option(
-    "--only", type=click.Choice(list(EXPERIMENTS)), multiple=True, help="Run this one; repeatable."
+    "--only",
+    type=click.Choice([*EXPERIMENTS, *BEYOND]),
+    multiple=True,
+    help="Run this one; repeatable.",
 )
 @click.option("--json", "json_path", type=_FILE, help="Write results.")
 @click.option(
@@ -86,14 +91,18 @@ def lecture(
     Exit status 1 says that a published figure was missed or that a row does not use torch's random
     numbers, 2 that the input was wrong.
 
+    ten_class is beyond the lecture: it runs only where --only names it, on the four files in --root
+    or downloaded.
+
     Compiled programs are kept in the user's cache, at most 256 MiB, and used again by the next run.
 
     \b
     Examples:
       jaxnet lecture
       jaxnet lecture --only minibatch --only logits --json results.json
+      jaxnet lecture --only ten_class --root FOLDER
     """
-    chosen = [EXPERIMENTS[name] for name in dict.fromkeys(only or EXPERIMENTS)]
+    chosen = [find(name) for name in dict.fromkeys(only or EXPERIMENTS)]
     with _input():  # all of it before the first run: nothing is lost to a wrong path
         place = _find_device(device)
         _prepare_file(json_path)
