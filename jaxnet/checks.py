@@ -6,7 +6,7 @@ import jax
 import jax.core
 import numpy as np
 
-from jaxnet.state import TrainState
+from jaxnet.state import History, TrainState
 
 
 def check_rows(x: Any, y: Any) -> None:
@@ -48,13 +48,13 @@ def check_count(name: str, value: Any) -> int:
     return int(value)
 
 
-def check_reports(batch_size: Any, report_every: Any, report_loader: bool, metrics: Any) -> None:
+def check_reports(report_every: Any, report_loader: bool, metrics: Any) -> None:
     """Refuse what only reports would use where there are none."""
     if report_every is not None:
         check_count("report_every", report_every)
     if metrics and report_every is None:
         raise ValueError("metrics need report_every: they are measured at reports")
-    if report_loader and (report_every is None or batch_size is None):
+    if report_loader and report_every is None:
         raise ValueError("report_loader=True needs report_every and batch_size")
 
 
@@ -72,6 +72,34 @@ def check_source(optimizer: Any, seed: Any, state: Any) -> None:
             "state must come from this optimizer: its opt_state has the parts "
             f"{jax.tree.structure(state.opt_state)}, not {jax.tree.structure(expected)}"
         )
+
+
+def split_run(state: Any) -> tuple[Any, History]:
+    """A state, and the history of its run: an empty one where `state` was given without."""
+    if isinstance(state, TrainState) or not isinstance(state, tuple):
+        return state, History(np.zeros(0, np.float32), (), 0.0, 0.0, "")
+    if len(state) != 2 or not isinstance(state[1], History):
+        raise TypeError(
+            "state must be a TrainState, or a pair (state, history) as fit returns it, not "
+            f"({', '.join(type(part).__name__ for part in state)})"
+        )
+    return state
+
+
+def check_past(past: History, steps: int, epochs: int) -> int:
+    """The epochs that a run has done; refuse a history of other batches or of a longer run."""
+    done, rest = divmod(len(past.losses), steps)
+    if rest:
+        raise ValueError(
+            f"state has a history of {len(past.losses)} steps, which are no whole epochs: with "
+            f"these data and this batch_size an epoch has {steps}"
+        )
+    if done > epochs:
+        raise ValueError(
+            f"epochs must be at least the {done} that the history in state has, not {epochs}: "
+            "they are counted from the run's beginning"
+        )
+    return done
 
 
 def _names(devices: frozenset) -> str:

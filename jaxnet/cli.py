@@ -4,9 +4,12 @@ import atexit
 import gc
 import json
 import os
+import shlex
 import sys
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,13 +21,18 @@ from rich.table import Table
 from rich.text import Text
 
 import jaxnet
+from jaxnet import runs
+from jaxnet.archive import Damaged
 from jaxnet.cache import kept_programs
+from jaxnet.checkpoint import Another, Checkpoints
 from jaxnet.data import load_mnist
 from jaxnet.doctor import Finding, examine
 from jaxnet.files import write_whole
+from jaxnet.finite import NotFinite
 from jaxnet.lecture import BEYOND, EXPERIMENTS, Experiment, Result, find, missed, run
 from jaxnet.precision import MEANINGS, Precision
 from jaxnet.progress import bar
+from jaxnet.runs import Interrupted, OnNan
 
 _ROOT = click.option(
     "--root",
@@ -73,6 +81,22 @@ def main() -> None:
     show_default=True,
     help="How exactly to compute.",
 )
+@click.option(
+    "--checkpoint",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Save the runs in this folder as they go.",
+)
+@click.option(
+    "--keep", type=click.IntRange(1), default=3, show_default=True, help="Checkpoints that stay."
+)
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoints.")
+@click.option(
+    "--on-nan",
+    type=click.Choice(get_args(OnNan)),
+    default="stop",
+    show_default=True,
+    help="What to do when a loss or a weight is no longer finite.",
+)
 @click.option("--no-cache", is_flag=True, help="Compile anew and keep nothing on disk.")
 @_ROOT
 @click.pass_context
@@ -83,13 +107,20 @@ def lecture(
     figures: Path | None,
     device: str | None,
     precision: Precision,
+    checkpoint: Path | None,
+    keep: int,
+    resume: bool,
+    on_nan: OnNan,
     no_cache: bool,
     root: Path | None,
 ) -> None:
     """Run the lecture's experiments and compare with the accuracies that it published.
 
-    Exit status 1 says that a published figure was missed or that a row does not use torch's random
-    numbers, 2 that the input was wrong.
+    Exit status 1 says that a published figure was missed, that a row does not use torch's random
+    numbers, that a run went wrong or that its end could not be saved; 2 that the input was wrong.
+
+    With --checkpoint, a run is saved at most once a second and at its end, and --resume goes on
+    bit for bit. Ctrl-C finishes what is under way, saves, and says how to go on.
 
     ten_class is beyond the lecture: it runs only where --only names it, on the four files in --root
     or downloaded.
@@ -101,6 +132,8 @@ def lecture(
       jaxnet lecture
       jaxnet lecture --only minibatch --only logits --json results.json
       jaxnet lecture --only ten_class --root FOLDER
+      jaxnet lecture --checkpoint runs
+      jaxnet lecture --checkpoint runs --resume
     """
     chosen = [find(name) for name in dict.fromkeys(only or EXPERIMENTS)]
     with _input():  # all of it before the first run: nothing is lost to a wrong path
@@ -109,13 +142,28 @@ def lecture(
         if figures is not None:
             figures.mkdir(parents=True, exist_ok=True)
         data = {classes: load_mnist(classes, root) for classes in {e.classes for e in chosen}}
+        folders = _prepare_checkpoints(chosen, checkpoint, keep, resume)
 
     results = []
-    with kept_programs(not no_cache) as programs:
+    with kept_programs(not no_cache) as programs, _ends(context, checkpoint), _plain_warnings():
         for experiment in chosen:
+            train = partial(
+                runs.fit,
+                checkpoint=folders[experiment.id],
+                keep=keep,
+                resume=resume,
+                on_nan=on_nan,
+            )
             with bar(experiment.id, experiment.epochs) as hook:
                 rows = data[experiment.classes]
-                result = run(experiment, rows, device=place, hooks=[hook], precision=precision)
+                result = run(
+                    experiment,
+                    rows,
+                    device=place,
+                    hooks=[hook],
+                    precision=precision,
+                    train=train,
+                )
                 results.append(result)
     records = [result.record for result in results]
     console = Console()
@@ -190,6 +238,52 @@ def _find_device(name: str | None) -> Any:
         raise ValueError(
             f"--device must be one that JAX finds here ({found}), not {name}"
         ) from error
+
+
+def _prepare_checkpoints(
+    chosen: Sequence[Experiment], folder: Path | None, keep: int, resume: bool
+) -> Mapping[str, Path | None]:
+    """Where each experiment is saved; refused where one has checkpoints and does not go on."""
+    if folder is None:
+        if resume:
+            raise ValueError("--resume needs --checkpoint DIR, the folder to go on from")
+        return dict.fromkeys(experiment.id for experiment in chosen)
+    folders = {experiment.id: folder / experiment.id for experiment in chosen}
+    for path in folders.values():
+        epochs = Checkpoints(path, keep=keep).list_epochs()
+        if epochs and not resume:
+            raise ValueError(
+                f"--checkpoint {path} has checkpoints already, up to epoch {epochs[-1]}: --resume "
+                "goes on from there, or choose another folder"
+            )
+    return folders
+
+
+@contextmanager
+def _ends(context: click.Context, checkpoint: Path | None) -> Iterator[None]:
+    """A run that ends before its time says so in a sentence, and how to go on."""
+    try:
+        yield
+    except Interrupted as error:
+        go_on = "nothing was saved; --checkpoint DIR saves a run as it goes"
+        if checkpoint is not None:
+            arguments = [part for part in sys.argv[1:] if part != "--resume"]
+            go_on = f"to go on: {shlex.join(['jaxnet', *arguments, '--resume'])}"
+        click.echo(f"{error}\n{go_on}", err=True)
+        context.exit(130)
+    except NotFinite as error:
+        click.echo(f"Error: {error}", err=True)
+        context.exit(1)
+    except (Another, Damaged, OSError) as error:
+        raise click.UsageError(str(error)) from error
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """A warning is a line that begins so, without the place in the program that gave it."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: click.echo(f"Warning: {message}", err=True)
+        yield
 
 
 def _start_jax() -> None:

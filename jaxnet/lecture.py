@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxnet import metrics, nn, optim
+from jaxnet.archive import name_seed
 from jaxnet.data import Dataset, load_mnist, one_hot
 from jaxnet.evaluation import evaluate
 from jaxnet.losses import (
@@ -214,7 +215,7 @@ def make_record(
     return {
         "experiment": experiment.id,
         "section": experiment.section,
-        "seed": _name_seed(experiment.seed),
+        "seed": name_seed(experiment.seed),
         "published": experiment.published._asdict(),
         "train_accuracy": accuracies[0],
         "test_accuracy": accuracies[1],
@@ -226,15 +227,6 @@ def make_record(
         "random": random,
         "precision": precision,
     }
-
-
-def _name_seed(seed: Any) -> int | str:
-    if isinstance(seed, Generator):
-        low, high = (int(word) for word in seed.seed)
-        return high << 32 | low
-    if isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
-        return f"jax.random.key {jax.random.key_data(seed).tolist()}"
-    return int(seed)
 
 
 def _name_random(generator: Any) -> str:
@@ -250,6 +242,7 @@ def run(
     device: Any = None,
     hooks: Sequence[Hook] = (),
     precision: Precision = "parity",
+    train: Callable = fit,
 ) -> Result:
     """Run one experiment from its seed.
 
@@ -261,6 +254,7 @@ def run(
       device: where to run, one of `jax.devices()`; JAX's default if None. Which random numbers
         are used does not depend on it.
       hooks, precision: as in `jaxnet.fit`.
+      train: what trains; `functools.partial(jaxnet.runs.fit, checkpoint=...)` for example.
 
     >>> import dataclasses
     >>> short = dataclasses.replace(EXPERIMENTS["logits"], epochs=1)
@@ -272,7 +266,7 @@ def run(
         for rows in (load_mnist(experiment.classes) if data is None else data)
     )
     chosen = {"accuracy": experiment.metric}
-    state, history = fit(
+    state, history = train(
         experiment.net,
         train_xy,
         loss=experiment.loss,

@@ -18,7 +18,7 @@ def bar(name: str, epochs: int, console: Console | None = None) -> Iterator[Hook
 
     >>> from jaxnet.state import Chunk
     >>> with bar("logits", 10, Console()) as hook:
-    ...     hook(Chunk(10, 10, None, [0.4014], None))
+    ...     hook(Chunk(10, 10, None, [0.4014], None, None))
     logits: epoch 10, loss 0.4014
     """
     console = console or Console(stderr=True)

@@ -36,11 +36,11 @@ class Report(NamedTuple):
     """The state of a run after an epoch."""
 
     epoch: int
-    """Epochs done, counted from 1 in this call."""
+    """Epochs done."""
     loss: float
     """Loss of the epoch's last step, before its update."""
     metrics: dict[str, float]
-    """Mean of each metric over the rows, in evaluation mode, after the update."""
+    """Mean of each metric over the rows, in evaluation mode, after the update; a hook may add."""
 
 
 class History(NamedTuple):
@@ -69,6 +69,9 @@ class Chunk(NamedTuple):
     losses: np.ndarray
     """Loss of every step since the last call of the hooks."""
     report: Report | None
+    """The report that ended this piece, if one did; its metrics are the history's own."""
+    history: History
+    """The whole run so far."""
 
 
 Hook = Callable[[Chunk], Any]

@@ -1,9 +1,9 @@
 """A training run as pure functions: one step, many steps as one compiled program, and reports."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen
 import jax
@@ -17,17 +17,20 @@ from jaxnet.batches import Batching, DataLoader, make_batching, make_loader, sta
 from jaxnet.checks import (
     check_count,
     check_devices,
+    check_past,
     check_reports,
     check_rows,
     check_source,
     committed_arrays,
+    split_run,
 )
 from jaxnet.evaluation import Metrics, evaluate, memoise
 from jaxnet.masks import cut_masks, draw_ahead, draw_masks, list_drops
+from jaxnet.pieces import train_on
 from jaxnet.precision import Precision, cast, cast_array, check_precision, check_state, use
 from jaxnet.random import Generator, manual_seed
 from jaxnet.random.engine import check_generator
-from jaxnet.state import Chunk, History, Hook, Report, StepInfo, TrainState
+from jaxnet.state import History, Hook, StepInfo, TrainState
 
 _AHEAD = 2**25  # elements of masks that an epoch draws before its first step: 64 MiB meanwhile
 
@@ -56,7 +59,7 @@ def make_train_step(
     step = _make_noiseless_step(net, loss, optimizer)
 
     def train_step(state: TrainState, batch: tuple[Any, Any]) -> tuple[TrainState, StepInfo]:
-        generator, noise = _draw_noise(net, state.generator, batch[0])
+        generator, noise = draw_noise(net, state.generator, batch[0])
         return step(state._replace(generator=generator), batch, noise)
 
     return train_step
@@ -91,7 +94,7 @@ def _make_noiseless_step(net: Any, loss: Callable, optimizer: Any) -> Callable:
     return step
 
 
-def _draw_noise(net: flax.linen.Module, generator: Any, x: Any) -> tuple[Any, dict[str, Any]]:
+def draw_noise(net: flax.linen.Module, generator: Any, x: Any) -> tuple[Any, dict[str, Any]]:
     """The generator after one forward, and the keywords that hand its randomness to the net."""
     if isinstance(generator, Generator):
         generator, masks = draw_masks(net, generator, x)
@@ -147,7 +150,7 @@ def fit(
     batch_size: int | None = None,
     shuffle: bool = False,
     seed: Any = None,
-    state: TrainState | None = None,
+    state: TrainState | tuple[TrainState, History] | None = None,
     report_every: int | None = None,
     report_loader: bool = False,
     metrics: Metrics | None = None,
@@ -174,14 +177,17 @@ def fit(
         gives them), a `jaxnet.random.Generator` to go on from where it is, or a `jax.random.key`
         for JAX's own.
       state: continue from here instead: no weights are drawn. The generator of a loader that has
-        its own goes on where the state has it.
+        its own goes on where the state has it. A pair `(state, history)`, as `fit` returns it, goes
+        on with that run: `epochs` are then the whole run's, reports fall where they would have
+        fallen, and the history is the whole run's.
       report_every: epochs between two reports; None reports nothing.
       report_loader: whether a report iterates a loader over the data, as the lecture's does, and
         so draws that iteration's two words from torch's stream. It is another loader than the
         training's: unshuffled, without a generator of its own.
       metrics: `{name: metric}`, each `metric(outputs, y)` giving one value for each row.
-      hooks: called in turn with a `Chunk` after each report and at the end; one that returns True
-        ends the run there. `jaxnet.progress.bar` is one that shows the run.
+      hooks: called in turn with a `Chunk` after each report, at the end, and between epochs when a
+        second has gone by; one that returns True ends the run there. `jaxnet.hooks` has some;
+        `jaxnet.progress.bar` is one that shows the run.
       precision: "parity" multiplies float32 in full, as torch does; "fast" as the backend likes
         best, which on a CPU is the same; "float64" widens the initial weights, as `net.double()`
         does in torch, and the data. It decides, whatever is set for all of JAX. Random numbers
@@ -193,8 +199,8 @@ def fit(
 
     Raises:
       ValueError, TypeError: an argument is out of range, both or neither of `seed` and `state` are
-        given, `state` is another optimizer's or of another precision, or the arrays lie on
-        different devices.
+        given, `state` is another optimizer's or of another precision, its history is longer than
+        `epochs` or of other batches, or the arrays lie on different devices.
 
     torch has no such function; the loop that the lecture repeats is this one.
 
@@ -208,54 +214,84 @@ def fit(
     [[0.]
      [2.]]
     """
+    begin = time.perf_counter()
+    check_reports(report_every, report_loader, metrics)
+    ready = prepare(
+        net,
+        data,
+        optimizer=optimizer,
+        epochs=epochs,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        seed=seed,
+        state=state,
+        precision=precision,
+    )
+    x, y = ready.data
+    if report_loader and ready.batching.batch_size is None:
+        raise ValueError("report_loader=True needs report_every and batch_size")
+    capacity = epochs if report_every is None else min(report_every, epochs)
+    run = use(precision)(make_run(net, loss, optimizer, ready.batching, capacity))
+    jax.block_until_ready(run(ready.state, x, y, 0))  # no epochs: compiles, computes nothing
+    rest = ready.batching if report_loader else None
+    look = use(precision)(partial(_report, net, (x, y), metrics, rest))
+    if report_every is not None:
+        look(ready.state)
+    past = ready.history
+    seconds = past.compile_seconds + time.perf_counter() - begin
+    history = past._replace(compile_seconds=seconds, precision=precision)
+
+    def run_on(now: TrainState, count: int) -> tuple[TrainState, Any]:
+        now, rows = run(now, x, y, count)
+        return now, np.asarray(rows)[:count]
+
+    return train_on(run_on, look, ready.state, ready.epochs, report_every, history, hooks)
+
+
+class Ready(NamedTuple):
+    """A run whose arguments fit each other, before its first step here."""
+
+    state: TrainState
+    history: History
+    """What was trained before, empty where nothing was."""
+    epochs: range
+    """Those to train, counted from 0."""
+    data: tuple[Any, Any]
+    """`(x, y)`, in the run's precision and in one place with the state."""
+    batching: Batching
+
+
+def prepare(
+    net: Any,
+    data: Any,
+    *,
+    optimizer: Any,
+    epochs: int,
+    batch_size: int | None = None,
+    shuffle: bool = False,
+    seed: Any = None,
+    state: Any = None,
+    precision: Precision = "parity",
+) -> Ready:
+    """Check what `fit` was given, draw the weights and put everything in one place."""
     loader = make_loader(data, batch_size, shuffle)
     x, y = loader.data
     check_rows(x, y)
+    state, past = split_run(state)
     check_devices(state=state, seed=seed, generator=loader.generator, x=x, y=y)
     check_source(optimizer, seed, state)
     check_state(state, check_precision(precision))
-    check_reports(loader.batch_size, report_every, report_loader, metrics)
     epochs = check_count("epochs", epochs)
     own = loader.generator is not None
     batching = make_batching(len(x), loader.batch_size, loader.shuffle, loader.drop_last, own)
-    begin = time.perf_counter()
-    now, x, y = _begin(net, loader, optimizer, seed, state, precision)
-    every = epochs if report_every is None else min(report_every, epochs)
-    run = use(precision)(_make_run(net, loss, optimizer, batching, every))
-    jax.block_until_ready(run(now, x, y, 0))  # no epochs: compiles, computes nothing
-    rest = batching if report_loader else None
-    look = use(precision)(partial(_report, net, (x, y), metrics, rest))
-    if report_every is not None:
-        look(now)
-    compiled = time.perf_counter()
-
-    losses, reports = [], []
-    for done, count in _cut(epochs, every):
-        now, rows = run(now, x, y, count)
-        losses.append(np.asarray(rows)[:count].reshape(-1))
-        report = None
-        if report_every is not None and done % report_every == 0:
-            values, now = look(now)
-            report = Report(done, float(losses[-1][-1]), values)
-            reports.append(report)
-        chunk = Chunk(done, epochs, now, losses[-1], report)
-        if any([hook(chunk) is True for hook in hooks]):  # a list: every hook sees every chunk
-            break
-    seconds = time.perf_counter() - compiled
-    times = compiled - begin, seconds
-    return now, History(np.concatenate(losses), tuple(reports), *times, precision)
-
-
-def _begin(
-    net: Any, loader: DataLoader, optimizer: Any, seed: Any, state: Any, precision: Precision
-) -> tuple[TrainState, Any, Any]:
-    """The state before the first step, x and y, in the run's precision and in one place."""
+    done = check_past(past, batching.steps, epochs)
     with use(precision):
         x, y = (cast_array(values, precision) for values in loader.data)
         if state is None:
             generator, variables = _draw_variables(net, seed, x)
             state = start(optimizer, cast(variables, precision), generator)
-        return _put_together(_give_generator(state, loader), x, y)
+        state, x, y = _put_together(_give_generator(state, loader), x, y)
+    return Ready(state, past, range(done, epochs), (x, y), batching)
 
 
 def _give_generator(state: TrainState, loader: DataLoader) -> TrainState:
@@ -284,15 +320,8 @@ def _report(
     return values, state
 
 
-def _cut(epochs: int, every: int) -> Iterator[tuple[int, int]]:
-    """Epochs done after each chunk, and epochs in it."""
-    for begin in range(0, epochs, every):
-        end = min(begin + every, epochs)
-        yield end, end - begin
-
-
 @memoise
-def _make_run(net: Any, loss: Callable, optimizer: Any, batching: Batching, capacity: int):
+def make_run(net: Any, loss: Callable, optimizer: Any, batching: Batching, capacity: int):
     """`run(state, x, y, epochs)`, compiled once for every number of epochs up to `capacity`.
 
     The number of epochs is an argument, not a constant: the loop's body is the same machine code

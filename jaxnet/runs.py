@@ -1,0 +1,200 @@
+"""A run put together for people: saved, resumed, stopped by Ctrl-C or by numbers that go wrong."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, get_args
+
+import jaxnet.train
+from jaxnet.archive import digest_array, name_seed, name_thing
+from jaxnet.checkpoint import Checkpoints
+from jaxnet.checks import check_past
+from jaxnet.finite import Guard
+from jaxnet.precision import use
+from jaxnet.state import Chunk, History, Hook, TrainState
+from jaxnet.train import Ready, prepare
+
+OnNan = Literal["stop", "ignore"]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, after the chunk that was under way; `state` and `history` are the run's so far."""
+
+    def __init__(self, state: TrainState, history: History, message: str):
+        super().__init__(message)
+        self.state, self.history = state, history
+
+
+def fit(
+    net: Any,
+    data: Any,
+    *,
+    loss: Callable,
+    optimizer: Any,
+    epochs: int,
+    checkpoint: str | os.PathLike | None = None,
+    keep: int = 3,
+    resume: bool = False,
+    on_nan: OnNan = "stop",
+    hooks: Sequence[Hook] = (),
+    **options: Any,
+) -> tuple[TrainState, History]:
+    """`jaxnet.fit` that survives: checkpoints, resuming, Ctrl-C, and an end at NaN.
+
+    Every number is that of `jaxnet.fit` with the same arguments, and a run that was killed and
+    resumed gives the same bits as one that was not.
+
+    Args:
+      net, data, loss, optimizer, epochs, options: as `jaxnet.fit` takes them.
+      checkpoint: a folder of the run's own for a `jaxnet.checkpoint.Checkpoints`: at most a save a
+        second, and one at the end.
+      keep: how many checkpoints stay.
+      resume: go on from the newest checkpoint that is whole; where there is none, begin. `epochs`
+        are the whole run's: more than before goes on, as many gives the run as it ended.
+      on_nan: "stop" ends a run whose loss or weights are not finite with `NotFinite`, which names
+        the first bad step, tensor and rows; "ignore" trains on, as torch does.
+      hooks: as `jaxnet.fit` takes them. With "stop", none sees a state that is not finite; after
+        resuming, they first see the epoch that was saved.
+
+    Returns:
+      The state and the `History` of the whole run, whatever processes it took.
+
+    Raises:
+      ValueError, TypeError: those of `jaxnet.fit`; `resume` without `checkpoint`; the folder has
+        checkpoints and `resume` is False; they are of another run, with the differences; none can
+        be read.
+      OSError: the folder cannot be written.
+      jaxnet.finite.NotFinite: with `on_nan="stop"`.
+      Interrupted: Ctrl-C was pressed; the chunk was finished and saved. A second one interrupts at
+        once.
+
+    >>> import tempfile, jax.numpy as jnp, jaxnet
+    >>> net, x = jaxnet.nn.Sequential([jaxnet.nn.Linear(1, 1)]), jnp.array([[1.0], [2.0]])
+    >>> run = dict(loss=lambda outputs, y: ((outputs - y) ** 2).mean(), seed=0,
+    ...            optimizer=jaxnet.optim.sgd(0.1), checkpoint=tempfile.mkdtemp())
+    >>> state, history = fit(net, (x, x), epochs=2, **run)
+    >>> state, history = fit(net, (x, x), epochs=5, resume=True, **run)
+    >>> len(history.losses)
+    5
+    """
+    if on_nan not in get_args(OnNan):
+        raise ValueError(f"on_nan must be 'stop' or 'ignore', not {on_nan!r}")
+    if resume and checkpoint is None:
+        raise ValueError("resume=True needs checkpoint, the folder to go on from")
+    basic = {"optimizer": optimizer, "epochs": epochs} | {
+        name: options[name]
+        for name in ("batch_size", "shuffle", "seed", "state", "precision")
+        if name in options
+    }
+    ready = prepare(net, data, **basic)
+    checkpoints = None
+    if checkpoint is not None:
+        about = _describe(net, loss, ready, options)
+        checkpoints = Checkpoints(checkpoint, keep=keep, about=about)
+        ready = _resume(checkpoints, ready, resume, basic)
+        options = {name: value for name, value in options.items() if name != "seed"}
+        options["state"] = ready.state, ready.history
+    inner: list[Hook] = list(hooks)
+    if on_nan == "stop":
+        guard = Guard(net, loss, optimizer, ready.data, ready.batching, ready[:2])
+        inner.insert(0, use(options.get("precision", "parity"))(guard.__call__))
+    if checkpoints is not None:
+        inner.append(checkpoints)
+    if _is_over(ready, hooks):
+        return ready.state, ready.history
+    with _patient() as was_interrupted:
+        state, history = jaxnet.train.fit(
+            net,
+            data,
+            loss=loss,
+            optimizer=optimizer,
+            epochs=epochs,
+            hooks=[*inner, was_interrupted],
+            **options,
+        )
+    done = len(history.losses) // ready.batching.steps
+    saved = checkpoints is not None and checkpoints.save(done, state, history)
+    if was_interrupted(None):
+        text = f"stopped after epoch {done} of {epochs}"
+        if saved:
+            text += f", which is saved in {checkpoint}"
+        raise Interrupted(state, history, text)
+    return state, history
+
+
+def _describe(net: Any, loss: Any, ready: Ready, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a run this one, beside its arrays' shapes."""
+    x, y = ready.data
+    seed = options.get("seed")
+    begin = f"a state at step {ready.state.step}" if seed is None else name_seed(seed)
+    return {
+        "net": name_thing(net),
+        "loss": name_thing(loss),
+        "x": f"{x.dtype} {x.shape}, SHA-256 {digest_array(x)}",
+        "y": f"{y.dtype} {y.shape}, SHA-256 {digest_array(y)}",
+        "batches": str(ready.batching),
+        "seed": begin,
+        "report_every": options.get("report_every"),
+        "report_loader": options.get("report_loader", False),
+        "metrics": {k: name_thing(v) for k, v in (options.get("metrics") or {}).items()},
+        "precision": options.get("precision", "parity"),
+    }
+
+
+def _resume(
+    checkpoints: Checkpoints, ready: Ready, resume: bool, basic: Mapping[str, Any]
+) -> Ready:
+    """The run as its folder has it."""
+    epochs = checkpoints.list_epochs()
+    if epochs and not resume:
+        raise ValueError(
+            f"checkpoint {checkpoints.directory} has checkpoints already, up to epoch "
+            f"{epochs[-1]}: resume=True goes on from there, or choose an empty folder"
+        )
+    with use(basic.get("precision", "parity")):
+        saved = checkpoints.restore(like=ready.state)
+    if saved is None:
+        return ready
+    state, history = saved
+    done = check_past(history, ready.batching.steps, ready.epochs.stop)
+    return ready._replace(state=state, history=history, epochs=range(done, ready.epochs.stop))
+
+
+def _is_over(ready: Ready, hooks: Sequence[Hook]) -> bool:
+    """Whether a resumed run has ended: by its epochs, or by a hook that ends it where it stands."""
+    reports = ready.history.reports
+    done, end = ready.epochs.start, ready.epochs.stop
+    if done == 0:
+        return False
+    report = reports[-1] if reports and reports[-1].epoch == done else None
+    losses = ready.history.losses[-ready.batching.steps :]
+    chunk = Chunk(done, end, ready.state, losses, report, ready.history)
+    return any([hook(chunk) is True for hook in hooks]) or done == end
+
+
+@contextmanager
+def _patient() -> Iterator[Callable[[Any], bool]]:
+    """Ctrl-C in here is remembered by what this gives, a hook; a second one interrupts at once."""
+    pressed = False
+
+    def was_interrupted(chunk: Any) -> bool:
+        return pressed
+
+    before = signal.getsignal(signal.SIGINT)
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or before is not signal.default_int_handler:
+        yield was_interrupted
+        return
+
+    def remember(number: int, frame: Any) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, remember)
+    try:
+        yield was_interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
