@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from torchref import tolerances
 from torchref.certificate import Certificate, certify_script
 
 TEN = lecture.find("ten_class")
-BUILD = str(Path(__file__).parents[1] / "examples" / "ten_class.py") + ":build"
+HOME = Path(__file__).parents[1]
 ROOT = os.environ.get("JAXNET_MNIST")
 
 
@@ -103,10 +104,12 @@ def test_what_the_experiment_says_decides_its_numbers(root):
         assert other[0] != first[0]
 
 
-def test_the_example_is_certified_by_command(root, monkeypatch):
+def test_the_readmes_command_certifies_the_example(root, monkeypatch):
+    text = (HOME / "README.md").read_text(encoding="utf-8").replace("\\\n", "")
+    (command,) = re.findall(r"^JAXNET_MNIST=FOLDER python -m torchref (.*)$", text, re.MULTILINE)
     monkeypatch.setenv("JAXNET_MNIST", str(root))
-    arguments = ["certify", BUILD, "--batch-size", "64", "--shuffle", "--seed", "1"]
-    done = CliRunner().invoke(torchref.cli.main, arguments)
+    monkeypatch.chdir(HOME)
+    done = CliRunner().invoke(torchref.cli.main, command.split())
     assert done.exit_code == 0, done.output
     assert done.output.startswith("AGREE: 16 steps, compared at every stage")
     assert "rows 1000, epochs 1, batch_size 64, shuffle True, seed 1" in done.output
