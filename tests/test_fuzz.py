@@ -62,7 +62,7 @@ def nets(draw, batch_norm: bool) -> list[tuple]:
         layers.append(("Linear", width_in, width_out))
         if batch_norm and draw(st.booleans()):
             layers.append(("BatchNorm1d", width_out))
-        between = [(draw(st.sampled_from(ACTIVATIONS)),)]
+        between: list[tuple] = [(draw(st.sampled_from(ACTIVATIONS)),)]
         if draw(st.booleans()):
             drop = ("Dropout", draw(st.sampled_from(PROBABILITIES)))
             between.insert(draw(st.integers(0, 1)), drop)
@@ -122,7 +122,7 @@ def run(case: Case, cut: list[Call], optimizer: Any) -> tuple[Any, np.ndarray]:
     seed = jax.random.key(case.seed) if case.keyed else case.seed
     state, history, done, all_losses = None, None, 0, np.zeros(0)
     for call in cut:
-        given = (state, history) if call.history and state is not None else state
+        given: Any = (state, history) if call.history and state is not None else state
         done += call.epochs
         state, history = jaxnet.fit(
             net,
@@ -133,7 +133,7 @@ def run(case: Case, cut: list[Call], optimizer: Any) -> tuple[Any, np.ndarray]:
             seed=seed if state is None else None,
             state=given,
             report_every=call.report_every,
-            metrics=call.report_every and {"accuracy": jaxnet.metrics.logit_is_right},
+            metrics={"accuracy": jaxnet.metrics.logit_is_right} if call.report_every else None,
             hooks=[lambda chunk: None] if call.hooked else [],
             precision=case.precision,
         )
