@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32
 
@@ -137,7 +138,8 @@ def start_epoch(generator: Any, batching: Batching) -> tuple[Any, Int32[Array, "
         if not batching.shuffle:
             return generator, None
         generator, key = jax.random.split(generator)
-        return generator, jax.random.permutation(key, batching.rows)
+        # Of int32 in float64's runs too, where a bare count would give int64.
+        return generator, jax.random.permutation(key, jnp.arange(batching.rows, dtype=jnp.int32))
     if not batching.shuffle:
         return draw(generator, _BASE_SEED)[0], None
     if batching.own:

@@ -29,7 +29,7 @@ from jaxnet.data import load_mnist
 from jaxnet.doctor import Finding, examine
 from jaxnet.files import write_whole
 from jaxnet.finite import NotFinite
-from jaxnet.lecture import EXPERIMENTS, Experiment, Result, missed, run
+from jaxnet.lecture import BEYOND, EXPERIMENTS, Experiment, Result, find, missed, run
 from jaxnet.precision import MEANINGS, Precision
 from jaxnet.progress import bar
 from jaxnet.runs import Interrupted, OnNan
@@ -56,12 +56,16 @@ def _input() -> Iterator[None]:
 def main() -> None:
     """A PyTorch lecture on small networks as JAX: same seed, same numbers."""
     # Python's last collection walks over all that JAX imported, a third of a second for nothing.
-    atexit.register(gc.freeze)
+    # Not where a download brought torch along: some of its parts complain about what stays.
+    atexit.register(lambda: "torch" in sys.modules or gc.freeze())
 
 
 @main.command()
 @click.option(
-    "--only", type=click.Choice(list(EXPERIMENTS)), multiple=True, help="Run this one; repeatable."
+    "--only",
+    type=click.Choice([*EXPERIMENTS, *BEYOND]),
+    multiple=True,
+    help="Run this one; repeatable.",
 )
 @click.option("--json", "json_path", type=_FILE, help="Write results.")
 @click.option(
@@ -118,16 +122,20 @@ def lecture(
     With --checkpoint, a run is saved at most once a second and at its end, and --resume goes on
     bit for bit. Ctrl-C finishes what is under way, saves, and says how to go on.
 
+    ten_class is beyond the lecture: it runs only where --only names it, on the four files in --root
+    or downloaded.
+
     Compiled programs are kept in the user's cache, at most 256 MiB, and used again by the next run.
 
     \b
     Examples:
       jaxnet lecture
       jaxnet lecture --only minibatch --only logits --json results.json
+      jaxnet lecture --only ten_class --root FOLDER
       jaxnet lecture --checkpoint runs
       jaxnet lecture --checkpoint runs --resume
     """
-    chosen = [EXPERIMENTS[name] for name in dict.fromkeys(only or EXPERIMENTS)]
+    chosen = [find(name) for name in dict.fromkeys(only or EXPERIMENTS)]
     with _input():  # all of it before the first run: nothing is lost to a wrong path
         place = _find_device(device)
         _check_file("--json", json_path)

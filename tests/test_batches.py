@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import jaxnet.random as random
 from jaxnet.batches import Batching, make_batching, random_split, start_epoch
+from jaxnet.precision import use
 from tests.helpers import assert_same_bits, assert_same_state
 
 
@@ -110,6 +111,13 @@ def test_a_full_batch_draws_nothing():
 def test_batchings_that_do_not_fit_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         make_batching(*arguments)
+
+
+def test_a_jax_keys_order_is_the_same_where_x64_is_on():
+    batching = Batching(9, 2, shuffle=True)
+    _, order = start_epoch(jax.random.key(0), batching)
+    with use("float64"):
+        assert_same_bits(start_epoch(jax.random.key(0), batching)[1], order)
 
 
 def test_a_jax_key_is_used_only_to_shuffle():

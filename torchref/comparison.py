@@ -29,8 +29,9 @@ from torchref.tolerances import (
 EVALUATED = 256
 """Rows whose outputs in evaluation mode are compared after each epoch."""
 
-_OFTEN = 1024
-"""A batch of more rows is nudged at the first two steps and at every 16th alone, to save time."""
+_OFTEN = 1024, 2**16
+"""A batch of more rows, or a net of more weights, is nudged at the first two steps and at every
+16th alone, to save time."""
 
 
 class Views(NamedTuple):
@@ -238,7 +239,9 @@ class Comparison:
         exact, number = self._referee.evaluate(step, values), self.judge.step
         hidden = set(step.outputs) - set(values)
         turned = self._referee.evaluate(step, values, turn=True) if hidden else None
-        if self._batching.size > _OFTEN and number > 2 and number % 16:
+        weights = sum(weight.size for weight in step.weights.values())
+        large = self._batching.size > _OFTEN[0] or weights > _OFTEN[1]
+        if large and number > 2 and number % 16:
             return Views(exact, None, [], turned)
         apart = self._referee.evaluate(step, values, nudged="apart")
         noise = {

@@ -1,4 +1,4 @@
-"""Each experiment as the lecture's own loop, in its order of statements.
+"""Each experiment as the lecture's own loop, in its order of statements, and one beyond.
 
 A section builds its net, loss and optimizer (`certify_script` takes such a function), then trains
 them on tensors, with two callbacks, so that the loops stay as they are: `report(epoch, loss,
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from jaxnet.data import Dataset, load_mnist
-from jaxnet.lecture import EXPERIMENTS, make_record
+from jaxnet.lecture import find, make_record
 
 Built = tuple[torch.nn.Module, Any, torch.optim.Optimizer]
 """A net, its loss and its optimizer, as a section builds them."""
@@ -57,6 +57,17 @@ def loader_accuracy(net: torch.nn.Module, X: torch.Tensor, y: torch.Tensor) -> f
     with torch.no_grad():
         for xi, yi in dl:
             s = s + ((net(xi) > 0.5) == yi).sum().item()
+    return s / len(y)
+
+
+def loader_class_accuracy(net: torch.nn.Module, X: torch.Tensor, y: torch.Tensor) -> float:
+    """As `class_accuracy`, counted over a loader's minibatches."""
+    dl = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, y), batch_size=64)
+    net.eval()
+    s = 0
+    with torch.no_grad():
+        for xi, yi in dl:
+            s = s + (net(xi).argmax(dim=1) == yi.argmax(dim=1)).sum().item()
     return s / len(y)
 
 
@@ -122,6 +133,18 @@ def build_three_class() -> Built:
         torch.nn.Linear(784, 32),
         torch.nn.ReLU(),
         torch.nn.Linear(32, 3),
+    )
+    return net, torch.nn.CrossEntropyLoss(), torch.optim.Adam(net.parameters())
+
+
+def build_ten_class() -> Built:
+    """Beyond the lecture: ten outputs, a wider layer, half of it dropped."""
+    torch.manual_seed(1)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(784, 256),
+        torch.nn.ReLU(),
+        torch.nn.Dropout(0.5),
+        torch.nn.Linear(256, 10),
     )
     return net, torch.nn.CrossEntropyLoss(), torch.optim.Adam(net.parameters())
 
@@ -220,6 +243,25 @@ def three_class(built: Built, X, y, report: Report, watch: Watch = ignore) -> to
     return net
 
 
+def ten_class(built: Built, X, y, report: Report, watch: Watch = ignore) -> torch.nn.Module:
+    """Beyond the lecture: shuffled batches of 64, ten passes."""
+    net, loss_fn, optimizr = built
+    ds = torch.utils.data.TensorDataset(X, y)
+    dl = torch.utils.data.DataLoader(ds, batch_size=64, shuffle=True)
+    loss = torch.tensor(0.0)
+    for epoc in range(1, 11):
+        net.train()
+        for xi, yi in dl:
+            netout = net(xi)
+            loss = loss_fn(netout, yi)
+            loss.backward()
+            watch(net, netout, loss)
+            optimizr.step()
+            optimizr.zero_grad()
+        report(epoc, loss, loader_class_accuracy(net, X, y))
+    return net
+
+
 class Section(NamedTuple):
     """What a section builds, its training loop, and how it counts what its net gets right."""
 
@@ -235,6 +277,7 @@ SECTIONS = {
     "manual_sigmoid": Section(build_manual_sigmoid, manual_sigmoid, logit_accuracy),
     "logits": Section(build_logits, logits, logit_accuracy),
     "three_class": Section(build_three_class, three_class, class_accuracy),
+    "ten_class": Section(build_ten_class, ten_class, loader_class_accuracy),
 }
 
 
@@ -253,11 +296,11 @@ def run(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Result:
-    """Run one experiment of the lecture in torch; `run_seconds` is the loop with its reports.
+    """Run one experiment in torch; `run_seconds` is the loop with its reports.
 
     `data` holds the training and the test rows, `load_mnist` of the experiment's classes if None.
     """
-    experiment, section = EXPERIMENTS[name], SECTIONS[name]
+    experiment, section = find(name), SECTIONS[name]
     (X, y), (XX, yy) = (
         [torch.tensor(a).to(device, dtype) for a in (rows.images, experiment.targets(rows))]
         for rows in (load_mnist(experiment.classes) if data is None else data)
