@@ -181,12 +181,15 @@ BEYOND: dict[str, Experiment] = {
 
 
 def find(name: str) -> Experiment:
-    """The experiment of that id, the lecture's or one beyond.
+    """The experiment of that id, the lecture's or one beyond; a ValueError for any other.
 
     >>> find("ten_class").batch_size
     64
     """
-    return EXPERIMENTS[name] if name in EXPERIMENTS else BEYOND[name]
+    known = EXPERIMENTS | BEYOND
+    if name not in known:
+        raise ValueError(f"name must be one of {', '.join(known)}, not {name!r}")
+    return known[name]
 
 
 def make_record(

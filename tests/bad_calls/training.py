@@ -218,4 +218,5 @@ ROWS = [
     Row(LE + "missed", "record", lambda _: lecture.missed({}), "must be one that .*it lacks",),
     Row(LE + "missed", "record", lambda _: lecture.missed("logits"), "must be .*, not str",
         TypeError),
+    Row(LE + "find", "name", lambda _: lecture.find("logit"), "one of .*ten_class, not 'logit'"),
 ]  # fmt: skip
