@@ -221,7 +221,7 @@ def fit(
     begin = time.perf_counter()
     now, x, y = _begin(net, loader, optimizer, seed, state, precision)
     every = epochs if report_every is None else min(report_every, epochs)
-    run = use(precision)(_make_run(net, loss, optimizer, batching, every))
+    run = use(precision)(make_run(net, loss, optimizer, batching, every))
     jax.block_until_ready(run(now, x, y, 0))  # no epochs: compiles, computes nothing
     rest = batching if report_loader else None
     look = use(precision)(partial(_report, net, (x, y), metrics, rest))
@@ -292,7 +292,7 @@ def _cut(epochs: int, every: int) -> Iterator[tuple[int, int]]:
 
 
 @memoise
-def _make_run(net: Any, loss: Callable, optimizer: Any, batching: Batching, capacity: int):
+def make_run(net: Any, loss: Callable, optimizer: Any, batching: Batching, capacity: int):
     """`run(state, x, y, epochs)`, compiled once for every number of epochs up to `capacity`.
 
     The number of epochs is an argument, not a constant: the loop's body is the same machine code
