@@ -18,6 +18,7 @@ from rich.text import Text
 
 import jaxnet
 from jaxnet.cache import kept_programs
+from jaxnet.cli_sweep import sweep
 from jaxnet.data import load_mnist
 from jaxnet.doctor import Finding, examine
 from jaxnet.files import write_whole
@@ -48,6 +49,9 @@ def main() -> None:
     """A PyTorch lecture on small networks as JAX: same seed, same numbers."""
     # Python's last collection walks over all that JAX imported, a third of a second for nothing.
     atexit.register(gc.freeze)
+
+
+main.add_command(sweep)
 
 
 @main.command()

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import flax.linen
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -85,7 +84,7 @@ def run_sweep(
       memory: bytes that the groups under way may take together; half of what is free if None.
         How many lanes fit is found from what XLA says that the compiled program needs.
       width: lanes side by side in a group (`vmap`), where the choice made here is not wanted: on
-        a CPU 1, or 16 for nets of at most 16 KiB; on an accelerator all.
+        a CPU 1, with as many groups at a time as there are cores; on an accelerator all.
       directory: a folder, new or empty, where each group is written when it is done: `lanes.csv`,
         `sweep.json` that says what sweep it is, and the states. What is there is always whole.
       resume: go on with the sweep in `directory`; its lanes are not computed again. Another
@@ -103,7 +102,7 @@ def run_sweep(
 
     torch has nothing like it; there a loop over seeds runs one after another.
 
-    >>> import jaxnet
+    >>> import jax.numpy as jnp, jaxnet
     >>> net = jaxnet.nn.Sequential([jaxnet.nn.Linear(1, 1)])
     >>> x = jnp.array([[0.0], [1.0]])
     >>> loss = lambda outputs, y: ((outputs - y) ** 2).mean()

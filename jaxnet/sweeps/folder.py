@@ -147,5 +147,3 @@ def _compare(path: Path, description: dict[str, Any]) -> None:
 def _shorten(value: Any, most: int = 60) -> str:
     text = json.dumps(value)
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
-
-

@@ -48,9 +48,7 @@ def list_lanes(seeds: Iterable[Any], grid: Grid | None) -> list[Lane]:
     """
     seeds = check_seeds(seeds)
     grid = check_grid(grid)
-    points = [
-        dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())
-    ]
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     runs = [(seed, point) for point in points for seed in seeds]
     return [Lane(number, *run) for number, run in enumerate(runs)]
 

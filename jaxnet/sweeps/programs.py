@@ -25,8 +25,6 @@ SHARE = 0.5
 _UNKNOWN = 2**31  # bytes, where nothing says how many are free
 _GROUP = 8  # lanes of a group where nothing is gained by more: results come as they are done
 _GROUP_VMAPPED = 256
-_SMALL = 2**14  # bytes of weights up to which a CPU gains by lanes side by side
-_SIDE = 16
 
 
 class Outcome(NamedTuple):
@@ -128,7 +126,7 @@ def find_group(
     workers = _count_workers()
     budget = find_budget() if budget is None else budget
     count = len(program.lanes)
-    width, most = _find_width(program, count, width)
+    width, most = _find_width(width)
 
     def compile(size: int) -> Group:
         return _compile(program, task, data, test, size, min(width, size))
@@ -153,9 +151,7 @@ def find_group(
     return group, workers
 
 
-def _compile(
-    program: Program, task: Task, data: Any, test: Any, size: int, width: int
-) -> Group:
+def _compile(program: Program, task: Task, data: Any, test: Any, size: int, width: int) -> Group:
     lane = make_lane(program, task)
 
     @jax.jit
@@ -178,20 +174,17 @@ def _compile(
     return Group(size, compiled, total)
 
 
-def _find_width(program: Program, count: int, width: int | None) -> tuple[int, int]:
+def _find_width(width: int | None) -> tuple[int, int]:
     """Lanes side by side (vmap), and lanes of a group, where memory sets no limit.
 
-    On an accelerator, all. On a CPU a lane's weights live in a core's cache, which they share with
-    no other lane's: lanes follow one another, as many at a time as there are cores. Where weights
-    are tiny, what an operation costs apart from its arithmetic is shared by lanes side by side.
+    On an accelerator, all. On a CPU a lane's weights stay in a core's cache, which they share with
+    no other lane's: lanes follow one another, as many at a time as there are cores.
     """
     if width is not None:
         return width, max(width, _GROUP)
     if jax.default_backend() != "cpu":
         return _GROUP_VMAPPED, _GROUP_VMAPPED
-    _, variables = nn.init(program.net, manual_seed(0))
-    small = sum(leaf.nbytes for leaf in jax.tree.leaves(variables)) <= _SMALL
-    return (_SIDE, _SIDE) if small else (1, _GROUP)
+    return 1, _GROUP
 
 
 def _count_workers() -> int:

@@ -103,8 +103,8 @@ def answer(values: Sequence[float], figure: float, where: str = "test rows") -> 
     """Whether a figure was luck: how many seeds reach it, and a word.
 
     A value reaches the figure where it does to four places. Yes where fewer than one seed in
-    twenty reach it; where fewer than one in twenty stay at it or below, it was bad luck; no where
-    neither is so. A lane that ended in nan reaches nothing.
+    twenty reach it, of twenty at least; where fewer than one in twenty stay at it or below, it was
+    bad luck; no where neither is so. A lane that ended in nan reaches nothing.
 
     >>> print(answer([0.97, 0.99, 0.99, 0.98], 0.98))
     Was .9800 luck? 3 of 4 seeds reach .9800 or better on the test rows (median .9850, 5% to 95%: .9715 to .9900): no.
@@ -114,14 +114,11 @@ def answer(values: Sequence[float], figure: float, where: str = "test rows") -> 
     reach = sum(value >= round(figure, 4) for value in rounded)
     below = sum(not value > round(figure, 4) for value in rounded)
     low, middle, high = quantiles(values, [0.05, 0.5, 0.95])
+    verdict = "no"
     if reach < RARE * count:
-        verdict = "yes"
-    elif below < RARE * count:
+        verdict = "yes" if count * RARE >= 1 else f"{count} are too few to tell"
+    elif below < RARE * count and count * RARE >= 1:
         verdict = "no, rather bad luck"
-    else:
-        verdict = "no"
-    if count < 1 / RARE and min(reach, below) == 0:
-        verdict = f"{count} {'seed is' if count == 1 else 'seeds are'} too few to tell"
     shown = short(figure)
     lost = sum(math.isnan(value) for value in values)
     nan = f"; {lost} ended in nan" if lost else ""
