@@ -111,7 +111,7 @@ class Folder:
 
 
 def _read_group(path: Path, templates: dict[int, Outcome]) -> dict[int, Outcome]:
-    with np.load(path, allow_pickle=False) as file:
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
         numbers = file["lanes"].tolist()
         leaves = [file[f"leaf_{i}"] for i in range(len(file.files) - 1)]
     if not numbers or not set(numbers) <= set(templates):
