@@ -81,6 +81,11 @@ def assert_lane_is(found: sweeps.Sweep, lane: int, net: Any = NET, **options: An
             assert row[f"{part}_accuracy"] == expected
 
 
+def one_group(monkeypatch) -> None:
+    """All lanes of a program in one group: a core alone computes."""
+    monkeypatch.setattr(programs, "_count_workers", lambda: 1)
+
+
 @pytest.mark.parametrize("width", [None, 4])
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_a_lane_is_the_solo_run_of_its_seed(shuffle, width):
@@ -95,8 +100,9 @@ def test_a_lane_is_the_solo_run_of_its_seed(shuffle, width):
     assert found.reports["accuracy"].shape == (4, 1)
 
 
-def test_a_grid_of_rates_and_dropouts_is_the_solo_runs():
+def test_a_grid_of_rates_and_dropouts_is_the_solo_runs(monkeypatch):
     """Adam, every row at once; p = 0 draws no masks, and a Dropout in a nested net has p too."""
+    one_group(monkeypatch)
     net = nn.Sequential([nn.Sequential([nn.Dropout(0.4), nn.Linear(6, 8)]), nn.Linear(8, 1)])
     grid = {"lr": [0.1, 0.001], "p": [0.0, 0.25]}
     found = sweep(net=net, optimizer=optim.adam, seeds=[3, 4], grid=grid, epochs=4)
@@ -109,7 +115,7 @@ def test_a_grid_of_rates_and_dropouts_is_the_solo_runs():
         solo = nn.Sequential([inner, nn.Linear(8, 1)])
         optimizer = optim.adam(lr=row["lr"])
         assert_lane_is(found, lane, solo, optimizer=optimizer, seed=row["seed"], epochs=4)
-    assert len(found.group_sizes) == 2, "a program for each p; lr is an input"
+    assert found.group_sizes == (4, 4), "a program for each p; lr is an input"
 
 
 def test_values_that_an_optimizer_looks_into_have_programs_of_their_own():
@@ -213,12 +219,12 @@ def test_how_groups_are_cut_changes_no_integer(monkeypatch):
 
 def test_the_size_of_a_group_is_found_from_memory(monkeypatch):
     """As many lanes as fit: XLA's own figure for that group is within, for few more it is not."""
-    monkeypatch.setattr(programs, "_count_workers", lambda: 1)
+    one_group(monkeypatch)
     compiled: dict[int, int] = {}
     compile_group = programs._compile
 
-    def note(program, task, data, test, size, width):
-        group = compile_group(program, task, data, test, size, width)
+    def note(program, task, arrays, size, width):
+        group = compile_group(program, task, arrays, size, width)
         compiled[size] = group.bytes
         return group
 
@@ -242,10 +248,12 @@ def test_the_budget_is_a_share_of_what_is_free():
     assert programs.find_budget() == pytest.approx(programs.SHARE * 1024 * free, rel=0.2)
 
 
-def test_a_lane_that_becomes_nan_disturbs_no_other(tmp_path):
+def test_a_lane_that_becomes_nan_disturbs_no_other(tmp_path, monkeypatch):
+    one_group(monkeypatch)
     grid = {"lr": [0.1, 1e38]}
     found = sweep(grid=grid, seeds=[1, 2], metrics=ACCURACY, test=TEST, width=4, batch_size=8)
     assert np.isnan([row["loss"] for row in found.table]).tolist() == [False, False, True, True]
+    assert found.group_sizes == (4,)
     assert_lane_is(found, 1, optimizer=optim.sgd(0.1), seed=2, batch_size=8)
     assert found.to_csv().splitlines()[3].split(",")[3] == "nan"
     assert "2 ended in nan" in sweeps.answer([0.9, np.nan, np.nan], 0.9)
