@@ -121,10 +121,10 @@ def run_sweep(
     programs = group_lanes(lanes, net, optimizer)
     with use(precision):
         arrays = jax.tree.map(partial(cast_array, name=precision), (task.loader.data, test))
-        counts = tuple(len(rows[0]) if rows else 0 for rows in arrays)
+        counts = (len(arrays[0][0]), len(arrays[1][0]) if test else 0)
         folder, outcomes = None, {}
         if directory is not None:
-            shapes, texts = _trace(programs, task, *arrays)
+            shapes, texts = _trace(programs, task, arrays)
             description = _describe(task, optimizer, lanes, programs) | {"programs": texts}
             folder = Folder(Path(directory), description, resume)
             outcomes = folder.read(shapes)
@@ -144,10 +144,10 @@ def run_sweep(
             if not left:
                 continue
             program = program._replace(lanes=left)
-            group, workers = find_group(program, task, *arrays, width, memory)
+            group, workers = find_group(program, task, arrays, width, memory)
             sizes.append(group.size)
             started = time.perf_counter()
-            for done, outcome in run_groups(program, task, group, workers, *arrays):
+            for done, outcome in run_groups(program, task, group, workers, arrays):
                 if folder is not None:
                     folder.write(done, outcome)
                 outcomes |= {lane.number: take(outcome, i) for i, lane in enumerate(done)}
@@ -204,7 +204,7 @@ def _check_limits(memory: Any, width: Any, directory: Any, resume: bool) -> None
 
 
 def _trace(
-    programs: list[Program], task: Task, data: Any, test: Any
+    programs: list[Program], task: Task, arrays: tuple[Any, Any]
 ) -> tuple[dict[int, Outcome], list[str]]:
     """For each lane the shapes and types of what it leaves; what each program computes, digested.
 
@@ -213,7 +213,7 @@ def _trace(
     templates, digests = {}, []
     for program in programs:
         drawn = jax.tree.map(lambda a: a[0], draw(program.lanes[:1], program, task.precision))
-        traced = jax.make_jaxpr(make_lane(program, task), return_shape=True)(drawn, data, test)
+        traced = jax.make_jaxpr(make_lane(program, task), return_shape=True)(drawn, *arrays)
         templates |= {lane.number: traced[1] for lane in program.lanes}
         digests.append(digest_text(str(traced[0])))
     return templates, digests

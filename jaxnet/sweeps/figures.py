@@ -9,6 +9,7 @@ import numpy as np
 from jaxnet.figures import BLUE, GREY, ORANGE, canvas
 from jaxnet.sweeps.result import Sweep, group_rows, quantiles, short
 
+BINS = 30
 POINTS = 600  # of a curve: a picture has no room for more
 
 
@@ -19,8 +20,7 @@ def draw_histogram(
     groups = group_rows(sweep.table)
     values = {point: [row[column] for row in rows] for point, rows in groups.items()}
     numbers = [v for column_values in values.values() for v in column_values if not np.isnan(v)]
-    numbers += [figure] if figure is not None else []
-    edges = np.histogram_bin_edges(numbers or [0.0], bins=min(30, max(8, len(numbers) // 3)))
+    edges = list_edges(numbers)
     with canvas(path, 7.0, 1.2 + 2.2 * len(groups)) as drawing:
         axes = drawing.subplots(len(groups), 1, squeeze=False, sharex=True)[:, 0]
         for axis, (point, found) in zip(axes, values.items(), strict=True):
@@ -37,10 +37,29 @@ def draw_histogram(
             axis.set_title(title + (f", {lost} ended in nan" if lost else ""), loc="left")
             axis.set_ylabel("seeds")
             axis.yaxis.get_major_locator().set_params(integer=True)
-            axis.legend(loc="upper left", frameon=False, fontsize=9)
+            axis.legend(loc="best", frameon=False, fontsize=9)
         axes[-1].set_xlabel(column.replace("_", " "))
         axes[-1].ticklabel_format(axis="x", useOffset=False)
     return path
+
+
+def list_edges(values: Sequence[float]) -> np.ndarray:
+    """Edges of a histogram's bins, each as wide as a whole number of rows.
+
+    An accuracy is a count over rows: bins of another width would hold now one count, now two.
+
+    >>> print(list_edges([0.25, 0.5, 1.0]))
+    [0.125 0.375 0.625 0.875 1.125]
+    """
+    found = np.unique(np.round(values, 9)) if len(values) else np.zeros(1)
+    if len(found) == 1:
+        return found[0] + np.array([-0.0005, 0.0005])
+    row = np.diff(found).min()
+    rows = round((found[-1] - found[0]) / row)
+    if rows > 10_000:  # no counts
+        return np.linspace(found[0], found[-1], BINS + 1)
+    width = -(-(rows + 1) // BINS)
+    return found[0] - row / 2 + row * width * np.arange(-(-(rows + 1) // width) + 1)
 
 
 def draw_curves(sweep: Sweep, path: Path) -> Path:
@@ -55,7 +74,8 @@ def draw_curves(sweep: Sweep, path: Path) -> Path:
             lead = f"{point}: " if point else ""
             axis.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
             axis.plot(steps, middle, color=colour, linewidth=1.4, label=f"{lead}median")
-        axis.set(title=f"loss, band: 5% to 95% of {len(rows)} seeds", xlabel="step", ylabel="loss")
+        count = len(sweep.table) // len(groups)
+        axis.set(title=f"loss, band: 5% to 95% of {count} seeds", xlabel="step", ylabel="loss")
         if len(groups) > 1:
             axis.legend(frameon=False, fontsize=9)
         axis.set_ylim(bottom=0)

@@ -77,7 +77,8 @@ def make_lane(program: Program, task: Task) -> Callable[..., Outcome]:
             own = jax.tree.map(jnp.asarray, task.loader.generator)
             state = state._replace(loader_generator=own)
         # Unremembered: the optimizer holds this trace's numbers.
-        run = make_run.__wrapped__(program.net, task.loss, optimizer, batching, every)
+        make: Any = make_run
+        run = make.__wrapped__(program.net, task.loss, optimizer, batching, every)
 
         def stretch(state, _):
             state, losses = run(state, *data, every)
@@ -117,7 +118,7 @@ def draw(lanes: Sequence[Lane], program: Program, precision: Precision) -> Any:
 
 
 def find_group(
-    program: Program, task: Task, data: Any, test: Any, width: int | None, budget: int | None
+    program: Program, task: Task, arrays: Any, width: int | None, budget: int | None
 ) -> tuple[Group, int]:
     """A program of as many lanes as fit in memory, compiled, and how many of it run at once.
 
@@ -129,7 +130,7 @@ def find_group(
     width, most = _find_width(width)
 
     def compile(size: int) -> Group:
-        return _compile(program, task, data, test, size, min(width, size))
+        return _compile(program, task, arrays, size, min(width, size))
 
     turns = -(-count // (most * workers))
     size = -(-count // (turns * workers))  # groups as even as can be, a core each
@@ -151,10 +152,9 @@ def find_group(
     return group, workers
 
 
-def _compile(program: Program, task: Task, data: Any, test: Any, size: int, width: int) -> Group:
+def _compile(program: Program, task: Task, arrays: Any, size: int, width: int) -> Group:
     lane = make_lane(program, task)
 
-    @jax.jit
     def group(drawn, data, test):
         def one(drawn):
             return lane(drawn, data, test)
@@ -165,7 +165,7 @@ def _compile(program: Program, task: Task, data: Any, test: Any, size: int, widt
 
     first = draw(program.lanes[:1], program, task.precision)
     drawn = jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), first)
-    compiled = group.lower(drawn, data, test).compile()
+    compiled = jax.jit(group).lower(drawn, *arrays).compile()
     needs = compiled.memory_analysis()
     total = 0
     if needs is not None:
@@ -208,7 +208,7 @@ def find_budget() -> int:
 
 
 def run_groups(
-    program: Program, task: Task, group: Group, workers: int, data: Any, test: Any
+    program: Program, task: Task, group: Group, workers: int, arrays: Any
 ) -> Iterator[tuple[tuple[Lane, ...], Outcome]]:
     """Each group's lanes and what they left, as groups finish; a short one is filled up."""
     lanes = program.lanes
@@ -218,7 +218,7 @@ def run_groups(
         filled = real + real[-1:] * (group.size - len(real))
         # A thread of its own has JAX's settings of its own, and its programs run beside others'.
         with use(task.precision):
-            outcome = group.run(draw(filled, program, task.precision), data, test)
+            outcome = group.run(draw(filled, program, task.precision), *arrays)
             whole = jax.tree.map(np.asarray, jax.block_until_ready(outcome))
         return real, jax.tree.map(lambda values: values[: len(real)], whole)
 
