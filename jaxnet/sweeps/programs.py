@@ -93,8 +93,11 @@ def make_lane(program: Program, task: Task) -> Callable[..., Outcome]:
         if left := task.epochs - reports * every:
             state, rows = run(state, *data, left)
             losses = jnp.append(losses, rows[:left])
-        ends = [look(state, rows) if rows is not None else {} for rows in (data, test)]
-        return Outcome(state, losses, values, *ends)
+        # A report at the end has looked at the training rows already.
+        ended = reports > 0 and not left
+        on_train = jax.tree.map(lambda v: v[-1], values) if ended else look(state, data)
+        on_test = {} if test is None else look(state, test)
+        return Outcome(state, losses, values, on_train, on_test)
 
     return lane
 
