@@ -12,6 +12,7 @@ from rich.console import Console
 from benchmarks.contest import NAMES, compare_peers, make_task
 from benchmarks.experiments import compare
 from benchmarks.growth import compare_growth
+from benchmarks.lanes import compare_lanes
 from benchmarks.memory import compare_memory
 from benchmarks.peers.floor import measure_peaks
 from benchmarks.processes import compare_processes
@@ -24,8 +25,8 @@ from jaxnet.data import load_mnist
 from jaxnet.files import write_whole
 from jaxnet.lecture import EXPERIMENTS
 
-PARTS = ("peers", "processes", "growth", "memory", "saving", "masks", "steps")
-QUICK = ("peers", "minibatch", "logits", "growth")
+PARTS = ("peers", "processes", "growth", "memory", "saving", "sweep", "masks", "steps")
+QUICK = ("peers", "minibatch", "logits", "growth", "sweep")
 QUICK_PEERS = ("torch, DataLoader", "torch, sliced by hand", "NumPy, backward by hand", NAMES[-1])
 STREAM_ROUNDS = 10  # to each round of an experiment: these take milliseconds
 
@@ -36,8 +37,8 @@ STREAM_ROUNDS = 10  # to each round of an experiment: these take milliseconds
     type=click.Choice([*EXPERIMENTS, *PARTS]),
     multiple=True,
     help="An experiment whole; peers: its steps against every other way; processes: from the "
-    "shell; growth: time against sizes; memory; saving: what checkpoints cost; masks, steps: "
-    "random numbers. Repeatable.",
+    "shell; growth: time against sizes; memory; saving: what checkpoints cost; sweep: many seeds "
+    "at once; masks, steps: random numbers. Repeatable.",
 )
 @click.option("--peers", type=click.Choice(NAMES), multiple=True, help="Of the peers these alone.")
 @click.option("--quick", is_flag=True, help="Under a minute: few parts, peers, rounds.")
@@ -94,7 +95,7 @@ def _measure(
     name: str, rounds: int, peers: list[str], quick: bool, root: Path | None
 ) -> tuple[str, list[dict[str, Any]]]:
     """A part's name in the results, and its rows."""
-    train, _ = load_mnist((0, 1), root)
+    train, test = load_mnist((0, 1), root)
     task = make_task(train)
     measures: dict[str, tuple[str, Callable[[], list[dict[str, Any]]]]] = {
         "peers": ("peers", lambda: compare_peers(task, rounds + 2, peers)),
@@ -104,6 +105,7 @@ def _measure(
         "saving": ("saving", lambda: compare_saving(train, rounds)),
         "masks": ("streams", lambda: compare_masks(STREAM_ROUNDS * rounds)),
         "steps": ("streams", lambda: compare_random_steps(train, STREAM_ROUNDS * rounds)),
+        "sweep": ("sweep", lambda: compare_lanes((train, test), rounds)),
     }
     if name in measures:
         part, measure = measures[name]

@@ -43,6 +43,8 @@ CAPTIONS = {
     "there before: imports, then the data.",
     "saving": "Seconds of a run of about twenty, plain and with checkpoints at the default rate. "
     "Cost: the saved run's time over the plain one's, less one. The losses are the same bits.",
+    "sweep": "Milliseconds of `minibatch` for each lane of a sweep, and of the same run alone, "
+    "compilation apart; the share that a lane takes of it, quartiles of the rounds' ratios.",
     "streams": "Microseconds inside a compiled run; quartiles of the rounds' ratios. A mask is of "
     "the lecture's 12665 x 32 activations, a step one of `minibatch`.",
 }
@@ -75,6 +77,7 @@ def list_tables(results: dict[str, Any]) -> dict[str, Table]:
         "memory": tabulate_memory,
         "saving": tabulate_saving,
         "streams": tabulate_streams,
+        "sweep": tabulate_sweep,
     }
     return {part: make(results[part]) for part, make in makers.items() if results.get(part)}
 
@@ -229,4 +232,23 @@ def tabulate_streams(rows: Sequence[dict[str, Any]]) -> Table:
         table.add_row(
             row["what"], row["against"], *(spread if row["agree"] else ["", "", "DIFFER", ""])
         )
+    return table
+
+
+def tabulate_sweep(rows: Sequence[dict[str, Any]]) -> Table:
+    """A row for each sweep."""
+    table = _make_table(
+        (), ("lanes", "of a group", "lane ms", "solo ms", "n", "lane / solo", "quartiles")
+    )
+    table.add_column("loss gap", justify="right", no_wrap=True)
+    for row in rows:
+        lead = (str(row["lanes"]), str(row["group"]))
+        mine, theirs = (
+            f"{1e3 * statistics.median(row[key]):.1f}" for key in ("seconds", "seconds_other")
+        )
+        shares = [a / b for a, b in zip(row["seconds"], row["seconds_other"], strict=True)]
+        low, middle, high = np.quantile(shares, [0.25, 0.5, 0.75])
+        spread = [mine, theirs, str(len(shares)), f"{middle:.2f}", f"{low:.2f}-{high:.2f}"]
+        shown = spread if row["agree"] else ["", "", "", "DIFFER", ""]
+        table.add_row(*lead, *shown, f"{row['loss_gap']:.0e}")
     return table

@@ -1,7 +1,7 @@
 """A PyTorch lecture on small networks as pure-functional JAX: same seed, same numbers.
 
 Sub-modules: `random` (torch's streams), `nn`, `masks`, `losses`, `optim`, `metrics`, `data`,
-`batches`, `train`, `convert`, `precision`, `progress` and `lecture`.
+`batches`, `train`, `convert`, `precision`, `progress`, `lecture` and `sweeps`.
 """
 
 from jaxnet import (
@@ -15,11 +15,13 @@ from jaxnet import (
     nn,
     optim,
     random,
+    sweeps,
     train,
 )
 from jaxnet.evaluation import evaluate, predict
 from jaxnet.nn import init
 from jaxnet.state import History, TrainState
+from jaxnet.sweeps import run_sweep
 from jaxnet.train import fit
 
 __version__ = "0.1.0"
@@ -41,5 +43,7 @@ __all__ = [
     "optim",
     "predict",
     "random",
+    "run_sweep",
+    "sweeps",
     "train",
 ]

@@ -25,6 +25,7 @@ from jaxnet import runs
 from jaxnet.archive import Damaged
 from jaxnet.cache import kept_programs
 from jaxnet.checkpoint import Another, Checkpoints
+from jaxnet.cli_sweep import sweep
 from jaxnet.data import load_mnist
 from jaxnet.doctor import Finding, examine
 from jaxnet.files import write_whole
@@ -58,6 +59,9 @@ def main() -> None:
     # Python's last collection walks over all that JAX imported, a third of a second for nothing.
     # Not where a download brought torch along: some of its parts complain about what stays.
     atexit.register(lambda: "torch" in sys.modules or gc.freeze())
+
+
+main.add_command(sweep)
 
 
 @main.command()

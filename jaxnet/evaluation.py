@@ -122,7 +122,7 @@ def evaluate(
     if loss is not None and metrics and "loss" in metrics:
         raise ValueError("metrics must not be named 'loss' where a loss is given")
     check_devices(state=state, x=x, y=y)
-    measure = _make_measure(net, loss, tuple((metrics or {}).items()))
+    measure = make_measure(net, loss, tuple((metrics or {}).items()))
     with following(state) as put:
         values = measure(state.params, state.model_state, put(x), put(y))
     values = {name: value.item() for name, value in values.items()}
@@ -130,7 +130,7 @@ def evaluate(
 
 
 @memoise
-def _make_measure(net: Any, loss: Callable | None, metrics: tuple[tuple[str, Callable], ...]):
+def make_measure(net: Any, loss: Callable | None, metrics: tuple[tuple[str, Callable], ...]):
     mode = call_keywords(net, train=False)
 
     @jax.jit

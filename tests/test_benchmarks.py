@@ -186,6 +186,24 @@ def test_growth_sees_a_gradient_that_is_a_hundredth_too_large(rate, agrees, task
     assert row["loss_gap"] < 1e-6 and row["agree"] == agrees
 
 
+def test_a_sweep_is_timed_beside_the_same_run_alone(tmp_path, monkeypatch):
+    compare_lanes = benchmarks.__main__.compare_lanes
+    monkeypatch.setattr(
+        benchmarks.__main__, "compare_lanes", lambda data, rounds: compare_lanes(data, rounds, 3)
+    )
+    path = tmp_path / "results.json"
+    done = run("--only", "sweep", "--rounds", "2", "--json", str(path))
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(path.read_text())["sweep"]
+    assert row["agree"] and row["lanes"] == 3 and len(row["seconds"]) == 2
+    assert row["loss_gap"] <= 1e-6
+
+    monkeypatch.setattr(benchmarks.__main__, "compare_lanes", lambda *_: [row | {"agree": False}])
+    done = run("--only", "sweep", "--rounds", "1")
+    assert done.exit_code == 1 and "DIFFER" in done.output
+    assert f"{1e3 * row['seconds'][0]:.1f}" not in done.output
+
+
 def test_memory_is_of_a_process_of_its_own(task):
     (row, _) = memory.compare_memory(task._replace(batch_size=110))
     for side in ("torch", "jaxnet"):

@@ -42,6 +42,15 @@ def test_the_readmes_runs_survive_and_stop(tmp_path, monkeypatch, capsys):
     assert list((tmp_path / "my_run").glob("5"))
 
 
+def test_the_readmes_sweep_runs(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    (block,) = [block for block in blocks if "jaxnet.run_sweep(" in block]
+    exec(compile(block, "README.md", "exec"), {})
+    said = capsys.readouterr().out
+    assert said.startswith("lane,seed,lr,p,loss,train_accuracy,test_accuracy\n0,0,0.01,0.0,")
+    assert said.count(" luck? ") == 4
+
+
 def test_the_readmes_net_is_certified(tmp_path, monkeypatch):
     """As a stranger would: the file, the command, then the lines for Python."""
     text = README.read_text(encoding="utf-8")

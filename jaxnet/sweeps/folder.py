@@ -1,0 +1,149 @@
+"""A sweep's folder: what is done is there whole, and a sweep that was cut short goes on from it."""
+
+import hashlib
+import io
+import json
+import re
+import struct
+import warnings
+import zipfile
+import zlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnet.files import write_whole
+from jaxnet.sweeps.lanes import Lane
+from jaxnet.sweeps.programs import Outcome
+from jaxnet.sweeps.result import Row, take, write_csv
+
+DESCRIPTION, TABLE = "sweep.json", "lanes.csv"
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, NotImplementedError)
+_DAMAGE += (zipfile.BadZipFile, zlib.error, struct.error)
+
+
+def describe_function(function: Any) -> str:
+    """A function's name and, of a partial, its arguments; the same in every process.
+
+    >>> describe_function(partial(describe_function, 3))
+    'jaxnet.sweeps.folder.describe_function(3)'
+    """
+    if isinstance(function, partial):
+        arguments = [repr(value) for value in function.args]
+        arguments += [f"{name}={value!r}" for name, value in function.keywords.items()]
+        return f"{describe_function(function.func)}({', '.join(arguments)})"
+    name = getattr(function, "__qualname__", None)
+    return f"{function.__module__}.{name}" if name else type(function).__name__
+
+
+def digest_text(text: str) -> str:
+    """What tells texts apart that may hold addresses, which differ from process to process.
+
+    >>> digest_text("f at 0x7f00") == digest_text("f at 0x7f80")
+    True
+    """
+    return hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", text).encode()).hexdigest()
+
+
+def digest(arrays: Any) -> str | None:
+    """What tells data apart: SHA-256 of shapes, types and bytes. None of None."""
+    if arrays is None:
+        return None
+    found = hashlib.sha256()
+    for array in map(np.asarray, jax.tree.leaves(arrays)):
+        found.update(f"{array.shape} {array.dtype}".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+class Folder:
+    """The folder of one sweep: its description, a file for each group, and the table so far."""
+
+    def __init__(self, path: Path, description: dict[str, Any], resume: bool):
+        self.path = path
+        self._rows: dict[int, Row] = {}
+        found = path / DESCRIPTION
+        if path.exists() and not path.is_dir():
+            raise FileExistsError(f"directory must be a folder; {path} is a file")
+        filled = path.is_dir() and any(path.iterdir())
+        if filled and not resume:
+            raise FileExistsError(
+                f"directory must be empty or new, or resume=True go on with the sweep in it; "
+                f"{path} holds files"
+            )
+        if filled:
+            _compare(found, description)
+        path.mkdir(parents=True, exist_ok=True)
+        for part in path.glob("*.part"):  # of a process that was killed while it wrote
+            part.unlink()
+        write_whole(found, json.dumps(description, indent=1) + "\n")
+
+    def read(self, templates: dict[int, Outcome]) -> dict[int, Outcome]:
+        """The outcomes that are there, by lane; a file that is damaged is named and left out.
+
+        `templates` say for each lane what shapes and types its outcome has.
+        """
+        found: dict[int, Outcome] = {}
+        for path in sorted(self.path.glob("group-*.npz")):
+            try:
+                found |= _read_group(path, templates)
+            except _DAMAGE as error:
+                warnings.warn(
+                    f"{path} is damaged and its lanes are computed again: {error}", stacklevel=4
+                )
+        return found
+
+    def write(self, lanes: Sequence[Lane], outcome: Outcome) -> None:
+        """One group, then the table of all that is there."""
+        file = io.BytesIO()
+        leaves = {f"leaf_{i}": leaf for i, leaf in enumerate(jax.tree.leaves(outcome))}
+        np.savez(file, lanes=np.array([lane.number for lane in lanes]), **leaves)
+        write_whole(self.path / f"group-{lanes[0].number:06}.npz", file.getvalue())
+
+    def write_table(self, rows: Sequence[Row]) -> None:
+        """The table of the lanes that are done, in their order."""
+        self._rows |= {row["lane"]: row for row in rows}
+        write_csv([self._rows[lane] for lane in sorted(self._rows)], self.path / TABLE)
+
+
+def _read_group(path: Path, templates: dict[int, Outcome]) -> dict[int, Outcome]:
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+        numbers = file["lanes"].tolist()
+        leaves = [file[f"leaf_{i}"] for i in range(len(file.files) - 1)]
+    if not numbers or not set(numbers) <= set(templates):
+        raise ValueError(f"it holds the lanes {numbers}, which are not all this sweep's")
+    template = templates[numbers[0]]
+    expected = [((len(numbers), *leaf.shape), leaf.dtype) for leaf in jax.tree.leaves(template)]
+    if [(leaf.shape, leaf.dtype) for leaf in leaves] != expected:
+        raise ValueError("its arrays are not of this sweep's shapes and types")
+    outcome = jax.tree.unflatten(jax.tree.structure(template), leaves)
+    return {number: take(outcome, place) for place, number in enumerate(numbers)}
+
+
+def _compare(path: Path, description: dict[str, Any]) -> None:
+    """Refuse a folder whose sweep is another, and say in what."""
+    folder = path.parent
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        there = dict(found)
+    except FileNotFoundError as error:
+        raise FileExistsError(f"{folder} holds files, but no sweep to resume") from error
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged, so that nothing says what {folder} holds") from error
+    wanted = json.loads(json.dumps(description))
+    differing = [
+        f"{name} was {_shorten(there.get(name))}, not {_shorten(wanted.get(name))}"
+        for name in {**wanted, **there}
+        if there.get(name) != wanted.get(name)
+    ]
+    if differing:
+        raise ValueError(f"{folder} holds another sweep: {'; '.join(differing)}")
+
+
+def _shorten(value: Any, most: int = 60) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"

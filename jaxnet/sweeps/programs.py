@@ -1,0 +1,237 @@
+"""One program for many runs: its lanes, how many of them fit in memory, and who computes them."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxnet import nn
+from jaxnet.batches import Batching, DataLoader, start_epoch
+from jaxnet.evaluation import Metrics, make_measure
+from jaxnet.precision import Precision, cast_array, use
+from jaxnet.random import manual_seed
+from jaxnet.state import TrainState
+from jaxnet.sweeps.lanes import Lane, Program
+from jaxnet.train import make_run, start
+
+SHARE = 0.5
+"""Of the memory that is free, what the groups under way may take together."""
+_UNKNOWN = 2**31  # bytes, where nothing says how many are free
+_GROUP = 8  # lanes of a group where nothing is gained by more: results come as they are done
+_GROUP_VMAPPED = 256
+
+
+class Outcome(NamedTuple):
+    """What a lane leaves, or many lanes stacked."""
+
+    state: TrainState
+    losses: Any
+    """Of every step, (steps,)."""
+    reports: dict[str, Any]
+    """Of each metric at every report, (reports,)."""
+    train: dict[str, Any]
+    """Of each metric on the training rows at the end: the sum where it counts, else the mean."""
+    test: dict[str, Any]
+    """The same on the test rows."""
+
+
+class Task(NamedTuple):
+    """What all lanes of a sweep share."""
+
+    loss: Callable
+    loader: DataLoader
+    batching: Batching
+    epochs: int
+    report_every: int | None
+    report_loader: bool
+    metrics: Metrics
+    precision: Precision
+    test: tuple[Any, Any] | None
+
+
+def make_lane(program: Program, task: Task) -> Callable[..., Outcome]:
+    """`lane((generator, variables, numbers), data, test)`: a whole solo run, its reports and all.
+
+    Pure, of arrays alone: `jax.vmap` over the first argument makes many runs of it.
+    """
+    batching = task.batching
+    every = task.epochs if task.report_every is None else min(task.report_every, task.epochs)
+    reports = 0 if task.report_every is None else task.epochs // task.report_every
+
+    def look(state, data):
+        x, y = data
+        metrics = tuple(task.metrics.items())
+        return make_measure(program.net, None, metrics)(state.params, state.model_state, x, y)
+
+    def lane(drawn, data, test):
+        generator, variables, numbers = drawn
+        optimizer = program.make_optimizer(**numbers)
+        state = start(optimizer, variables, generator)
+        if task.loader.generator is not None:
+            own = jax.tree.map(jnp.asarray, task.loader.generator)
+            state = state._replace(loader_generator=own)
+        # Unremembered: the optimizer holds this trace's numbers.
+        make: Any = make_run
+        run = make.__wrapped__(program.net, task.loss, optimizer, batching, every)
+
+        def stretch(state, _):
+            state, losses = run(state, *data, every)
+            values = look(state, data)
+            if task.report_loader:
+                loader = batching._replace(shuffle=False, own=False)
+                state = state._replace(generator=start_epoch(state.generator, loader)[0])
+            return state, (losses.reshape(-1), values)
+
+        state, (losses, values) = lax.scan(stretch, state, length=reports)
+        losses = losses.reshape(-1)
+        if left := task.epochs - reports * every:
+            state, rows = run(state, *data, left)
+            losses = jnp.append(losses, rows[:left])
+        # A report at the end has looked at the training rows already.
+        ended = reports > 0 and not left
+        on_train = jax.tree.map(lambda v: v[-1], values) if ended else look(state, data)
+        on_test = {} if test is None else look(state, test)
+        return Outcome(state, losses, values, on_train, on_test)
+
+    return lane
+
+
+class Group(NamedTuple):
+    """A compiled program of so many lanes, and what it needs."""
+
+    size: int
+    run: Any
+    bytes: int
+
+
+def draw(lanes: Sequence[Lane], program: Program, precision: Precision) -> Any:
+    """The lanes' generators, initial variables and numbers, stacked."""
+    drawn = [nn.init(program.net, manual_seed(lane.seed)) for lane in lanes]
+    numbers = {name: np.array([lane.point[name] for lane in lanes]) for name in program.traced}
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *drawn)
+    generators, variables = stacked
+    cast = partial(jax.tree.map, partial(cast_array, name=precision))
+    return generators, cast(variables), cast(numbers)
+
+
+def find_group(
+    program: Program, task: Task, arrays: Any, width: int | None, budget: int | None
+) -> tuple[Group, int]:
+    """A program of as many lanes as fit in memory, compiled, and how many of it run at once.
+
+    What XLA says that a group needs is affine in its lanes: two programs tell how many fit.
+    """
+    workers = _count_workers()
+    budget = find_budget() if budget is None else budget
+    count = len(program.lanes)
+    width, most = _find_width(width)
+
+    def compile(size: int) -> Group:
+        return _compile(program, task, arrays, size, min(width, size))
+
+    turns = -(-count // (most * workers))
+    size = -(-count // (turns * workers))  # groups as even as can be, a core each
+    group = compile(size)
+    if group.bytes * workers <= budget:
+        return group, workers
+    one = compile(1) if size > 1 else group
+    if one.bytes > budget:
+        raise ValueError(
+            f"memory is {budget} bytes, but one lane needs {one.bytes}: a larger memory, fewer "
+            "rows or a smaller net would do"
+        )
+    workers = max(1, min(workers, budget // one.bytes))
+    slope = (group.bytes - one.bytes) / max(size - 1, 1)
+    while size > 1 and group.bytes * workers > budget:
+        fits = int((budget / workers - one.bytes) / slope) + 1 if slope > 0 else size
+        size = max(1, min(fits, size - 1))
+        group = compile(size) if size > 1 else one
+    return group, workers
+
+
+def _compile(program: Program, task: Task, arrays: Any, size: int, width: int) -> Group:
+    lane = make_lane(program, task)
+
+    def group(drawn, data, test):
+        def one(drawn):
+            return lane(drawn, data, test)
+
+        if width >= size:
+            return jax.vmap(one)(drawn)
+        return lax.map(one, drawn, batch_size=width if width > 1 else None)
+
+    first = draw(program.lanes[:1], program, task.precision)
+    drawn = jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), first)
+    compiled = jax.jit(group).lower(drawn, *arrays).compile()
+    needs = compiled.memory_analysis()
+    total = 0
+    if needs is not None:
+        total = needs.temp_size_in_bytes + needs.argument_size_in_bytes
+        total += needs.output_size_in_bytes - needs.alias_size_in_bytes
+    return Group(size, compiled, total)
+
+
+def _find_width(width: int | None) -> tuple[int, int]:
+    """Lanes side by side (vmap), and lanes of a group, where memory sets no limit.
+
+    On an accelerator, all. On a CPU a lane's weights stay in a core's cache, which they share with
+    no other lane's: lanes follow one another, as many at a time as there are cores.
+    """
+    if width is not None:
+        return width, max(width, _GROUP)
+    if jax.default_backend() != "cpu":
+        return _GROUP_VMAPPED, _GROUP_VMAPPED
+    return 1, _GROUP
+
+
+def _count_workers() -> int:
+    """Groups computed at once: a core each on a CPU, one on an accelerator."""
+    if jax.default_backend() != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def find_budget() -> int:
+    """`SHARE` of the bytes that are free on the device: JAX's default, or the machine's memory."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(SHARE * (stats["bytes_limit"] - stats.get("bytes_in_use", 0)))
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return int(SHARE * 1024 * int(fields["MemAvailable"].split()[0]))
+    except (OSError, KeyError, ValueError):  # not Linux
+        return _UNKNOWN
+
+
+def run_groups(
+    program: Program, task: Task, group: Group, workers: int, arrays: Any
+) -> Iterator[tuple[tuple[Lane, ...], Outcome]]:
+    """Each group's lanes and what they left, as groups finish; a short one is filled up."""
+    lanes = program.lanes
+
+    def compute(begin: int) -> tuple[tuple[Lane, ...], Outcome]:
+        real = lanes[begin : begin + group.size]
+        filled = real + real[-1:] * (group.size - len(real))
+        # A thread of its own has JAX's settings of its own, and its programs run beside others'.
+        with use(task.precision):
+            outcome = group.run(draw(filled, program, task.precision), *arrays)
+            whole = jax.tree.map(np.asarray, jax.block_until_ready(outcome))
+        return real, jax.tree.map(lambda values: values[: len(real)], whole)
+
+    with ThreadPoolExecutor(workers) as pool:
+        futures: list[Future] = [
+            pool.submit(compute, begin) for begin in range(0, len(lanes), group.size)
+        ]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()

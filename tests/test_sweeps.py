@@ -1,0 +1,524 @@
+"""A sweep's lanes are solo runs, and so torch's; what is written, resumed, drawn, said, refused."""
+
+import csv
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jaxtyping
+import numpy as np
+import optax
+import pytest
+import torch
+from click.testing import CliRunner
+
+import jaxnet
+import jaxnet.cli
+import jaxnet.cli_sweep
+import torchref.lecture
+from jaxnet import losses, metrics, nn, optim, sweeps
+from jaxnet.batches import DataLoader
+from jaxnet.data import load_mnist
+from jaxnet.lecture import EXPERIMENTS
+from jaxnet.sweeps import programs
+from jaxnet.sweeps.figures import draw_sweep
+from jaxnet.sweeps.result import answer
+from tests.helpers import assert_close, assert_same_bits, assert_same_state
+from torchref.tolerances import SMALL_LOSSES, TRAJECTORY
+
+ROWS = 41
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(ROWS, 6)).astype(np.float32)
+Y = (X[:, :1] + X[:, 1:2] > 0).astype(np.float32)
+TEST = (X[::3] + 0.1, Y[::3])
+NET = nn.Sequential([nn.Linear(6, 8), nn.Dropout(0.4), nn.ReLU(), nn.Linear(8, 1)])
+PLAIN = nn.Sequential([nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1)])
+SGD = optim.sgd()
+LOSS = losses.binary_cross_entropy_with_logits
+ACCURACY = {"accuracy": metrics.logit_is_right}
+SEEDS = [5, 0, 2**40 + 3, -1]
+
+
+def sweep(**changes: Any) -> sweeps.Sweep:
+    arguments: dict[str, Any] = {"loss": LOSS, "optimizer": optim.sgd, "epochs": 3, "seeds": SEEDS}
+    data, net = changes.pop("data", (X, Y)), changes.pop("net", NET)
+    return jaxnet.run_sweep(net, data, **(arguments | changes))
+
+
+def assert_lane_is(found: sweeps.Sweep, lane: int, net: Any = NET, **options: Any) -> None:
+    """The lane is what `fit` gives: the stream to the last byte, floats within rounding."""
+    data = options.pop("data", (X, Y))
+    state, history = jaxnet.fit(net, data, **({"loss": LOSS, "epochs": 3} | options))
+    mine = found.state(lane)
+    where = f"lane {lane}"
+    assert_same_bits(
+        jaxnet.random.get_state(mine.generator),
+        jaxnet.random.get_state(state.generator),
+        where=where,
+    )
+    assert_close(found.losses[lane], history.losses, SMALL_LOSSES, where=where)
+    assert int(mine.step) == int(state.step)
+    assert jax.tree.structure(mine) == jax.tree.structure(state)
+    for one, other in zip(jax.tree.leaves(mine.params), jax.tree.leaves(state.params), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6, err_msg=where)
+    for place, report in enumerate(history.reports):
+        assert found.reports["epoch"][place] == report.epoch
+        for name, value in report.metrics.items():
+            assert found.reports[name][lane, place] == pytest.approx(value, rel=1e-6)
+    row = found.table[lane]
+    assert row["lane"] == lane and row["loss"] == found.losses[lane, -1]
+    for part, rows in (("train", data), ("test", TEST)):
+        if f"{part}_accuracy" in row:
+            expected = jaxnet.evaluate(net, state, rows, metrics=ACCURACY)["accuracy"]
+            assert row[f"{part}_accuracy"] == expected
+
+
+def one_group(monkeypatch) -> None:
+    """All lanes of a program in one group: a core alone computes."""
+    monkeypatch.setattr(programs, "_count_workers", lambda: 1)
+
+
+@pytest.mark.parametrize("width", [None, 4])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_lane_is_the_solo_run_of_its_seed(shuffle, width):
+    """With minibatches, a short last one, masks and reports; in turn and side by side."""
+    options: dict[str, Any] = {"batch_size": 8, "shuffle": shuffle, "metrics": ACCURACY}
+    options |= {"report_every": 2, "report_loader": True}
+    found = sweep(test=TEST, width=width, **options)
+    for lane, seed in enumerate(SEEDS):
+        assert found.table[lane]["seed"] == seed
+        assert_lane_is(found, lane, optimizer=SGD, seed=seed, **options)
+    assert len(set(found.losses[:, 0].tolist())) == len(SEEDS), "seeds differ"
+    assert found.reports["accuracy"].shape == (4, 1)
+
+
+def test_a_grid_of_rates_and_dropouts_is_the_solo_runs(monkeypatch):
+    """Adam, every row at once; p = 0 draws no masks, and a Dropout in a nested net has p too."""
+    one_group(monkeypatch)
+    net = nn.Sequential([nn.Sequential([nn.Dropout(0.4), nn.Linear(6, 8)]), nn.Linear(8, 1)])
+    grid = {"lr": [0.1, 0.001], "p": [0.0, 0.25]}
+    found = sweep(net=net, optimizer=optim.adam, seeds=[3, 4], grid=grid, epochs=4)
+    assert [(row["lr"], row["p"], row["seed"]) for row in found.table] == [
+        (lr, p, seed) for lr in (0.1, 0.001) for p in (0.0, 0.25) for seed in (3, 4)
+    ]
+    for lane in (0, 3, 5, 6):
+        row = found.table[lane]
+        inner = nn.Sequential([nn.Dropout(row["p"]), nn.Linear(6, 8)])
+        solo = nn.Sequential([inner, nn.Linear(8, 1)])
+        optimizer = optim.adam(lr=row["lr"])
+        assert_lane_is(found, lane, solo, optimizer=optimizer, seed=row["seed"], epochs=4)
+    assert found.group_sizes == (4, 4), "a program for each p; lr is an input"
+
+
+def test_values_that_an_optimizer_looks_into_have_programs_of_their_own():
+    grid = {"momentum": [0.0, 0.9], "nesterov": [False]}
+    found = sweep(net=PLAIN, grid=grid, seeds=[1, 2])
+    for lane, row in enumerate(found.table):
+        assert_lane_is(
+            found, lane, PLAIN, optimizer=optim.sgd(momentum=row["momentum"]), seed=row["seed"]
+        )
+    own = sweep(
+        net=PLAIN, optimizer=optax.adamw, grid={"learning_rate": [0.1], "weight_decay": [0.0, 0.5]}
+    )
+    assert len(own.group_sizes) == 1
+    for lane in (1, 6):
+        row = own.table[lane]
+        solo = optax.adamw(0.1, weight_decay=row["weight_decay"])
+        assert_lane_is(own, lane, PLAIN, optimizer=solo, seed=row["seed"])
+
+
+def test_a_function_makes_the_net():
+    def make(width, p=0.3):
+        return nn.Sequential([nn.Linear(6, width), nn.Dropout(p), nn.Linear(width, 1)])
+
+    found = sweep(net=make, grid={"width": [2, 5], "p": [0.5]}, seeds=[1])
+    assert found.state(1).params["0"]["weight"].shape == (5, 6)
+    assert_lane_is(found, 1, make(5, 0.5), optimizer=optim.sgd(), seed=1)
+
+
+@pytest.mark.parametrize("epochs, every", [(5, 2), (2, 5), (4, 1)])
+def test_reports_fall_where_those_of_fit_do(epochs, every):
+    options: dict[str, Any] = {"batch_size": 20, "report_every": every, "report_loader": True}
+    options |= {"metrics": ACCURACY, "epochs": epochs}
+    found = sweep(seeds=[9], **options)
+    assert_lane_is(found, 0, optimizer=optim.sgd(), seed=9, **options)
+    assert found.reports["epoch"].tolist() == list(range(every, epochs + 1, every))
+
+
+def test_a_loader_and_a_precision_are_those_of_fit():
+    loader = DataLoader((X, Y), 8, shuffle=True, drop_last=True)
+    loader = loader._replace(generator=jaxnet.random.manual_seed(5))
+    found = sweep(data=loader, seeds=[1, 2])
+    assert_close(
+        found.losses[1],
+        jaxnet.fit(NET, loader, loss=LOSS, optimizer=optim.sgd(), epochs=3, seed=2)[1].losses,
+        SMALL_LOSSES,
+    )
+    wide = sweep(net=PLAIN, precision="float64", seeds=[1], grid={"lr": [0.1]})
+    options: dict[str, Any] = {"loss": LOSS, "optimizer": optim.sgd(0.1), "epochs": 3, "seed": 1}
+    _, history = jaxnet.fit(PLAIN, (X, Y), precision="float64", **options)
+    assert wide.losses.dtype == np.float64
+    np.testing.assert_allclose(wide.losses[0], history.losses, rtol=1e-13)
+
+
+def few_digits(rows: int) -> Any:
+    """Rows of both digits, mixed."""
+    order = np.random.default_rng(1).permutation(10_000)[:rows]
+    train, test = load_mnist((0, 1))
+    return tuple(
+        part._replace(images=part.images[cut], labels=part.labels[cut])
+        for part, cut in ((train, order), (test, order[order < 2000]))
+    )
+
+
+def test_lanes_picked_at_random_are_torchs_runs(monkeypatch):
+    """The lecture's `minibatch`, in its own loop, from other seeds: every loss, every report, what
+    is right at the end, and the stream afterwards."""
+    data = few_digits(500)
+    found = jaxnet.cli_sweep.run_experiment(EXPERIMENTS["minibatch"], data, range(100, 124))
+    pick = secrets.randbits(32)
+    print("the pick's seed:", pick)
+    manual_seed = torch.manual_seed
+    for lane in np.random.default_rng(pick).choice(24, size=3, replace=False).tolist():
+        monkeypatch.setattr(torch, "manual_seed", lambda _, lane=lane: manual_seed(100 + lane))
+        seen: list[float] = []
+
+        def watch(net, output, loss, seen=seen):
+            seen.append(loss.item())
+
+        record, _ = torchref.lecture.run("minibatch", data, watch=watch)
+        expected = np.array(seen)
+        assert_close(found.losses[lane].astype(float), expected, TRAJECTORY, where=f"lane {lane}")
+        assert_same_state(found.state(lane).generator)
+        row = found.table[lane]
+        assert row["train_accuracy"] == record["train_accuracy"]
+        assert row["test_accuracy"] == record["test_accuracy"]
+        reports = [report["accuracy"] for report in record["reports"]]
+        np.testing.assert_allclose(found.reports["accuracy"][lane], reports, rtol=1e-12)
+
+
+def test_how_groups_are_cut_changes_no_integer(monkeypatch):
+    options: dict[str, Any] = {"batch_size": 8, "shuffle": True, "seeds": range(7)}
+    whole = sweep(width=7, **options)
+    monkeypatch.setattr(programs, "_GROUP", 1)
+    alone = sweep(**options)
+    assert whole.group_sizes[0] > alone.group_sizes[0] == 1
+    for lane in range(7):
+        generators = (part.state(lane).generator for part in (whole, alone))
+        assert_same_bits(*map(jaxnet.random.get_state, generators))
+        assert_close(whole.losses[lane], alone.losses[lane], SMALL_LOSSES)
+
+
+def test_the_size_of_a_group_is_found_from_memory(monkeypatch):
+    """As many lanes as fit: XLA's own figure for that group is within, for few more it is not."""
+    one_group(monkeypatch)
+    compiled: dict[int, int] = {}
+    compile_group = programs._compile
+
+    def note(program, task, arrays, size, width):
+        group = compile_group(program, task, arrays, size, width)
+        compiled[size] = group.bytes
+        return group
+
+    monkeypatch.setattr(programs, "_compile", note)
+    options: dict[str, Any] = {"net": PLAIN, "seeds": range(40), "width": 40}
+    sweep(**options)
+    assert list(compiled) == [40], "where all fits, one program is compiled"
+    whole = compiled[40]
+    (size,) = sweep(memory=whole // 3, **options).group_sizes
+    assert 5 < size < 20 and compiled[size] <= whole // 3
+    per_lane = (whole - compiled[size]) / (40 - size)
+    assert compiled[size] + 3 * per_lane > whole // 3, "few more would not fit"
+    with pytest.raises(ValueError, match=f"memory is 1 bytes, but one lane needs {compiled[1]}"):
+        sweep(memory=1, **options)
+    assert sweep(memory=compiled[1], **options).group_sizes == (1,)
+
+
+def test_the_budget_is_a_share_of_what_is_free():
+    with open("/proc/meminfo", encoding="ascii") as file:
+        (free,) = [int(line.split()[1]) for line in file if line.startswith("MemAvailable")]
+    assert programs.find_budget() == pytest.approx(programs.SHARE * 1024 * free, rel=0.2)
+
+
+def test_a_lane_that_becomes_nan_disturbs_no_other(tmp_path, monkeypatch):
+    one_group(monkeypatch)
+    grid = {"lr": [0.1, 1e38]}
+    found = sweep(grid=grid, seeds=[1, 2], metrics=ACCURACY, test=TEST, width=4, batch_size=8)
+    assert np.isnan([row["loss"] for row in found.table]).tolist() == [False, False, True, True]
+    assert found.group_sizes == (4,)
+    assert_lane_is(found, 1, optimizer=optim.sgd(0.1), seed=2, batch_size=8)
+    assert found.to_csv().splitlines()[3].split(",")[3] == "nan"
+    assert "2 ended in nan" in sweeps.answer([0.9, np.nan, np.nan], 0.9)
+    assert len(draw_sweep(found, tmp_path, figure=0.9)) == 2
+
+
+def test_the_table_is_csv_and_the_states_are_runs_that_go_on(tmp_path):
+    found = sweep(net=PLAIN, grid={"lr": [0.1]}, metrics=ACCURACY, test=TEST)
+    found.to_csv(tmp_path / "it.csv")
+    with open(tmp_path / "it.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["lane", "seed", "lr", "loss", "train_accuracy", "test_accuracy"]
+    for row, same in zip(rows, found.table, strict=True):
+        assert {name: float(value) for name, value in row.items()} == same
+    options: dict[str, Any] = {"loss": LOSS, "optimizer": optim.sgd(0.1)}
+    _, last = jaxnet.fit(PLAIN, (X, Y), epochs=2, state=found.state(1), **options)
+    _, whole = jaxnet.fit(PLAIN, (X, Y), epochs=5, seed=SEEDS[1], **options)
+    assert_close(last.losses, whole.losses[3:], SMALL_LOSSES)
+    assert jaxnet.predict(PLAIN, found.state(0), X).shape == (ROWS, 1)
+
+
+SLOW_SWEEP = """
+import sys, time
+import jaxnet
+from tests.test_sweeps import PLAIN, sweep
+slow = lambda seen: time.sleep(float(sys.argv[2]))
+sweep(net=PLAIN, epochs=2, seeds=range(12), grid={"lr": [0.1, 0.2]}, directory=sys.argv[1],
+      hooks=[slow])
+"""
+
+
+def resumed(directory: Path, **options: Any) -> sweeps.Sweep:
+    grid = {"lr": [0.1, 0.2]}
+    what: dict[str, Any] = {"net": PLAIN, "epochs": 2, "seeds": range(12), "grid": grid}
+    return sweep(directory=directory, **(what | options))
+
+
+def test_a_sweep_killed_midway_goes_on_to_the_same_table(tmp_path):
+    folder = tmp_path / "sweep"
+    process = subprocess.Popen([sys.executable, "-c", SLOW_SWEEP, str(folder), "60"])
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("group-*.npz")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    there = {path: path.read_bytes() for path in folder.glob("group-*.npz")}
+    assert there
+    (folder / "group-000099.npz.part").write_bytes(b"half")
+    seen: list[sweeps.Progress] = []
+    found = resumed(folder, resume=True, hooks=[seen.append])
+    assert 0 < seen[0].done < 24 and seen[-1].done == 24, "some were there, the others were not"
+    assert all(path.read_bytes() == content for path, content in there.items())
+    assert found.to_csv() == resumed(tmp_path / "other").to_csv()
+    assert (folder / "lanes.csv").read_text() == found.to_csv()
+    assert not list(folder.glob("*.part"))
+    again = resumed(folder, resume=True)
+    assert again.group_sizes == () and again.to_csv() == found.to_csv()
+    assert_same_bits(again.state(3).generator.key, found.state(3).generator.key)
+
+
+def test_a_damaged_group_is_named_and_computed_again(tmp_path):
+    found = resumed(tmp_path)
+    first, second, *_ = sorted(tmp_path.glob("group-*.npz"))
+    content = bytearray(first.read_bytes())
+    content[len(content) // 2] ^= 1
+    first.write_bytes(content)
+    second.write_bytes(second.read_bytes()[:100])
+    with pytest.warns(UserWarning, match="is damaged and its lanes are computed again") as said:
+        again = resumed(tmp_path, resume=True)
+    assert {name in str([w.message for w in said]) for name in (first.name, second.name)} == {True}
+    assert again.to_csv() == found.to_csv() and again.group_sizes
+
+
+def other_loss(outputs, y):
+    return LOSS(outputs, y) + 1
+
+
+other_loss.__qualname__, other_loss.__module__ = LOSS.__qualname__, LOSS.__module__
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"epochs": 3}, "epochs was 2, not 3"),
+        ({"seeds": range(13)}, r"seeds was \[0, 1,"),
+        ({"data": (X + 1, Y)}, "data was"),
+        ({"grid": {"lr": [0.1, 0.3]}}, "grid was .*; programs|grid was"),
+        ({"loss": other_loss}, "another sweep: programs was"),
+        ({"optimizer": optim.adam}, "optimizer was .*sgd.*, not .*adam"),
+        ({"test": TEST}, "test was null"),
+    ],
+)
+def test_the_folder_of_another_sweep_is_refused(changes, said, tmp_path_factory):
+    folder = tmp_path_factory.getbasetemp() / "one-sweep"
+    if not folder.exists():
+        resumed(folder)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ValueError, match=said):
+        resumed(folder, resume=True, **changes)
+    with pytest.raises(FileExistsError, match="holds files"):
+        resumed(folder, **changes)
+    assert before == {path: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(FileExistsError, match="no sweep to resume"):
+        resumed(tmp_path, resume=True)
+    with pytest.raises(FileExistsError, match="is a file"):
+        resumed(tmp_path / "letter.txt")
+    (tmp_path / "sweep.json").write_text("{")
+    with pytest.raises(ValueError, match=r"sweep\.json is damaged"):
+        resumed(tmp_path, resume=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["letter.txt", "sweep.json"]
+
+
+@pytest.fixture
+def unchecked_types():
+    """The suite checks annotations, users do not: what the code itself says of a wrong type."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": []}, "seeds must hold at least one seed"),
+        ({"seeds": 5}, "seeds must be integers, range"),
+        ({"seeds": [1, 2.5]}, "seeds must be integers.*2.5"),
+        ({"seeds": [1, 2, 1]}, "seeds must differ; 1 is there twice"),
+        ({"seeds": [2**64]}, "seeds must lie between"),
+        ({"grid": {"lrr": [1]}}, "grid has 'lrr', .*did you mean 'lr'"),
+        ({"grid": {"q": [1]}}, "grid has 'q', .*those that are: dampening, lr"),
+        ({"grid": {"lr": 0.1}}, r"grid\['lr'\] must be a list of values, not 0.1"),
+        ({"grid": {"lr": []}}, r"grid\['lr'\] must hold at least one value"),
+        ({"grid": [0.1]}, "grid must be a dictionary"),
+        ({"grid": {"lr": [0.1, -1.0]}}, "grid at lr=-1.0: lr is -1.0, expected"),
+        ({"grid": {"p": [1.5]}}, "grid at p=1.5: p must be a probability"),
+        ({"grid": {"p": [0.5]}, "net": nn.Linear(6, 1)}, "grid has 'p'"),
+        ({"optimizer": 3}, "optimizer must be a function"),
+        ({"optimizer": optim.sgd(), "grid": {"lr": [0.1]}}, "grid has 'lr'"),
+        ({"loss": None}, "loss must be a function"),
+        ({"epochs": 0}, "epochs must be an integer of at least 1, not 0"),
+        ({"batch_size": 99}, "batch_size must be at most the number of rows, 41, not 99"),
+        ({"data": (X, Y[1:])}, "data must be"),
+        ({"test": (X, Y[1:])}, "test must be"),
+        ({"test": (X[:, 1:], Y)}, "test must have rows like those of data"),
+        ({"test": X}, "test must be"),
+        ({"report_loader": True}, "report_loader=True needs"),
+        ({"precision": "double"}, "precision must be one of"),
+        ({"memory": 0}, "memory must be an integer"),
+        ({"width": 0}, "width must be an integer"),
+        ({"resume": True}, "resume=True needs directory"),
+        ({"net": lambda: 3}, "net must make a Flax module, not int"),
+    ],
+)
+def test_bad_input_is_named_and_writes_nothing(changes, message, tmp_path, unchecked_types):
+    folder = {} if "resume" in changes else {"directory": tmp_path / "new"}
+    with pytest.raises((ValueError, TypeError), match=message):
+        sweep(**folder, **changes)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("values", "figure", "said"),
+    [
+        ([0.99] * 41 + [0.97] * 23, 0.99, r"41 of 64 seeds reach .9900 .*\(median .9900,.*: no\."),
+        ([0.97] * 99 + [0.99], 0.98, "Was .9800 luck[?] 1 of 100 seeds .*: yes."),
+        ([0.99] * 99 + [0.97], 0.98, "99 of 100 seeds .*: no, rather bad luck."),
+        ([0.97] * 5, 0.98, "0 of 5 seeds .*: 5 are too few to tell."),
+        ([0.98596], 0.986, "1 of 1 seeds reach"),  # to four places, as it was published
+        ([np.nan] * 30, 0.98, "0 of 30 seeds .*30 ended in nan.*: yes."),
+    ],
+)
+def test_the_plain_answer(values, figure, said):
+    assert re.search(said, answer(values, figure)), answer(values, figure)
+
+
+def call(*arguments: str):
+    return CliRunner().invoke(jaxnet.cli.main, ["sweep", *arguments], prog_name="jaxnet")
+
+
+@pytest.fixture
+def few(monkeypatch):
+    monkeypatch.setattr(jaxnet.cli_sweep, "load_mnist", lambda *_: few_digits(200))
+
+
+def test_the_command_prints_writes_draws_and_goes_on(few, tmp_path):
+    out, figures = tmp_path / "out", tmp_path / "figures"
+    arguments = ["minibatch", "--seeds", "0:6", "--p", "0.5,0", "--lr", "0.1", "--lr", "0.01"]
+    arguments += ["--out", str(out), "--figures", str(figures), "--no-cache"]
+    done = call(*arguments)
+    assert done.exit_code == 0, done.output
+    assert "24 of 24 runs" in done.output
+    assert done.output.count(" luck? ") == 4 and "lr 0.01, p 0.0: Was" in done.output
+    assert "The lecture published none" in done.output and "its own seed, 1, gives" in done.output
+    assert max(map(len, done.stdout.replace(str(tmp_path), "").splitlines())) <= 80
+    with open(out / "lanes.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 24 and list(rows[0])[:4] == ["lane", "seed", "lr", "p"]
+    assert [path.name for path in sorted(figures.iterdir())] == [
+        "sweep-histogram.png",
+        "sweep-losses.png",
+    ]
+    again = call(*arguments)
+    assert again.exit_code == 2 and "holds files" in again.output
+    assert call(*arguments, "--resume").exit_code == 0
+    assert json.loads((out / "sweep.json").read_text())["epochs"] == 2
+
+
+def test_the_figure_asked_about_is_the_published_one_or_the_own_seeds(few):
+    done = call("full_batch", "--seeds", "1:4", "--epochs", "3", "--no-cache")
+    assert done.exit_code == 0 and "With other epochs: " in done.output
+    experiment = EXPERIMENTS["full_batch"]
+    data = few_digits(200)
+    found = jaxnet.cli_sweep.run_experiment(experiment, data, [1], epochs=3)
+    assert jaxnet.cli_sweep.find_figure(found, experiment, data, None)[:2] == (
+        "test_accuracy",
+        0.9986,
+    )
+    column, figure, _ = jaxnet.cli_sweep.find_figure(found, EXPERIMENTS["three_class"], data, None)
+    assert (column, figure) == ("train_accuracy", 0.9827)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_command_trains_with_the_experiments_own_optimizer(name):
+    experiment = EXPERIMENTS[name]
+    factory = optim.adam if name in jaxnet.cli_sweep._ADAM else optim.sgd
+    grads = {"weight": np.array([1.0, -2.0], np.float32)}
+    steps = [
+        made.update(grads, made.init(grads), grads) for made in (factory(), experiment.optimizer)
+    ]
+    assert jax.tree.structure(steps[0]) == jax.tree.structure(steps[1])
+    for one, other in zip(*map(jax.tree.leaves, steps), strict=True):
+        assert_same_bits(one, other)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["minibach"], "'minibach' is not one of 'full_batch'"),
+        (["minibatch", "--seeds", "9:3"], "'9:3' is not seeds such as 0:256"),
+        (["minibatch", "--seeds", "a"], "'a' is not seeds"),
+        (["minibatch", "--seeds", "1,1"], "seeds must differ; 1 is there twice"),
+        (["minibatch", "--lr", "x"], "'x' is not numbers with commas between"),
+        (["minibatch", "--lr", "-1"], "grid at lr=-1.0: lr is -1.0, expected a number of at least"),
+        (["minibatch", "--p", "2"], "p must be a probability between 0 and 1, not 2.0"),
+        (["logits", "--p", "0.5"], "grid has 'p'"),
+        (["minibatch", "--resume"], "resume=True needs directory"),
+        (["minibatch", "--epochs", "0"], "0 is not in the range"),
+        (["minibatch", "--out", __file__], "is a file"),
+        (["minibatch", "--root", "no/such/folder"], "'no/such/folder' does not exist"),
+    ],
+)
+def test_bad_input_to_the_command_is_one_sentence_and_exit_status_2(arguments, message):
+    done = call(*arguments)
+    assert done.exit_code == 2, done.output
+    assert message in " ".join(done.output.split())
+    assert "Traceback" not in done.output
+
+
+def test_sizes_of_files_do_not_depend_on_where_they_are_written(tmp_path):
+    """Nothing of the machine's folders is in a sweep's description."""
+    resumed(tmp_path)
+    assert os.fspath(tmp_path) not in (tmp_path / "sweep.json").read_text()
