@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -109,11 +110,32 @@ def _digest(arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> str:
     return hashlib.sha256(whole.encode()).hexdigest()
 
 
-def name_thing(thing: Any) -> str:
-    """A module, a function or another object in words that are the same in every process."""
-    if hasattr(thing, "__qualname__"):
-        return f"{thing.__module__}.{thing.__qualname__}"
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(thing))
+def name_net(net: Any) -> str:
+    """A net as it prints, without the addresses that differ from process to process."""
+    return strip_addresses(repr(net))
+
+
+def strip_addresses(text: str) -> str:
+    """A text the same in every process.
+
+    >>> strip_addresses("<function f at 0x7f00>")
+    '<function f>'
+    """
+    return re.sub(r"( at )?0x[0-9a-f]+", "", text)
+
+
+def name_function(function: Any) -> str:
+    """A function's name and, of a partial, its arguments; the same in every process.
+
+    >>> name_function(partial(name_function, 3))
+    'jaxnet.archive.name_function(3)'
+    """
+    if isinstance(function, partial):
+        arguments = [repr(value) for value in function.args]
+        arguments += [f"{name}={value!r}" for name, value in function.keywords.items()]
+        return f"{name_function(function.func)}({', '.join(arguments)})"
+    name = getattr(function, "__qualname__", None)
+    return f"{function.__module__}.{name}" if name else type(function).__name__
 
 
 def name_seed(seed: Any) -> int | str:

@@ -16,10 +16,10 @@ from rich.table import Table
 from jaxnet import optim, sweeps
 from jaxnet.cache import kept_programs
 from jaxnet.data import Dataset, load_mnist
-from jaxnet.lecture import EXPERIMENTS, Experiment, run
+from jaxnet.lecture import BEYOND, EXPERIMENTS, Experiment, find, run
 from jaxnet.sweeps.result import group_rows, quantiles, short
 
-_ADAM = ("manual_sigmoid", "logits", "three_class")
+_ADAM = ("manual_sigmoid", "logits", "three_class", "ten_class")
 _SHARES = (0.5, 0.05, 0.95, 0.0, 1.0)
 
 
@@ -58,11 +58,11 @@ class Seeds(click.ParamType):
 
 
 @click.command()
-@click.argument("name", metavar="EXPERIMENT", type=click.Choice(list(EXPERIMENTS)))
+@click.argument("name", metavar="EXPERIMENT", type=click.Choice([*EXPERIMENTS, *BEYOND]))
 @click.option("--seeds", type=Seeds(), default="0:64", show_default=True, help="0:256, or 1,5.")
 @click.option("--lr", type=Numbers(), multiple=True, help="Learning rates, 0.1,0.01; repeatable.")
 @click.option("--p", type=Numbers(), multiple=True, help="Dropouts' p, 0.5,0.9; repeatable.")
-@click.option("--epochs", type=click.IntRange(min=1), help="[default: the lecture's]")
+@click.option("--epochs", type=click.IntRange(min=1), help="[default: the experiment's]")
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -103,7 +103,7 @@ def sweep(
       jaxnet sweep minibatch --seeds 0:256 --figures figures
       jaxnet sweep logits --seeds 0:32 --lr 0.01,0.001 --out mine
     """
-    experiment = EXPERIMENTS[name]
+    experiment = find(name)
     grid = {key: sum(lists, []) for key, lists in (("lr", lr), ("p", p)) if lists}
     # ValueErrors and the like: what the user gave, said by the arguments' own checks.
     try:
@@ -139,7 +139,7 @@ def run_experiment(
     """One of the lecture's experiments from many seeds, as `jaxnet.lecture.run` runs it from one.
 
     Args:
-      experiment: one of `EXPERIMENTS`; its seed is left aside.
+      experiment: the lecture's or one beyond; its seed is left aside.
       data: training and test rows.
       seeds, grid, options: as for `jaxnet.run_sweep`.
       epochs: the experiment's if None.
@@ -155,6 +155,7 @@ def run_experiment(
         seeds=seeds,
         grid=grid or None,
         batch_size=experiment.batch_size,
+        shuffle=experiment.shuffle,
         report_every=experiment.report_every,
         report_loader=experiment.batch_size is not None,
         metrics={"accuracy": experiment.metric},
@@ -252,7 +253,9 @@ def find_figure(
     else:
         alone = run_experiment(experiment, data, [experiment.seed], epochs=epochs)
         figure = alone.table[0]["test_accuracy"]
-    why = "The lecture published none" if not any(experiment.published) else "With other epochs"
+    why = "With other epochs"
+    if not any(experiment.published):
+        why = "The lecture published none"
     whose = f"{why}: {short(figure)} is what its own seed, {experiment.seed}, gives."
     return "test_accuracy", figure, whose
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import jaxnet.train
-from jaxnet.archive import digest_array, name_seed, name_thing
+from jaxnet.archive import digest_array, name_function, name_net, name_seed
 from jaxnet.checkpoint import Checkpoints
 from jaxnet.checks import check_looks, check_parts, check_past, check_reports
 from jaxnet.finite import Guard, NotFinite
@@ -146,15 +146,15 @@ def _describe(net: Any, loss: Any, ready: Ready, options: Mapping[str, Any]) -> 
     seed = options.get("seed")
     begin = f"a state at step {ready.state.step}" if seed is None else name_seed(seed)
     return {
-        "net": name_thing(net),
-        "loss": name_thing(loss),
+        "net": name_net(net),
+        "loss": name_function(loss),
         "x": f"{x.dtype} {x.shape}, SHA-256 {digest_array(x)}",
         "y": f"{y.dtype} {y.shape}, SHA-256 {digest_array(y)}",
         "batches": str(ready.batching),
         "seed": begin,
         "report_every": options.get("report_every"),
         "report_loader": options.get("report_loader", False),
-        "metrics": {k: name_thing(v) for k, v in (options.get("metrics") or {}).items()},
+        "metrics": {k: name_function(v) for k, v in (options.get("metrics") or {}).items()},
         "precision": options.get("precision", "parity"),
     }
 

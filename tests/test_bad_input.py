@@ -31,6 +31,9 @@ TAKES_NO_BAD_INPUT = {
     "jaxnet.History": RECORD,
     "jaxnet.TrainState": RECORD,
     "jaxnet.checkpoint.Another": "an error",
+    "jaxnet.evaluation.make_measure": "compiles what `evaluate` checked",
+    "jaxnet.sweeps.Lane": RECORD,
+    "jaxnet.sweeps.Progress": RECORD,
     "jaxnet.finite.Guard": "is made by `runs.fit` of what that checked",
     "jaxnet.finite.NotFinite": "an error",
     "jaxnet.runs.Interrupted": "an error",
@@ -60,7 +63,7 @@ TAKES_NO_BAD_INPUT = {
 }
 """Public names without a row, each with the reason."""
 
-INTERNAL = {"archive", "checks", "cli", "pieces", "state"}
+INTERNAL = {"archive", "checks", "cli", "cli_sweep", "pieces", "state"}
 """Modules that are no part of the public surface: the checks themselves, the command line, which
 has a table of its own below, the records that a run is made of, and what `checkpoint` and `fit` are
 built of, which is given what was checked."""
@@ -228,6 +231,12 @@ CALLS = [
     Call("lecture --figures {}/file", "'--figures': Directory '.*file' is a file"),
     Call("lecture --figures {}/file/new", "--figures needs the folder .*new, but .*file is a file"),
     Call("lecture --json {}/new/a.json --figures {}/file/new", "--figures needs the folder"),
+    Call("sweep minibach", "'minibach' is not one of 'full_batch'"),
+    Call("sweep minibatch --seeds 9:3", "'9:3' is not seeds such as 0:256"),
+    Call("sweep minibatch --out {}/file", "'--out': Directory '.*file' is a file"),
+    Call("sweep minibatch --out {}/saved", "holds files"),
+    Call("sweep minibatch --out {}/new --root {}/cut", "holds 779 bytes of data; expected 784"),
+    Call("sweep minibatch --sedes 3", "No such option '--sedes'.*'--seeds'"),
     Call("show --classes ten", "--classes must be digits together, such as 01, not 'ten'"),
     Call("show --classes 00", r"classes is \[0, 0\]; expected distinct digits from 0 to 9"),
     Call("show --classes= ", "--classes must be digits together, such as 01, not ''"),

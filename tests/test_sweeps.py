@@ -27,7 +27,7 @@ import torchref.lecture
 from jaxnet import losses, metrics, nn, optim, sweeps
 from jaxnet.batches import DataLoader
 from jaxnet.data import load_mnist
-from jaxnet.lecture import EXPERIMENTS
+from jaxnet.lecture import BEYOND, EXPERIMENTS, find
 from jaxnet.sweeps import programs
 from jaxnet.sweeps.figures import draw_sweep
 from jaxnet.sweeps.result import answer
@@ -481,9 +481,9 @@ def test_the_figure_asked_about_is_the_published_one_or_the_own_seeds(few):
     assert (column, figure) == ("train_accuracy", 0.9827)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", [*EXPERIMENTS, *BEYOND])
 def test_the_command_trains_with_the_experiments_own_optimizer(name):
-    experiment = EXPERIMENTS[name]
+    experiment = find(name)
     factory = optim.adam if name in jaxnet.cli_sweep._ADAM else optim.sgd
     grads = {"weight": np.array([1.0, -2.0], np.float32)}
     steps = [

@@ -11,11 +11,20 @@ import jax
 import numpy as np
 import optax
 
+from jaxnet.archive import name_function, name_net
 from jaxnet.batches import DataLoader, make_batching, make_loader
-from jaxnet.checks import check_count, check_devices, check_rows
+from jaxnet.checks import (
+    check_count,
+    check_devices,
+    check_finite,
+    check_function,
+    check_looks,
+    check_reports,
+    check_rows,
+)
 from jaxnet.evaluation import Metrics
 from jaxnet.precision import Precision, cast_array, check_precision, use
-from jaxnet.sweeps.folder import Folder, describe_function, digest, digest_text
+from jaxnet.sweeps.folder import Folder, digest, digest_text
 from jaxnet.sweeps.lanes import Grid, Lane, Program, group_lanes, list_lanes
 from jaxnet.sweeps.programs import Outcome, Task, draw, find_group, make_lane, run_groups
 from jaxnet.sweeps.result import Row, Sweep, answer, collect, make_row, take
@@ -166,11 +175,11 @@ def _make_task(what: tuple, how: tuple) -> Task:
     if test is not None:
         _check_test(test, x, y)
     check_devices(data=(x, y), test=test, generator=loader.generator)
-    if not callable(loss):
-        raise TypeError(f"loss must be a function loss(outputs, y), not {loss!r}")
-    if report_every is not None:
-        check_count("report_every", report_every)
-    if report_loader and (report_every is None or loader.batch_size is None):
+    check_finite(x)
+    check_function("loss", loss, "a function loss(outputs, y)")
+    check_looks(metrics)
+    check_reports(report_every, report_loader, None)
+    if report_loader and loader.batch_size is None:
         raise ValueError("report_loader=True needs report_every and batch_size")
     own = loader.generator is not None
     batching = make_batching(len(x), loader.batch_size, loader.shuffle, loader.drop_last, own)
@@ -228,14 +237,14 @@ def _describe(
     return {
         "seeds": seeds,
         "grid": [{name: repr(value) for name, value in point.items()} for point in points],
-        "net": [repr(program.net) for program in programs],
-        "loss": describe_function(task.loss),
-        "optimizer": describe_function(optimizer),
+        "net": [name_net(program.net) for program in programs],
+        "loss": name_function(task.loss),
+        "optimizer": name_function(optimizer),
         "epochs": task.epochs,
         **{name: value for name, value in task.batching._asdict().items()},
         "report_every": task.report_every,
         "report_loader": task.report_loader,
-        "metrics": {name: describe_function(metric) for name, metric in task.metrics.items()},
+        "metrics": {name: name_function(metric) for name, metric in task.metrics.items()},
         "precision": task.precision,
         "data": digest(task.loader.data),
         "loader_generator": digest(task.loader.generator),

@@ -3,19 +3,18 @@
 import hashlib
 import io
 import json
-import re
 import struct
 import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxnet.archive import digest_array, strip_addresses
 from jaxnet.files import write_whole
 from jaxnet.sweeps.lanes import Lane
 from jaxnet.sweeps.programs import Outcome
@@ -26,38 +25,18 @@ _DAMAGE = (OSError, ValueError, KeyError, EOFError, NotImplementedError)
 _DAMAGE += (zipfile.BadZipFile, zlib.error, struct.error)
 
 
-def describe_function(function: Any) -> str:
-    """A function's name and, of a partial, its arguments; the same in every process.
-
-    >>> describe_function(partial(describe_function, 3))
-    'jaxnet.sweeps.folder.describe_function(3)'
-    """
-    if isinstance(function, partial):
-        arguments = [repr(value) for value in function.args]
-        arguments += [f"{name}={value!r}" for name, value in function.keywords.items()]
-        return f"{describe_function(function.func)}({', '.join(arguments)})"
-    name = getattr(function, "__qualname__", None)
-    return f"{function.__module__}.{name}" if name else type(function).__name__
-
-
 def digest_text(text: str) -> str:
     """What tells texts apart that may hold addresses, which differ from process to process.
 
     >>> digest_text("f at 0x7f00") == digest_text("f at 0x7f80")
     True
     """
-    return hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", text).encode()).hexdigest()
+    return hashlib.sha256(strip_addresses(text).encode()).hexdigest()
 
 
-def digest(arrays: Any) -> str | None:
-    """What tells data apart: SHA-256 of shapes, types and bytes. None of None."""
-    if arrays is None:
-        return None
-    found = hashlib.sha256()
-    for array in map(np.asarray, jax.tree.leaves(arrays)):
-        found.update(f"{array.shape} {array.dtype}".encode())
-        found.update(np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()
+def digest(arrays: Any) -> list[str] | None:
+    """What tells data apart: SHA-256 of each array. None of None."""
+    return None if arrays is None else [digest_array(array) for array in jax.tree.leaves(arrays)]
 
 
 class Folder:
@@ -77,10 +56,15 @@ class Folder:
             )
         if filled:
             _compare(found, description)
-        path.mkdir(parents=True, exist_ok=True)
-        for part in path.glob("*.part"):  # of a process that was killed while it wrote
+        self._description, self._made = description, False
+
+    def _make(self) -> None:
+        """The folder with its description, once there is something to write into it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        for part in self.path.glob("*.part"):  # of a process that was killed while it wrote
             part.unlink()
-        write_whole(found, json.dumps(description, indent=1) + "\n")
+        text = json.dumps(self._description, indent=1) + "\n"
+        write_whole(self.path / DESCRIPTION, text)
 
     def read(self, templates: dict[int, Outcome]) -> dict[int, Outcome]:
         """The outcomes that are there, by lane; a file that is damaged is named and left out.
@@ -98,7 +82,10 @@ class Folder:
         return found
 
     def write(self, lanes: Sequence[Lane], outcome: Outcome) -> None:
-        """One group, then the table of all that is there."""
+        """One group, whole."""
+        if not self._made:
+            self._make()
+            self._made = True
         file = io.BytesIO()
         leaves = {f"leaf_{i}": leaf for i, leaf in enumerate(jax.tree.leaves(outcome))}
         np.savez(file, lanes=np.array([lane.number for lane in lanes]), **leaves)

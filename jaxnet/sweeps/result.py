@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxnet.checks import check_number
 from jaxnet.files import write_whole
 from jaxnet.state import TrainState
 from jaxnet.sweeps.lanes import Lane
@@ -45,6 +46,8 @@ class Sweep:
 
     def state(self, lane: int) -> TrainState:
         """A lane's last state, for `predict`, `evaluate` and `fit(..., state=...)`."""
+        if not 0 <= lane < len(self.states):
+            raise ValueError(f"lane must be one of 0 to {len(self.states) - 1}, not {lane!r}")
         return self.states[lane]
 
     def to_csv(self, path: str | os.PathLike | None = None) -> str:
@@ -56,6 +59,9 @@ class Sweep:
 
     def answer(self, figure: float, column: str = "test_accuracy") -> list[str]:
         """`answer` for each point of the grid, which leads its sentence where there is one."""
+        if column not in self.table[0]:
+            known = ", ".join(self.table[0])
+            raise ValueError(f"column must be one of {known}, not {column!r}")
         said = []
         for point, rows in group_rows(self.table).items():
             values = [row[column] for row in rows]
@@ -109,7 +115,12 @@ def answer(values: Sequence[float], figure: float, where: str = "test rows") -> 
     >>> print(answer([0.97, 0.99, 0.99, 0.98], 0.98))
     Was .9800 luck? 3 of 4 seeds reach .9800 or better on the test rows (median .9850, 5% to 95%: .9715 to .9900): no.
     """  # noqa: E501
+    if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
+        raise TypeError(f"values must be a list of numbers, not {values!r}")
     count = len(values)
+    if not count:
+        raise ValueError("values must hold at least one number; it is empty")
+    figure = check_number("figure", figure)
     rounded = [round(value, 4) for value in values]
     reach = sum(value >= round(figure, 4) for value in rounded)
     below = sum(not value > round(figure, 4) for value in rounded)

@@ -3,6 +3,7 @@
 # What is wrong here is so on purpose.
 # pyright: reportArgumentType=false, reportCallIssue=false
 
+import functools
 import warnings
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from jaxnet import finite, hooks, runs, train
 from jaxnet.archive import Damaged
 from jaxnet.checkpoint import Another, Checkpoints
 from jaxnet.state import Chunk, History, Report
+from jaxnet.sweeps import answer
 from tests.bad_calls import Row
 from tests.bad_calls.files import OPTIMIZER, X, Y, net, replaced, state
 
@@ -48,6 +50,25 @@ def _validate(**changes):
 
 def _look(hook):
     hook(Chunk(1, 1, state(), HISTORY.losses, HISTORY.reports[0], HISTORY))
+
+
+def _sweep(argument, says, kind=ValueError, **changes):
+    """A call of `run_sweep` that is right but for what is changed in it."""
+
+    def call(folder: Path):
+        good = {"loss": BCE, "optimizer": jaxnet.optim.sgd, "epochs": 1, "seeds": [0]}
+        place = changes.get("directory", "new")
+        changed = {**changes, "directory": folder / place if place else None}
+        jaxnet.run_sweep(**{"net": net(), "data": (X, Y)} | good | changed)
+
+    return Row("jaxnet.run_sweep", argument, call, says, kind)
+
+
+@functools.cache
+def _one_lane():
+    return jaxnet.run_sweep(
+        net(), (X, Y), loss=BCE, optimizer=jaxnet.optim.sgd, epochs=1, seeds=[0]
+    )
 
 
 def _prepare(**changes):
@@ -116,6 +137,40 @@ ROWS = [
     Row(H + "EarlyStopping", "metric", lambda _: _look(_stop(metric="los")), "not 'los'"),
     Row(H + "KeepBest", "mode", lambda _: hooks.KeepBest("loss", mode=1), "'min' or 'max', not 1"),
     Row(H + "KeepBest", "metric", lambda _: _look(hooks.KeepBest("los")), "not 'los'"),
+    _sweep("net", "a module or a function .*, not 'net'", TypeError, net="net"),
+    _sweep("data", "same number of rows", data=(X, Y[:1])),
+    _sweep("x", "must be finite.* row 2 .*nan", data=(replaced(X, (2, 1), np.nan), Y)),
+    _sweep("test", "rows like those of data", test=(X[:, :1], Y)),
+    _sweep("test", r"\(x, y\), not ndarray", TypeError, test=X),
+    _sweep("loss", "must be a function", TypeError, loss="bce"),
+    _sweep("optimizer", "such as jaxnet.optim.sgd, not 'sgd'", TypeError, optimizer="sgd"),
+    _sweep("epochs", "at least 1, not 0", epochs=0),
+    _sweep("batch_size", "at most the number of rows, 4, not 9", batch_size=9),
+    _sweep("seeds", "at least one seed", seeds=[]),
+    _sweep("seeds", "must differ; 3 is there twice", seeds=[3, 3]),
+    _sweep("seeds", "integers.*1.5", TypeError, seeds=[1.5]),
+    _sweep("seeds", "integers.*not 7", TypeError, seeds=7),
+    _sweep("grid", "'lrs'.*did you mean 'lr'", grid={"lrs": [0.1]}),
+    _sweep("grid", "at least one value", grid={"lr": []}),
+    _sweep("lr", "grid at lr=-1: lr is -1", grid={"lr": [-1]}),
+    _sweep("grid", "dictionary of lists", TypeError, grid=[0.1]),
+    _sweep("metrics", "metric}, not list", TypeError, metrics=["a"]),
+    _sweep("report_every", "at least 1, not 0", report_every=0),
+    _sweep("memory", "at least 1, not 0", memory=0),
+    _sweep("memory", "1 bytes, but one lane needs", memory=1),
+    _sweep("directory", "resume=True needs directory", resume=True, directory=None),
+    _sweep("directory", "must be a folder; .*file is a file", OSError, directory="file"),
+    _sweep("directory", "must be empty or new", OSError, directory="saved"),
+    Row("jaxnet.sweeps.answer", "values", lambda _: answer([], 0.5), "at least one.* empty"),
+    Row("jaxnet.sweeps.answer", "values", lambda _: answer("a", 0.5), "not 'a'", TypeError),
+    Row("jaxnet.sweeps.answer", "figure", lambda _: answer([0.5], "1"), "not '1'", TypeError),
+    Row("jaxnet.sweeps.Sweep", "lane", lambda _: _one_lane().state(3), "0 to 0, not 3"),
+    Row(
+        "jaxnet.sweeps.Sweep",
+        "column",
+        lambda _: _one_lane().answer(0.5, "acc"),
+        "one of .*loss.*, not 'acc'",
+    ),
     Row("jaxnet.finite.is_sound", "state", lambda _: finite.is_sound({}, X), "not dict", TypeError),
     Row("jaxnet.train.prepare", "epochs", lambda _: _prepare(epochs=0), "at least 1, not 0"),
     Row(
