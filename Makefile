@@ -13,7 +13,7 @@ run: .venv/jaxnet
 	$(BIN)/jaxnet lecture --figures figures
 
 test: .venv/dev
-	$(BIN)/python -m pytest --numprocesses logical
+	$(BIN)/python -m pytest --numprocesses logical --dist loadgroup
 
 benchmark: .venv/dev
 	$(BIN)/python -m benchmarks

@@ -31,13 +31,19 @@ def pack(
         "format": FORMAT,
         "about": about,
         "arrays": describe(arrays),
-        "reports": [list(report) for report in history.reports],
+        "reports": [_plain(report) for report in history.reports],
         "run_seconds": history.run_seconds,
         "precision": history.precision,
     }
     arrays[_LOSSES] = np.asarray(history.losses)
     record = json.loads(json.dumps(record))
     return arrays, record | {"digest": _digest(arrays, record)}
+
+
+def _plain(report: Report) -> list[Any]:
+    """A report whose metrics are Python's numbers, whatever a hook added."""
+    values = {name: np.asarray(value).item() for name, value in report.metrics.items()}
+    return [report.epoch, report.loss, values]
 
 
 def check(arrays: dict[str, np.ndarray], record: dict[str, Any]) -> None:
@@ -100,7 +106,7 @@ def digest_array(values: Any) -> str:
     """
     array = as_array(values)
     digest = hashlib.sha256(f"{array.dtype} {array.shape} ".encode())
-    digest.update(np.ascontiguousarray(array).data)
+    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # bfloat16 too
     return digest.hexdigest()
 
 
@@ -138,6 +144,15 @@ def name_function(function: Any) -> str:
     return f"{function.__module__}.{name}" if name else type(function).__name__
 
 
+def digest_text(text: str) -> str:
+    """What tells texts apart that may hold addresses, which differ from process to process.
+
+    >>> digest_text("f at 0x7f00") == digest_text("f at 0x7f80")
+    True
+    """
+    return hashlib.sha256(strip_addresses(text).encode()).hexdigest()
+
+
 def name_seed(seed: Any) -> int | str:
     """A seed as a number, or a key's words.
 
@@ -162,10 +177,16 @@ def list_differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
     lines = []
     for name in [*saved, *(name for name in now if name not in saved)]:
         before, after = saved.get(name, "nothing"), now.get(name, "nothing")
-        if before != after:
+        if before != after and not _cannot_be_compared(before, after):
             before, after = _part(before, after)
             lines.append(f"{name}: {before} in the checkpoint, {after} in this run")
     return lines
+
+
+def _cannot_be_compared(before: Any, after: Any) -> bool:
+    """Whether two versions of JAX wrote the same computation, each in its own way."""
+    both = isinstance(before, Mapping) and isinstance(after, Mapping)
+    return both and before.get("jax") != after.get("jax")
 
 
 def _part(before: Any, after: Any) -> tuple[str, str]:

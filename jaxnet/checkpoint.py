@@ -39,7 +39,8 @@ class Checkpoints:
       directory: made where it is missing.
       keep: how many stay; older ones are deleted once a newer one is complete.
       seconds: at least so many between two saves by the hook, and at least twenty times as long as
-        the last one took; 0 saves whenever it is called. The last epoch is saved always.
+        the last one took; 0 saves whenever it is called. The last of the epochs asked for is saved
+        always.
       about: what identifies the run, a dictionary of what JSON can hold.
 
     Raises:
@@ -77,6 +78,8 @@ class Checkpoints:
         """Why the newest epoch that should have been saved is not, if it is not."""
         self.saved: int | None = None
         """The newest epoch that this object saved or restored."""
+        self.failed: int | None = None
+        """The newest epoch that it could not save, None once a save has worked."""
         self._keep = check_count("keep", keep)
         self._seconds = check_number("seconds", seconds)
         if not self._seconds >= 0:
@@ -88,7 +91,18 @@ class Checkpoints:
         self._next = -float("inf")
         self._unreadable: list[int] = []
         _prepare(self.directory)
+        self._manager: Any = None
+        self._open()
+
+    def _open(self) -> None:
+        """Look at the folder anew."""
+        self.close()
         self._manager = _open(self.directory, self._keep)
+
+    def close(self) -> None:
+        """Wait for what Orbax does beside; nothing is saved afterwards."""
+        if self._manager is not None:
+            self._manager.close()
 
     def __call__(self, chunk: Chunk) -> None:
         """Save the run as it stands after a chunk, unless one was saved a moment ago."""
@@ -114,16 +128,21 @@ class Checkpoints:
                 f"directory {self.directory} has checkpoints, up to epoch {epochs[-1]}, of a run "
                 "that was not restored: restore it, or choose an empty folder"
             )
+        replaced = None
         try:
             replaced = self._move_aside(epoch)
             _write(self._manager, epoch, *pack(state, history, self._about))
-            if replaced is not None:
-                shutil.rmtree(replaced, ignore_errors=True)
         except Exception as error:  # of whatever kind: Orbax's layers raise their own
+            if replaced is not None:
+                replaced.replace(self.directory / str(epoch))
+                self._open()
+            self.failed = epoch
             self.failure = f"epoch {epoch} could not be saved in {self.directory}: {_line(error)}"
             warnings.warn(f"{self.failure}; what was saved before stays", stacklevel=2)
             return False
-        self.saved, self.failure = epoch, None
+        if replaced is not None:
+            shutil.rmtree(replaced, ignore_errors=True)
+        self.saved, self.failed, self.failure = epoch, None, None
         return True
 
     def list_epochs(self) -> list[int]:
@@ -156,8 +175,8 @@ class Checkpoints:
                 self._unreadable.append(epoch)
                 continue
             differences = list_differences(record["about"], self._about)
-            differences += list_differences(record["arrays"], describe(name_leaves(like)))
-            if differences:
+            arrays_now = describe(name_leaves(like))
+            if differences := differences or list_differences(record["arrays"], arrays_now):
                 listed = "\n  ".join(differences)
                 raise Another(f"checkpoint {place} is of another run:\n  {listed}")
             self.saved = epoch
@@ -179,7 +198,7 @@ class Checkpoints:
             return None
         replaced = None if epoch in self._unreadable else moved.get(epoch)
         self._unreadable = []
-        self._manager = _open(self.directory, self._keep)
+        self._open()
         return replaced
 
     def _rename(self, epoch: int) -> Path:
@@ -187,6 +206,18 @@ class Checkpoints:
             tempfile.mkdtemp(suffix=".unreadable", prefix=f"{epoch}-", dir=self.directory)
         )
         return (self.directory / str(epoch)).replace(target)
+
+
+def list_epochs(directory: Path) -> list[int]:
+    """The epochs that a folder has checkpoints of, whole or not; nothing is made or changed.
+
+    >>> list_epochs(Path("no", "such", "folder"))
+    []
+    """
+    if not directory.is_dir():
+        return []
+    names = (path.name for path in directory.iterdir() if path.is_dir())
+    return sorted(int(name) for name in names if name.isascii() and name.isdecimal())
 
 
 def _prepare(directory: Path) -> None:

@@ -4,9 +4,7 @@ import atexit
 import gc
 import json
 import os
-import shlex
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -24,7 +22,8 @@ import jaxnet
 from jaxnet import runs
 from jaxnet.archive import Damaged
 from jaxnet.cache import kept_programs
-from jaxnet.checkpoint import Another, Checkpoints
+from jaxnet.checkpoint import Another, list_epochs
+from jaxnet.cli_options import check_file, check_folder, go_on, plain_warnings
 from jaxnet.cli_sweep import sweep
 from jaxnet.data import load_mnist
 from jaxnet.doctor import Finding, examine
@@ -142,13 +141,13 @@ def lecture(
     chosen = [find(name) for name in dict.fromkeys(only or EXPERIMENTS)]
     with _input():  # all of it before the first run: nothing is lost to a wrong path
         place = _find_device(device)
-        _check_file("--json", json_path)
-        _check_folder("--figures", figures)
+        check_file("--json", json_path)
+        check_folder("--figures", figures)
         data = {classes: load_mnist(classes, root) for classes in {e.classes for e in chosen}}
-        folders = _prepare_checkpoints(chosen, checkpoint, keep, resume)
+        folders = _prepare_checkpoints(chosen, checkpoint, resume)
 
     results = []
-    with kept_programs(not no_cache) as programs, _ends(context, checkpoint), _plain_warnings():
+    with kept_programs(not no_cache) as programs, _ends(context, checkpoint), plain_warnings():
         for experiment in chosen:
             train = partial(
                 runs.fit,
@@ -181,6 +180,11 @@ def lecture(
 
         paths = draw_lecture(results, data[max(data, key=len)][0], figures)
         console.print(f"{len(paths)} figures are in {figures}{os.sep}", soft_wrap=True)
+    ends = {e.id: list_epochs(checkpoint / e.id)[-1:] for e in chosen} if checkpoint else {}
+    lost = [e.id for e in chosen if ends.get(e.id, [e.epochs]) != [e.epochs]]
+    if lost:
+        click.echo(f"Error: the end of {', '.join(lost)} could not be saved.", err=True)
+        context.exit(1)
     if any(missed(record) for record in records):
         console.print("✗: a published figure was not reproduced, or not on torch's random numbers.")
         context.exit(1)
@@ -199,7 +203,7 @@ def show(out: Path, classes: str, root: Path | None) -> None:
     with _input():
         if not (classes.isascii() and classes.isdecimal()):
             raise ValueError(f"--classes must be digits together, such as 01, not {classes!r}")
-        _check_file("--out", out)
+        check_file("--out", out)
         check_picture(out)
         train, _ = load_mnist([int(digit) for digit in classes], root)
     click.echo(f"drew {draw_digits(train, out)}")
@@ -214,7 +218,7 @@ def doctor(context: click.Context, json_path: Path | None) -> None:
     Exit status 1 says that something differs, 2 that the input was wrong or JAX does not start.
     """
     with _input():
-        _check_file("--json", json_path)
+        check_file("--json", json_path)
         _start_jax()
     findings = examine()
     console = Console()
@@ -244,7 +248,7 @@ def _find_device(name: str | None) -> Any:
 
 
 def _prepare_checkpoints(
-    chosen: Sequence[Experiment], folder: Path | None, keep: int, resume: bool
+    chosen: Sequence[Experiment], folder: Path | None, resume: bool
 ) -> Mapping[str, Path | None]:
     """Where each experiment is saved; refused where one has checkpoints and does not go on."""
     if folder is None:
@@ -252,13 +256,17 @@ def _prepare_checkpoints(
             raise ValueError("--resume needs --checkpoint DIR, the folder to go on from")
         return dict.fromkeys(experiment.id for experiment in chosen)
     folders = {experiment.id: folder / experiment.id for experiment in chosen}
-    for path in folders.values():
-        epochs = Checkpoints(path, keep=keep).list_epochs()
+    check_folder("--checkpoint", folder)
+    found = {path: list_epochs(path) for path in folders.values()}
+    for path, epochs in found.items():
+        check_folder("--checkpoint", path)
         if epochs and not resume:
             raise ValueError(
                 f"--checkpoint {path} has checkpoints already, up to epoch {epochs[-1]}: --resume "
                 "goes on from there, or choose another folder"
             )
+    if resume and not any(found.values()):
+        click.echo(f"Note: {folder} has nothing to go on from; the runs begin.", err=True)
     return folders
 
 
@@ -268,11 +276,10 @@ def _ends(context: click.Context, checkpoint: Path | None) -> Iterator[None]:
     try:
         yield
     except Interrupted as error:
-        go_on = "nothing was saved; --checkpoint DIR saves a run as it goes"
+        said = "nothing was saved; --checkpoint DIR saves a run as it goes"
         if checkpoint is not None:
-            arguments = [part for part in sys.argv[1:] if part != "--resume"]
-            go_on = f"to go on: {shlex.join(['jaxnet', *arguments, '--resume'])}"
-        click.echo(f"{error}\n{go_on}", err=True)
+            said = go_on()
+        click.echo(f"{error}\n{said}", err=True)
         context.exit(130)
     except NotFinite as error:
         click.echo("\n".join([f"Error: {error}", *getattr(error, "__notes__", ())]), err=True)
@@ -281,47 +288,12 @@ def _ends(context: click.Context, checkpoint: Path | None) -> Iterator[None]:
         raise click.UsageError(str(error)) from error
 
 
-@contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """A warning is a line that begins so, without the place in the program that gave it."""
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: click.echo(f"Warning: {message}", err=True)
-        yield
-
-
 def _start_jax() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # JAX asserts that "cuda" has its plug-in
         why = str(error) or f"JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', '')!r}"
         raise RuntimeError(f"JAX does not start here: {why}") from error
-
-
-def _check_file(option: str, path: Path | None) -> None:
-    """See that a file can be written, and its folder made; make nothing yet."""
-    if path is None:
-        return
-    if not path.name:
-        raise ValueError(f"{option}: the name of the file to write is empty")
-    if path.exists():
-        _check_writable(option, path)
-    else:
-        _check_folder(option, path.parent)
-
-
-def _check_folder(option: str, path: Path | None) -> None:
-    """See that a folder is there or can be made, and be written in."""
-    if path is None:
-        return
-    there = next(folder for folder in (path, *path.absolute().parents) if os.path.lexists(folder))
-    if not there.is_dir():
-        raise NotADirectoryError(f"{option} needs the folder {path}, but {there} is a file")
-    _check_writable(option, there)
-
-
-def _check_writable(option: str, path: Path) -> None:
-    if not os.access(path, os.W_OK):
-        raise PermissionError(f"{option} needs {path}, which cannot be written")
 
 
 def _write(path: Path, listed: list[Any]) -> None:

@@ -15,11 +15,13 @@ from rich.table import Table
 
 from jaxnet import optim, sweeps
 from jaxnet.cache import kept_programs
+from jaxnet.cli_options import check_folder, go_on, plain_warnings
 from jaxnet.data import Dataset, load_mnist
 from jaxnet.lecture import BEYOND, EXPERIMENTS, Experiment, find, run
 from jaxnet.sweeps.result import group_rows, quantiles, short
 
 _ADAM = ("manual_sigmoid", "logits", "three_class", "ten_class")
+_MOST = 1_000_000
 _SHARES = (0.5, 0.05, 0.95, 0.0, 1.0)
 
 
@@ -47,6 +49,8 @@ class Seeds(click.ParamType):
             found = []
             for part in value.split(","):
                 ends = [int(end) for end in part.split(":")]
+                if len(ends) == 2 and ends[1] - ends[0] > _MOST:
+                    self.fail(f"{value!r} is more than {_MOST:,} seeds", param, ctx)
                 found += range(*ends) if len(ends) == 2 else [int(part)]
         except (TypeError, ValueError):
             found = []
@@ -81,7 +85,9 @@ class Seeds(click.ParamType):
     help="Folder with MNIST's four IDX files, plain or gzipped.  [default: the bundled digits]",
 )
 @click.option("--no-cache", is_flag=True, help="Compile anew and keep nothing on disk.")
+@click.pass_context
 def sweep(
+    context: click.Context,
     name: str,
     seeds: list[int],
     lr: tuple[list[float], ...],
@@ -107,10 +113,21 @@ def sweep(
     grid = {key: sum(lists, []) for key, lists in (("lr", lr), ("p", p)) if lists}
     # ValueErrors and the like: what the user gave, said by the arguments' own checks.
     try:
-        if figures is not None:
-            figures.mkdir(parents=True, exist_ok=True)
+        check_folder("--figures", figures)
+        check_folder("--out", out)
+        if resume and out is None:
+            raise ValueError("--resume needs --out DIR, the folder to go on with")
+        if out is not None and not resume and out.is_dir() and any(out.iterdir()):
+            raise ValueError(
+                f"--out {out} holds files: --resume goes on with a sweep that is there, or choose "
+                "a folder that is empty or new"
+            )
         data = load_mnist(experiment.classes, root)
-        with kept_programs(not no_cache), show_progress(name, len(seeds) * _count(grid)) as hook:
+        with (
+            plain_warnings(),
+            kept_programs(not no_cache),
+            show_progress(name, len(seeds) * _count(grid)) as hook,
+        ):
             found = run_experiment(
                 experiment,
                 data,
@@ -122,7 +139,11 @@ def sweep(
                 resume=resume,
                 memory=None if memory is None else memory * 2**20,
             )
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
+    except sweeps.Interrupted as error:
+        said = "nothing was saved; --out DIR saves the runs as they finish"
+        click.echo(f"{error}\n{said if out is None else go_on()}", err=True)
+        context.exit(130)
+    except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as error:
         raise click.UsageError(str(error)) from error
     _say(found, experiment, data, epochs, figures, out)
 

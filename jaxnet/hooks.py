@@ -114,8 +114,8 @@ class KeepBest:
     Args:
       metric: its name in the reports, or "loss".
       mode: "min" or "max", which is better.
-      checkpoints: a `jaxnet.checkpoint.Checkpoints` of its own, where the best is saved too, so
-        that it outlives the process.
+      checkpoints: a `jaxnet.checkpoint.Checkpoints` of its own, where each new best is saved too,
+        at once, so that it outlives the process.
 
     Raises:
       ValueError: `mode` is another; at the first report, `metric` is not in it.
@@ -152,7 +152,7 @@ class KeepBest:
         state, (_, saved, *_) = found
         reports = chunk.history.reports
         both = min(len(saved), len(reports))
-        if saved[:both] != reports[:both]:
+        if str(saved[:both]) != str(reports[:both]):  # as texts: a NaN is not itself
             raise ValueError(
                 f"checkpoints must be this run's own: {self._checkpoints.directory} has reports "
                 f"that begin {saved[0]}, not {reports[0]}"

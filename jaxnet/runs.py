@@ -2,20 +2,21 @@
 
 import difflib
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
+import jax
+
 import jaxnet.train
-from jaxnet.archive import digest_array, name_function, name_net, name_seed
+from jaxnet.archive import digest_array, digest_text, name_function, name_net, name_seed
 from jaxnet.checkpoint import Checkpoints
 from jaxnet.checks import check_looks, check_parts, check_past, check_reports
 from jaxnet.finite import Guard, NotFinite
-from jaxnet.precision import use
+from jaxnet.interrupts import patient
+from jaxnet.precision import Precision, use
 from jaxnet.state import Chunk, History, Hook, TrainState
-from jaxnet.train import Ready, prepare
+from jaxnet.train import Ready, make_train_step, prepare
 
 OnNan = Literal["stop", "ignore"]
 
@@ -94,39 +95,51 @@ def fit(
         name: options[name] for name in _BASIC if name in options
     }
     ready = prepare(net, data, **basic)
+    looks = {name: options[name] for name in _LOOKS if name in options}
+    precision = options.get("precision", "parity")
     checkpoints = None
     if checkpoint is not None:
-        about = _describe(net, loss, ready, options)
+        about = _describe(net, loss, optimizer, ready, options)
         checkpoints = Checkpoints(checkpoint, keep=keep, about=about)
-        ready = _resume(checkpoints, ready, resume, basic)
-        options = {name: value for name, value in options.items() if name != "seed"}
-        options["state"] = ready.state, ready.history
+        ready = _resume(checkpoints, ready, resume, precision)
     inner: list[Hook] = list(hooks)
     if on_nan == "stop":
         guard = Guard(net, loss, optimizer, ready.data, ready.batching, ready[:2])
-        inner.insert(0, use(options.get("precision", "parity"))(guard.__call__))
+        inner.insert(0, use(precision)(guard.__call__))
     if checkpoints is not None:
         inner.append(checkpoints)
-    if _is_over(ready, hooks):
-        return ready.state, ready.history
-    with _patient() as was_interrupted, _last_good(checkpoints, ready):
-        state, history = jaxnet.train.fit(
-            net,
-            data,
-            loss=loss,
-            optimizer=optimizer,
-            epochs=epochs,
-            hooks=[*inner, was_interrupted],
-            **options,
-        )
+    was_pressed = lambda: False  # noqa: E731
+    state, history = ready[:2]
+    if not _is_over(ready, hooks):
+        with patient() as was_pressed, _last_good(checkpoints, ready):
+            state, history = jaxnet.train.fit(
+                net,
+                data,
+                loss=loss,
+                optimizer=optimizer,
+                epochs=epochs,
+                batch_size=options.get("batch_size"),
+                shuffle=options.get("shuffle", False),
+                state=ready[:2],
+                hooks=[*inner, lambda chunk: was_pressed()],
+                precision=precision,
+                **looks,
+            )
     done = len(history.losses) // ready.batching.steps
-    saved = checkpoints is not None and checkpoints.save(done, state, history)
-    if was_interrupted(None):
+    saved = checkpoints is not None and _save_end(checkpoints, done, state, history)
+    if was_pressed():
         text = f"stopped after epoch {done} of {epochs}"
         if saved:
             text += f", which is saved in {checkpoint}"
         raise Interrupted(state, history, text)
     return state, history
+
+
+def _save_end(checkpoints: Checkpoints, done: int, state: TrainState, history: History) -> bool:
+    """Save where a run ended, unless that has just failed; whether it is saved."""
+    saved = done > 0 and checkpoints.failed != done and checkpoints.save(done, state, history)
+    checkpoints.close()
+    return saved
 
 
 def _check_names(options: Mapping[str, Any]) -> None:
@@ -140,9 +153,12 @@ def _check_names(options: Mapping[str, Any]) -> None:
     check_reports(*(options.get(name) for name in _LOOKS))
 
 
-def _describe(net: Any, loss: Any, ready: Ready, options: Mapping[str, Any]) -> dict[str, Any]:
+def _describe(
+    net: Any, loss: Any, optimizer: Any, ready: Ready, options: Mapping[str, Any]
+) -> dict[str, Any]:
     """What makes a run this one, beside its arrays' shapes."""
     x, y = ready.data
+    every = options.get("report_every")
     seed = options.get("seed")
     begin = f"a state at step {ready.state.step}" if seed is None else name_seed(seed)
     return {
@@ -152,16 +168,28 @@ def _describe(net: Any, loss: Any, ready: Ready, options: Mapping[str, Any]) -> 
         "y": f"{y.dtype} {y.shape}, SHA-256 {digest_array(y)}",
         "batches": str(ready.batching),
         "seed": begin,
-        "report_every": options.get("report_every"),
-        "report_loader": options.get("report_loader", False),
+        "report_every": None if every is None else int(every),
+        "report_loader": bool(options.get("report_loader", False)),
         "metrics": {k: name_function(v) for k, v in (options.get("metrics") or {}).items()},
         "precision": options.get("precision", "parity"),
+        "what a step computes, its loss and its optimizer": _digest_step(
+            net, loss, optimizer, ready, options.get("precision", "parity")
+        ),
     }
 
 
-def _resume(
-    checkpoints: Checkpoints, ready: Ready, resume: bool, basic: Mapping[str, Any]
-) -> Ready:
+def _digest_step(
+    net: Any, loss: Any, optimizer: Any, ready: Ready, precision: Precision
+) -> dict[str, str]:
+    """What tells runs apart whose losses or optimizers bear one name: a rate, for one."""
+    batch = tuple(values[: ready.batching.size] for values in ready.data)
+    with use(precision):
+        traced = jax.make_jaxpr(make_train_step(net, loss, optimizer))(ready.state, batch)
+    constants = [digest_array(value) for value in traced.consts]
+    return {"sha256": digest_text(f"{traced} {constants}")[:16], "jax": jax.__version__}
+
+
+def _resume(checkpoints: Checkpoints, ready: Ready, resume: bool, precision: Precision) -> Ready:
     """The run as its folder has it."""
     epochs = checkpoints.list_epochs()
     if epochs and not resume:
@@ -169,7 +197,7 @@ def _resume(
             f"checkpoint {checkpoints.directory} has checkpoints already, up to epoch "
             f"{epochs[-1]}: resume=True goes on from there, or choose an empty folder"
         )
-    with use(basic.get("precision", "parity")):
+    with use(precision):
         saved = checkpoints.restore(like=ready.state)
     if saved is None:
         return ready
@@ -201,29 +229,3 @@ def _last_good(checkpoints: Checkpoints | None, ready: Ready) -> Iterator[None]:
             if checkpoints.save(done, error.state, error.history):
                 error.add_note(f"epoch {done}, before that, is saved in {checkpoints.directory}")
         raise
-
-
-@contextmanager
-def _patient() -> Iterator[Callable[[Any], bool]]:
-    """Ctrl-C in here is remembered by what this gives, a hook; a second one interrupts at once."""
-    pressed = False
-
-    def was_interrupted(chunk: Any) -> bool:
-        return pressed
-
-    before = signal.getsignal(signal.SIGINT)
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or before is not signal.default_int_handler:
-        yield was_interrupted
-        return
-
-    def remember(number: int, frame: Any) -> None:
-        nonlocal pressed
-        pressed = True
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, remember)
-    try:
-        yield was_interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)

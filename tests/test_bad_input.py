@@ -32,7 +32,10 @@ TAKES_NO_BAD_INPUT = {
     "jaxnet.TrainState": RECORD,
     "jaxnet.checkpoint.Another": "an error",
     "jaxnet.evaluation.make_measure": "compiles what `evaluate` checked",
+    "jaxnet.sweeps.Interrupted": "an error",
     "jaxnet.sweeps.Lane": RECORD,
+    "jaxnet.interrupts.patient": "takes a text alone",
+    "jaxnet.checkpoint.list_epochs": "gives nothing for what is no folder of checkpoints",
     "jaxnet.sweeps.Progress": RECORD,
     "jaxnet.finite.Guard": "is made by `runs.fit` of what that checked",
     "jaxnet.finite.NotFinite": "an error",
@@ -63,7 +66,7 @@ TAKES_NO_BAD_INPUT = {
 }
 """Public names without a row, each with the reason."""
 
-INTERNAL = {"archive", "checks", "cli", "cli_sweep", "pieces", "state"}
+INTERNAL = {"archive", "checks", "cli", "cli_options", "cli_sweep", "pieces", "state"}
 """Modules that are no part of the public surface: the checks themselves, the command line, which
 has a table of its own below, the records that a run is made of, and what `checkpoint` and `fit` are
 built of, which is given what was checked."""
@@ -215,7 +218,7 @@ CALLS = [
     Call("lecture --resume", "--resume needs --checkpoint DIR"),
     Call("lecture --checkpoint {}/file", "'--checkpoint': Directory '.*file' is a file"),
     Call("lecture --checkpoint {}/c --keep 0", "'--keep': 0 is not in the range x>=1"),
-    Call("lecture --checkpoint {}/file/c", "file/c/full_batch"),
+    Call("lecture --checkpoint {}/file/c", "--checkpoint needs the folder .*, but .*file is a"),
     Call("lecture --on-nan halt", "'halt' is not one of 'stop', 'ignore'"),
     Call("lecture logits", r"unexpected extra argument \(logits\)"),
     Call("lecture --root {}/none", "'--root': Directory '.*none' does not exist"),
@@ -236,6 +239,12 @@ CALLS = [
     Call("sweep minibatch --out {}/file", "'--out': Directory '.*file' is a file"),
     Call("sweep minibatch --out {}/saved", "holds files"),
     Call("sweep minibatch --out {}/new --root {}/cut", "holds 779 bytes of data; expected 784"),
+    Call("sweep minibatch --out {}/file/new", "--out needs the folder .*new, but .*file is a file"),
+    Call("sweep minibatch --figures {}/new --root {}/cut", "holds 779 bytes of data; expected 784"),
+    Call("sweep minibatch --figures {}/file/new", "--figures needs the folder .*new"),
+    Call("sweep minibatch --resume", "--resume needs --out DIR"),
+    Call("sweep minibatch --lr 0.1 --lr 0.1", "must hold different values; 0.1 is there twice"),
+    Call("sweep minibatch --seeds 0:10000000000000", "more than 1,000,000 seeds"),
     Call("sweep minibatch --sedes 3", "No such option '--sedes'.*'--seeds'"),
     Call("show --classes ten", "--classes must be digits together, such as 01, not 'ten'"),
     Call("show --classes 00", r"classes is \[0, 0\]; expected distinct digits from 0 to 9"),

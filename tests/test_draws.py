@@ -89,15 +89,21 @@ def listen_jax(monkeypatch):
     return drawn
 
 
+SLOW = pytest.mark.slow
+
+
 def fresh(loss):
     """The loss as another object, so that no run compiled before is used again."""
     return lambda outputs, y: loss(outputs, y)
 
 
-@pytest.mark.parametrize("name", ["dropout", "minibatch"])
-def test_every_step_of_the_lecture(name, listen_torch, listen_jax):
+@pytest.mark.parametrize(
+    "name, epochs", [("dropout", 60), ("minibatch", 2), pytest.param("dropout", 500, marks=SLOW)]
+)
+def test_every_step_of_the_lecture(name, epochs, listen_torch, listen_jax, monkeypatch):
     """At full size: the experiments that draw anything after their weights."""
-    experiment = lecture.EXPERIMENTS[name]
+    experiment = dataclasses.replace(lecture.EXPERIMENTS[name], epochs=epochs)
+    monkeypatch.setitem(lecture.EXPERIMENTS, name, experiment)
     torchref.lecture.run(name)
     result = lecture.run(dataclasses.replace(experiment, loss=fresh(experiment.loss)))
     jax.effects_barrier()

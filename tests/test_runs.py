@@ -354,10 +354,10 @@ def test_a_callback_sees_each_report():
 
 
 def test_without_reports_hooks_are_called_about_once_a_second(monkeypatch):
-    monkeypatch.setattr(pieces, "_PIECE", 0.02)
+    monkeypatch.setattr(pieces, "_PIECE", 0.005)
     seen: list[Chunk] = []
     state, history = jaxnet.fit(NET, (X, Y), epochs=3000, hooks=[seen.append], **RUN)
-    assert len(seen) > 3 and seen[-1].epoch == 3000
+    assert len(seen) >= 3 and seen[-1].epoch == 3000
     assert_same_run((state, history), jaxnet.fit(NET, (X, Y), epochs=3000, **RUN))
 
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,12 @@ import torch
 from click.testing import CliRunner
 
 import jaxnet.cli
+import jaxnet.cli_sweep
 import torchref.cli
 import torchref.lecture
-from jaxnet import data, lecture
+from jaxnet import data, lecture, runs
 from tests.helpers import assert_same_bits
+from tests.test_checkpoint import assert_same_run
 from tests.test_data import idx_bytes
 from torchref import tolerances
 from torchref.certificate import Certificate, certify_script
@@ -127,6 +129,36 @@ def test_the_command_line_runs_it_from_a_folder(root, tmp_path):
     assert "beyond" in row and "✓" not in row and "✗" not in done.output
     assert json.loads(results.read_text())[0]["steps"] == 160
     assert sorted(path.name for path in figures.iterdir()) == ["digits.png", "ten_class.png"]
+
+
+def test_it_is_swept_over_seeds(root, tmp_path):
+    """Lane 1 is the run of seed 1: its stream, its losses, its accuracies."""
+    done = CliRunner().invoke(
+        jaxnet.cli.main,
+        ["sweep", "ten_class", "--seeds", "0:3", "--epochs", "2", "--root", str(root)]
+        + ["--out", str(tmp_path / "sweep")],
+    )
+    assert done.exit_code == 0 and "of 3 seeds reach" in done.output, done.output
+    rows = data.load_mnist(TEN.classes, root)
+    found = jaxnet.cli_sweep.run_experiment(TEN, rows, range(3), epochs=2)
+    alone = lecture.run(dataclasses.replace(TEN, epochs=2), rows)
+    lane = found.table[1]
+    for part in ("train", "test"):
+        assert lane[f"{part}_accuracy"] == alone.record[f"{part}_accuracy"]
+    gaps = np.abs(found.losses[1] / alone.history.losses - 1)
+    assert gaps.max() <= tolerances.TRAJECTORY.rtol
+    streams = [jaxnet.random.get_state(s.generator) for s in (found.state(1), alone.state)]
+    assert_same_bits(*streams)
+    assert len((tmp_path / "sweep" / "lanes.csv").read_text().splitlines()) == 4
+
+
+def test_it_is_resumed(root, tmp_path):
+    """Four epochs and then the rest are the ten: the same bits, through the experiment itself."""
+    rows, folder = data.load_mnist(TEN.classes, root), tmp_path / "run"
+    part = partial(runs.fit, checkpoint=folder)
+    lecture.run(dataclasses.replace(TEN, epochs=4), rows, train=part)
+    found = lecture.run(TEN, rows, train=partial(part, resume=True))
+    assert_same_run((found.state, found.history), lecture.run(TEN, rows)[1:])
 
 
 def test_without_a_folder_or_a_network_one_sentence(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import optax
 
-from jaxnet.archive import name_function, name_net
+from jaxnet.archive import digest_text, name_function, name_net
 from jaxnet.batches import DataLoader, make_batching, make_loader
 from jaxnet.checks import (
     check_count,
@@ -23,13 +23,21 @@ from jaxnet.checks import (
     check_rows,
 )
 from jaxnet.evaluation import Metrics
+from jaxnet.interrupts import patient
 from jaxnet.precision import Precision, cast_array, check_precision, use
-from jaxnet.sweeps.folder import Folder, digest, digest_text
+from jaxnet.sweeps.folder import Folder, digest
 from jaxnet.sweeps.lanes import Grid, Lane, Program, group_lanes, list_lanes
 from jaxnet.sweeps.programs import Outcome, Task, draw, find_group, make_lane, run_groups
 from jaxnet.sweeps.result import Row, Sweep, answer, collect, make_row, take
 
-__all__ = ["Lane", "Progress", "Sweep", "answer", "run_sweep"]
+__all__ = ["Interrupted", "Lane", "Progress", "Sweep", "answer", "run_sweep"]
+
+
+_UNDER_WAY = "Ctrl-C: finishing the runs that are under way; a second one ends at once"
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C: what was under way is done, and in the folder where there is one."""
 
 
 class Progress(NamedTuple):
@@ -108,6 +116,7 @@ def run_sweep(
       ValueError, TypeError: an argument is out of range, a key of the grid is nobody's argument,
         one lane needs more than `memory`, `directory` holds another sweep.
       FileExistsError: `directory` holds files, and `resume` is not given.
+      Interrupted: Ctrl-C was pressed; no other group was begun. A second one ends at once.
 
     torch has nothing like it; there a loop over seeds runs one after another.
 
@@ -148,20 +157,24 @@ def run_sweep(
         if outcomes:
             tell([lane for lane in lanes if lane.number in outcomes])
         sizes, ran = [], 0.0
-        for program in programs:
-            left = tuple(lane for lane in program.lanes if lane.number not in outcomes)
-            if not left:
-                continue
-            program = program._replace(lanes=left)
-            group, workers = find_group(program, task, arrays, width, memory)
-            sizes.append(group.size)
-            started = time.perf_counter()
-            for done, outcome in run_groups(program, task, group, workers, arrays):
-                if folder is not None:
-                    folder.write(done, outcome)
-                outcomes |= {lane.number: take(outcome, i) for i, lane in enumerate(done)}
-                tell(done)
-            ran += time.perf_counter() - started
+        with patient(_UNDER_WAY) as was_pressed:
+            for program in programs:
+                left = tuple(lane for lane in program.lanes if lane.number not in outcomes)
+                if not left or was_pressed():
+                    continue
+                program = program._replace(lanes=left)
+                group, workers = find_group(program, task, arrays, width, memory)
+                sizes.append(group.size)
+                started = time.perf_counter()
+                groups = run_groups(program, task, group, workers, arrays, was_pressed)
+                for done, outcome in groups:
+                    if folder is not None:
+                        folder.write(done, outcome)
+                    outcomes |= {lane.number: take(outcome, i) for i, lane in enumerate(done)}
+                    tell(done)
+                ran += time.perf_counter() - started
+        if len(outcomes) < len(lanes):
+            raise Interrupted(f"stopped after {len(outcomes)} of {len(lanes)} runs")
     seconds = (time.perf_counter() - begin - ran, ran)
     return collect(lanes, outcomes, counts, report_every, seconds, tuple(sizes))
 

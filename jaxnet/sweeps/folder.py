@@ -1,6 +1,5 @@
 """A sweep's folder: what is done is there whole, and a sweep that was cut short goes on from it."""
 
-import hashlib
 import io
 import json
 import struct
@@ -14,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnet.archive import digest_array, strip_addresses
+from jaxnet.archive import digest_array
 from jaxnet.files import write_whole
 from jaxnet.sweeps.lanes import Lane
 from jaxnet.sweeps.programs import Outcome
@@ -23,15 +22,6 @@ from jaxnet.sweeps.result import Row, take, write_csv
 DESCRIPTION, TABLE = "sweep.json", "lanes.csv"
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, NotImplementedError)
 _DAMAGE += (zipfile.BadZipFile, zlib.error, struct.error)
-
-
-def digest_text(text: str) -> str:
-    """What tells texts apart that may hold addresses, which differ from process to process.
-
-    >>> digest_text("f at 0x7f00") == digest_text("f at 0x7f80")
-    True
-    """
-    return hashlib.sha256(strip_addresses(text).encode()).hexdigest()
 
 
 def digest(arrays: Any) -> list[str] | None:
@@ -48,7 +38,8 @@ class Folder:
         found = path / DESCRIPTION
         if path.exists() and not path.is_dir():
             raise FileExistsError(f"directory must be a folder; {path} is a file")
-        filled = path.is_dir() and any(path.iterdir())
+        # A process that was killed as it began leaves a half file, and nothing else.
+        filled = path.is_dir() and any(part.suffix != ".part" for part in path.iterdir())
         if filled and not resume:
             raise FileExistsError(
                 f"directory must be empty or new, or resume=True go on with the sweep in it; "

@@ -84,6 +84,11 @@ def check_grid(grid: Grid | None) -> dict[str, list[Any]]:
         lists[name] = [v.item() if isinstance(v, np.generic) else v for v in values]
         if not lists[name]:
             raise ValueError(f"grid[{name!r}] must hold at least one value; it is empty")
+        twice = [value for place, value in enumerate(lists[name]) if value in lists[name][:place]]
+        if twice:
+            raise ValueError(
+                f"grid[{name!r}] must hold different values; {twice[0]!r} is there twice"
+            )
     return lists
 
 

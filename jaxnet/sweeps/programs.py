@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import jax
@@ -211,9 +212,17 @@ def find_budget() -> int:
 
 
 def run_groups(
-    program: Program, task: Task, group: Group, workers: int, arrays: Any
+    program: Program,
+    task: Task,
+    group: Group,
+    workers: int,
+    arrays: Any,
+    was_pressed: Callable[[], bool],
 ) -> Iterator[tuple[tuple[Lane, ...], Outcome]]:
-    """Each group's lanes and what they left, as groups finish; a short one is filled up."""
+    """Each group's lanes and what they left, as groups finish; a short one is filled up.
+
+    After Ctrl-C no other group begins.
+    """
     lanes = program.lanes
 
     def compute(begin: int) -> tuple[tuple[Lane, ...], Outcome]:
@@ -225,13 +234,15 @@ def run_groups(
             whole = jax.tree.map(np.asarray, jax.block_until_ready(outcome))
         return real, jax.tree.map(lambda values: values[: len(real)], whole)
 
-    with ThreadPoolExecutor(workers) as pool:
-        futures: list[Future] = [
-            pool.submit(compute, begin) for begin in range(0, len(lanes), group.size)
-        ]
-        try:
-            for future in as_completed(futures):
+    begins = iter(range(0, len(lanes), group.size))
+    pool = ThreadPoolExecutor(workers)
+    try:
+        under_way = {pool.submit(compute, begin) for begin in islice(begins, workers)}
+        while under_way:
+            done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            if not was_pressed():
+                under_way |= {pool.submit(compute, begin) for begin in islice(begins, len(done))}
+            for future in done:
                 yield future.result()
-        finally:
-            for future in futures:
-                future.cancel()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
