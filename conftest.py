@@ -1,5 +1,11 @@
 """Every test runs with rank promotion refused, warnings as errors and annotations checked."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Several processes whose torch each takes every core wait for one another, spinning.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import jax
 import pytest
 

@@ -19,6 +19,7 @@ from jaxnet.checks import check_count, check_number, check_state_kind
 from jaxnet.state import Chunk, History, TrainState
 
 _SHARE = 20  # a long history takes long to write: saving stays below this part of the time
+_SHOWN = 4  # arrays that differ: a deep net has hundreds
 
 
 class Another(ValueError):
@@ -175,8 +176,11 @@ class Checkpoints:
                 self._unreadable.append(epoch)
                 continue
             differences = list_differences(record["about"], self._about)
-            arrays_now = describe(name_leaves(like))
-            if differences := differences or list_differences(record["arrays"], arrays_now):
+            shapes = list_differences(record["arrays"], describe(name_leaves(like)))
+            differences += shapes[:_SHOWN]
+            if more := shapes[_SHOWN:]:
+                differences.append(f"and {len(more)} more arrays")
+            if differences:
                 listed = "\n  ".join(differences)
                 raise Another(f"checkpoint {place} is of another run:\n  {listed}")
             self.saved = epoch

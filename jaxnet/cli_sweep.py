@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from jaxnet.cache import kept_programs
 from jaxnet.cli_options import check_folder, go_on, plain_warnings
 from jaxnet.data import Dataset, load_mnist
 from jaxnet.lecture import BEYOND, EXPERIMENTS, Experiment, find, run
+from jaxnet.progress import bar
 from jaxnet.sweeps.result import group_rows, quantiles, short
 
 _ADAM = ("manual_sigmoid", "logits", "three_class", "ten_class")
@@ -269,11 +271,10 @@ def find_figure(
     own = [row for row in found.table if row["seed"] == experiment.seed]
     if "lr" not in found.table[0] and "p" not in found.table[0] and own:
         figure = own[0]["test_accuracy"]
-    elif epochs in (None, experiment.epochs):
-        figure = run(experiment, data).record["test_accuracy"]
     else:
-        alone = run_experiment(experiment, data, [experiment.seed], epochs=epochs)
-        figure = alone.table[0]["test_accuracy"]
+        alone = replace(experiment, epochs=epochs or experiment.epochs)
+        with bar(f"its seed, {alone.seed}", alone.epochs) as hook:
+            figure = run(alone, data, hooks=[hook]).record["test_accuracy"]
     why = "With other epochs"
     if not any(experiment.published):
         why = "The lecture published none"

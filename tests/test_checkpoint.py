@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -19,7 +20,7 @@ import jaxnet
 from jaxnet import nn, runs
 from jaxnet.archive import Damaged, name_leaves, pack
 from jaxnet.batches import DataLoader
-from jaxnet.checkpoint import Another, Checkpoints
+from jaxnet.checkpoint import Another, Checkpoints, list_epochs
 from tests.survivor import EPOCHS
 
 RNG = np.random.default_rng(0)
@@ -192,9 +193,22 @@ def test_where_none_can_be_read_that_is_said(saved, folder):
         Checkpoints(folder).restore(like=saved[0])
 
 
+def other_loss(outputs, y):
+    """Another one of the same name."""
+    return 2 * BASE["loss"](outputs, y)
+
+
+other_loss.__module__, other_loss.__qualname__ = BASE["loss"].__module__, BASE["loss"].__qualname__
+A_STEP = "what a step computes, its loss and its optimizer: "
+
+
 @pytest.mark.parametrize(
     "net, data, options, message",
     [
+        (NET, (X, Y), dict(optimizer=jaxnet.optim.adam(2e-2)), A_STEP),
+        (NET, (X, Y), dict(loss=other_loss), A_STEP),
+        (NET, (X, Y), dict(report_every=1), "report_every: 2 in the checkpoint, 1 in this run"),
+        (NET, (X, Y), dict(precision="fast"), "precision: parity in the checkpoint, fast in this"),
         (NET, (X, Y), dict(seed=2), r"seed: 1 in the checkpoint, 2 in this run"),
         (NET, (2 * X, Y), {}, r"x: .*SHA-256"),
         (NET, (X, Y), dict(batch_size=6), r"batches: .*batch_size=5.*batch_size=6"),
@@ -219,6 +233,57 @@ def test_another_run_is_refused_with_the_differences(net, data, options, message
     with pytest.raises(Another, match=message):
         runs.fit(net, data, epochs=2, checkpoint=folder, resume=True, **SHUFFLED | options)
     assert _list_files(folder) == before
+
+
+def test_what_another_jax_wrote_is_not_another_run(monkeypatch, folder):
+    """How a step is written down is JAX's own affair, which changes between its versions."""
+    runs.fit(NET, (X, Y), epochs=2, checkpoint=folder, **SHUFFLED)
+    monkeypatch.setattr(runs.jax, "__version__", "0.99")
+    monkeypatch.setattr(runs, "digest_text", lambda text: "another" * 9)
+    _, history = runs.fit(NET, (X, Y), epochs=3, checkpoint=folder, resume=True, **SHUFFLED)
+    assert len(history.losses) == 3 * 5
+
+
+def test_a_hooks_numbers_of_jax_and_numpy_are_saved_as_numbers(folder):
+    def add(chunk):
+        chunk.report.metrics.update(norm=jnp.float32(0.5), rows=np.int64(22))
+
+    def fit(epochs, **more):
+        options: dict[str, Any] = SHUFFLED | dict(report_every=1, hooks=[add]) | more
+        return runs.fit(NET, (X, Y), epochs=epochs, checkpoint=folder, **options)[1]
+
+    first = fit(2)
+    assert fit(3, resume=True).reports[:2] == first.reports
+
+
+def test_bfloat16_is_saved_and_restored(tmp_path, folder):
+    x = jnp.asarray(X, jnp.bfloat16)
+
+    def fit(epochs, folder, **more):
+        return runs.fit(NET, (x, Y), epochs=epochs, checkpoint=folder, **SHUFFLED, **more)
+
+    fit(2, folder)
+    assert_same_run(fit(4, folder, resume=True), fit(4, tmp_path / "whole"))
+
+
+def test_an_epoch_that_cannot_be_saved_again_stays(saved, folder, monkeypatch):
+    """Resumed from before it, as after damage that went away: what was there is put back."""
+    checkpoints = Checkpoints(folder, seconds=0)
+    assert checkpoints.restore(like=saved[0]) is not None
+    checkpoints.saved = 4
+    with monkeypatch.context() as patch:
+        patch.setattr(jaxnet.checkpoint, "_write", _fail)
+        with pytest.warns(UserWarning, match="epoch 5 could not be saved in .*: OSError: full"):
+            assert not checkpoints.save(5, *saved)
+    assert checkpoints.list_epochs() == [3, 4, 5] == list_epochs(folder)
+    found = Checkpoints(folder).restore(like=saved[0])
+    assert found is not None
+    assert_same_run(found, saved)
+    assert checkpoints.save(5, *saved) and sorted(p.name for p in folder.iterdir()) == list("345")
+
+
+def _fail(*_):
+    raise OSError("full")
 
 
 def test_a_full_folder_is_not_begun_anew(saved, folder):

@@ -21,7 +21,7 @@ from jaxnet import lecture, nn
 from jaxnet.batches import Batching, DataLoader, random_split, start_epoch
 from jaxnet.losses import binary_cross_entropy_with_logits
 from jaxnet.train import make_train_step
-from tests.helpers import assert_close, assert_same_bits, assert_same_state
+from tests.helpers import Enough, assert_close, assert_same_bits, assert_same_state
 from torchref.tolerances import SMALL_LOSSES
 
 PIXELS = lecture.PIXELS
@@ -100,12 +100,18 @@ def fresh(loss):
 @pytest.mark.parametrize(
     "name, epochs", [("dropout", 60), ("minibatch", 2), pytest.param("dropout", 500, marks=SLOW)]
 )
-def test_every_step_of_the_lecture(name, epochs, listen_torch, listen_jax, monkeypatch):
+def test_every_step_of_the_lecture(name, epochs, listen_torch, listen_jax):
     """At full size: the experiments that draw anything after their weights."""
-    experiment = dataclasses.replace(lecture.EXPERIMENTS[name], epochs=epochs)
-    monkeypatch.setitem(lecture.EXPERIMENTS, name, experiment)
-    torchref.lecture.run(name)
-    result = lecture.run(dataclasses.replace(experiment, loss=fresh(experiment.loss)))
+    experiment = lecture.EXPERIMENTS[name]
+    experiment = dataclasses.replace(experiment, epochs=epochs, loss=fresh(experiment.loss))
+    result = lecture.run(experiment)
+
+    def count(*_):
+        if len(listen_torch.rows) == result.state.step:
+            raise Enough
+
+    with pytest.raises(Enough):
+        torchref.lecture.run(name, watch=count)
     jax.effects_barrier()
     assert len(listen_jax.rows) == result.state.step == result.record["steps"]
     assert listen_jax == listen_torch

@@ -13,8 +13,10 @@ import numpy as np
 import optax
 import pytest
 import torch
+from click.testing import CliRunner
 
 import jaxnet
+import jaxnet.cli
 from jaxnet import hooks, nn, pieces, runs
 from jaxnet.checkpoint import Checkpoints
 from jaxnet.finite import NotFinite
@@ -218,6 +220,25 @@ def test_the_command_line_says_how_to_go_on_after_ctrl_c(tmp_path):
     assert done.returncode == 0 and ".9936/.9986 .9936/.9986 ✓" in done.stdout, done.stderr
 
 
+@pytest.mark.filterwarnings("default:epoch 10 could not be saved")
+def test_the_command_line_says_that_the_end_is_not_saved(tmp_path, monkeypatch):
+    """The run ends and prints its figures; what a disk did not take is an error all the same."""
+    write = jaxnet.checkpoint._write
+
+    def fill(manager, epoch, *rest):
+        if epoch > 2:
+            raise OSError(28, "No space left on device")
+        write(manager, epoch, *rest)
+
+    monkeypatch.setattr(jaxnet.checkpoint, "_write", fill)
+    command = ["lecture", "--only", "logits", "--no-cache", "--checkpoint", str(tmp_path)]
+    done = CliRunner().invoke(jaxnet.cli.main, command)
+    assert done.exit_code == 1 and "logits" in done.stdout, done.output
+    assert "Warning: epoch 10 could not be saved" in done.stderr
+    assert "what was saved before stays" in done.stderr
+    assert done.stderr.splitlines()[-1] == "Error: the end of logits could not be saved."
+
+
 def test_validation_is_torchs_second_loop():
     """Its metrics stand in the reports, and are those of torch's net in evaluation mode."""
     validation = hooks.Validation(NET, (HELD_X, HELD_Y), metrics=ACCURACY, loss=LOSS)
@@ -324,6 +345,21 @@ def test_the_best_of_another_run_is_not_taken(tmp_path):
     jaxnet.fit(NET, (X, Y), epochs=2, hooks=[keep()], **options)
     with pytest.raises(ValueError, match="checkpoints must be this run's own"):
         jaxnet.fit(NET, (X, Y), epochs=2, hooks=[keep()], **{**options, "seed": 5})
+
+
+def test_a_metric_that_is_nan_is_never_the_best(tmp_path):
+    """And it is still the same run when it is gone on with."""
+    options: dict[str, Any] = RUN | dict(report_every=1, metrics=ACCURACY)
+
+    def spoil(chunk):
+        chunk.report.metrics["score"] = [float("nan"), 1.0, float("nan")][chunk.epoch - 1]
+
+    for _ in range(2):
+        folder = Checkpoints(tmp_path, keep=1)
+        best = hooks.KeepBest("score", mode="max", checkpoints=folder)
+        jaxnet.fit(NET, (X, Y), epochs=3, hooks=[spoil, best], **options)
+        assert best.report is not None and best.report.epoch == 2
+        assert folder.list_epochs() == [2]
 
 
 @pytest.mark.parametrize(

@@ -315,6 +315,33 @@ def test_a_sweep_killed_midway_goes_on_to_the_same_table(tmp_path):
     assert_same_bits(again.state(3).generator.key, found.state(3).generator.key)
 
 
+def test_a_sweep_ends_on_ctrl_c_and_the_command_says_how_to_go_on(tmp_path):
+    """What was under way is kept, no other group begins, and `--resume` gives the same table."""
+    arguments = ["sweep", "minibatch", "--seeds", "0:60", "--no-cache", "--out"]
+    command = [sys.executable, "-m", "jaxnet", *arguments]
+    folder, other = str(tmp_path / "sweep"), str(tmp_path / "other")
+    process = subprocess.Popen([*command, folder], stderr=subprocess.PIPE, text=True)
+    while not list(Path(folder).glob("group-*.npz")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate()[1]
+    assert process.returncode == 130 and "Traceback" not in errors, errors
+    assert "Ctrl-C: finishing the runs that are under way" in errors
+    done = int(re.search(r"stopped after (\d+) of 60 runs", errors)[1])  # type: ignore
+    assert 0 < done < 60 and len(Path(folder, "lanes.csv").read_text().splitlines()) == 1 + done
+    assert errors.endswith(f"to go on: jaxnet {' '.join(arguments)} {folder} --resume\n")
+    for rest in ([folder, "--resume"], [other]):
+        subprocess.run([*command, *rest], check=True, capture_output=True)
+    tables = [Path(path, "lanes.csv").read_text() for path in (folder, other)]
+    assert tables[0] == tables[1] and len(tables[0].splitlines()) == 61
+
+
+def test_a_folder_of_half_a_file_is_as_good_as_empty(tmp_path):
+    """A sweep that was killed while it wrote its very first file."""
+    (tmp_path / "sweep.json.part").write_text("{")
+    assert resumed(tmp_path).to_csv() == resumed(tmp_path, resume=True).to_csv()
+
+
 def test_a_damaged_group_is_named_and_computed_again(tmp_path):
     found = resumed(tmp_path)
     first, second, *_ = sorted(tmp_path.glob("group-*.npz"))
@@ -505,7 +532,7 @@ def test_the_command_trains_with_the_experiments_own_optimizer(name):
         (["minibatch", "--lr", "-1"], "grid at lr=-1.0: lr is -1.0, expected a number of at least"),
         (["minibatch", "--p", "2"], "p must be a probability between 0 and 1, not 2.0"),
         (["logits", "--p", "0.5"], "grid has 'p'"),
-        (["minibatch", "--resume"], "resume=True needs directory"),
+        (["minibatch", "--resume"], "--resume needs --out DIR"),
         (["minibatch", "--epochs", "0"], "0 is not in the range"),
         (["minibatch", "--out", __file__], "is a file"),
         (["minibatch", "--root", "no/such/folder"], "'no/such/folder' does not exist"),

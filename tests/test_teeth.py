@@ -335,7 +335,7 @@ def largest_change(before: list, after: list) -> float:
     return max(changes)
 
 
-@pytest.mark.parametrize("count", [12, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [8, pytest.param(100, marks=pytest.mark.slow)])
 def test_drawn_mutants_are_caught(count, monkeypatch, record_property):
     """Changes of operators, constants and axes in the lines that the cases run."""
     monkeypatch.setattr("torchref.certificate.Judge", Listening)
@@ -381,7 +381,7 @@ def survive(mutant: Mutant, cases: list[str], plain: dict[str, list]) -> float |
     return max(changes, default=0.0)
 
 
-@hypothesis.settings(max_examples=20, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=10, deadline=None, derandomize=True)
 @hypothesis.given(st.data())
 def test_no_correct_net_is_accused(data):
     certify_random(data)

@@ -92,9 +92,10 @@ def run_sweep(
       seeds: integers, `range(256)`; all different.
       grid: `{name: values}`. A name that is an argument of `optimizer` goes there, else one that
         is an argument of the function `net` there, and `p` to every Dropout in the net. A value
-        that the optimizer only computes with (`lr`) is an input of the program; of any other
-        (`p`, and what the optimizer checks or branches on) each value has a program of its own,
-        which compiles anew.
+        that the optimizer only computes with (`lr`) is an input of the program, a float32, so that
+        what is computed of it (1 - b2, say) is rounded there and not in float64 before; of any
+        other (`p`, and what the optimizer checks or branches on) each value has a program of its
+        own, which compiles anew.
       batch_size, shuffle, report_every, report_loader, metrics, precision: as for `fit`; metrics
         do not need reports here, as they are also taken at the end.
       test: rows `(x, y)` for the metrics at the end, beside the training rows.
