@@ -13,7 +13,7 @@ run: .venv/jaxnet
 	$(BIN)/jaxnet lecture --figures figures
 
 test: .venv/dev
-	$(BIN)/python -m pytest --numprocesses logical --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses logical --dist loadfile
 
 benchmark: .venv/dev
 	$(BIN)/python -m benchmarks

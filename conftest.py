@@ -9,20 +9,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import jax
 import pytest
 
-TOGETHER = ("test_bad_input", "test_sweeps", "test_certificate", "test_recorder", "test_examples")
-"""Files whose tests share what one of them makes: one process runs them where there are several."""
-
-
-def pytest_collection_modifyitems(items):
-    """Tests of one lecture's experiment share its runs, and so does each of these files."""
-    for item in items:
-        file = item.path.stem
-        called = getattr(item, "callspec", None)
-        if file == "test_lecture" and called is not None and "name" in called.params:
-            item.add_marker(pytest.mark.xdist_group(f"lecture {called.params['name']}"))
-        elif file in TOGETHER:
-            item.add_marker(pytest.mark.xdist_group(file))
-
 
 def pytest_terminal_summary(terminalreporter):
     """What tests record of a run: rows on the edge that differ, the card that ran."""
