@@ -239,7 +239,8 @@ def _open(directory: Path, keep: int) -> Any:
     options = ocp.CheckpointManagerOptions(
         max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
     )
-    return ocp.CheckpointManager(directory, options=options, item_names=("arrays", "record"))
+    with _quiet():  # an old one whose deletion was cut off lacks files, and is deleted later
+        return ocp.CheckpointManager(directory, options=options, item_names=("arrays", "record"))
 
 
 def _write(manager: Any, epoch: int, arrays: dict[str, np.ndarray], record: Any) -> None:
@@ -248,7 +249,9 @@ def _write(manager: Any, epoch: int, arrays: dict[str, np.ndarray], record: Any)
     args = ocp.args.Composite(
         arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record)
     )
-    if not manager.save(epoch, args=args, force=True):
+    with _quiet():
+        done = manager.save(epoch, args=args, force=True)
+    if not done:
         raise OSError("Orbax did not save it")
 
 
@@ -272,7 +275,7 @@ def _read(manager: Any, epoch: int) -> tuple[dict[str, np.ndarray], dict[str, An
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what Orbax and its threads print of a file that cannot be read: the caller says it.
+    """Without what Orbax and its threads print of files that cannot be used: the caller says it.
 
     The reads of other arrays that were under way find their loop closed, each with a traceback.
     """

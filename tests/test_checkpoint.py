@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import jaxnet
+import jaxnet.checkpoint
 from jaxnet import nn, runs
 from jaxnet.archive import Damaged, name_leaves, pack
 from jaxnet.batches import DataLoader
@@ -280,6 +281,19 @@ def test_an_epoch_that_cannot_be_saved_again_stays(saved, folder, monkeypatch):
     assert found is not None
     assert_same_run(found, saved)
     assert checkpoints.save(5, *saved) and sorted(p.name for p in folder.iterdir()) == list("345")
+
+
+def test_nothing_is_said_of_an_old_checkpoint_whose_deletion_was_cut_off(saved, folder):
+    (folder / "3" / "_CHECKPOINT_METADATA").unlink()
+    code = (
+        "import sys; from jaxnet.checkpoint import Checkpoints;"
+        "print(Checkpoints(sys.argv[1]).list_epochs())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[3, 4, 5]\n", "")
+    checkpoints = Checkpoints(folder)
+    assert checkpoints.restore(like=saved[0]) is not None
+    assert checkpoints.save(6, *saved) and checkpoints.list_epochs() == [4, 5, 6]
 
 
 def _fail(*_):

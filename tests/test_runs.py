@@ -16,6 +16,7 @@ import torch
 from click.testing import CliRunner
 
 import jaxnet
+import jaxnet.checkpoint
 import jaxnet.cli
 from jaxnet import hooks, nn, pieces, runs
 from jaxnet.checkpoint import Checkpoints
