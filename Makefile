@@ -1,6 +1,6 @@
 # make run        the lecture's experiments on JAX (installs jaxnet without torch)
 # make test       the suite, against torch (installs torch too)
-# make benchmark  jaxnet beside torch and others (about eight minutes)
+# make benchmark  jaxnet beside torch and others (about thirteen minutes)
 # make lint       formatting, lint and types
 
 PYTHON ?= python3

@@ -59,7 +59,7 @@ def main(
 ) -> None:
     """Measure jaxnet beside torch and others; every row shows first that it computes the same.
 
-    All of it takes about eight minutes on two cores, `--quick` under one. Exit status 1 says that
+    All of it takes about thirteen minutes on two cores, `--quick` under one. Exit status 1 says that
     two sides disagree.
     """
     for folder in (json_path and json_path.parent, figures):
