@@ -59,8 +59,8 @@ def main(
 ) -> None:
     """Measure jaxnet beside torch and others; every row shows first that it computes the same.
 
-    All of it takes about thirteen minutes on two cores, `--quick` under one. Exit status 1 says that
-    two sides disagree.
+    All of it takes about thirteen minutes on two cores, `--quick` under one. Exit status 1 says
+    that two sides disagree.
     """
     for folder in (json_path and json_path.parent, figures):
         if folder is not None:

@@ -146,7 +146,7 @@ def _list_tensors(
     trees = {
         "gradient": info.grads,
         "update": info.updates,
-        "weight": (after.params),
+        "weight": after.params,
         "variable": after.model_state,
     }
     for kind, tree in trees.items():
