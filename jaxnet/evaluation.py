@@ -131,6 +131,10 @@ def evaluate(
 
 @memoise
 def make_measure(net: Any, loss: Callable | None, metrics: tuple[tuple[str, Callable], ...]):
+    """`measure(params, model_state, x, y)`, compiled: the loss, and of each metric the sum or mean.
+
+    The sum where a metric says of each row whether it is right, the mean where it is a number.
+    """
     mode = call_keywords(net, train=False)
 
     @jax.jit
