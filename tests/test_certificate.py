@@ -387,6 +387,44 @@ def faulty():
         return certify_script(script, epochs=1, batch_size=8, seed=4)
 
 
+def certify_drowned(seed):
+    """A bias before a BatchNorm: its gradient is 0 but for rounding, on which Adagrad takes a step.
+
+    The LeakyReLU between makes of it another loss of the batch after.
+    """
+    torch.manual_seed(seed)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(5, 6),
+        torch.nn.LeakyReLU(0.3),
+        torch.nn.BatchNorm1d(6),
+        torch.nn.Linear(6, 2),
+    )
+    x, y = torch.randn(7, 5), torch.randn(7, 2)
+    optimizer = torch.optim.Adagrad(net.parameters())
+    options: dict[str, Any] = dict(data=(x, y), epochs=2, batch_size=4, seed=0)
+    return certify(net, loss=torch.nn.MSELoss(), optimizer=optimizer, **options)
+
+
+@pytest.mark.parametrize("seed", [2, 9, 10])
+def test_a_gradient_of_rounding_alone_accuses_nobody(seed):
+    assert certify_drowned(seed).agrees
+
+
+def test_beside_it_a_loop_that_forgets_is_seen(monkeypatch):
+    fit = jaxnet.fit
+
+    def forget(net, data, *, epochs, state, **options):
+        half, first = fit(net, data, epochs=1, state=state, **options)
+        half = half._replace(opt_state=state.opt_state)
+        end, second = fit(net, data, epochs=epochs - 1, state=half, **options)
+        losses = np.concatenate([first.losses, second.losses])
+        return end, second._replace(losses=losses)
+
+    monkeypatch.setattr(jaxnet, "fit", forget)
+    divergence = certify_drowned(2).divergence
+    assert divergence is not None and divergence.stage == "whole run"
+
+
 def test_what_is_reported_of_a_divergence():
     certificate = faulty()
     found = certificate.divergence

@@ -268,23 +268,30 @@ class Judge:
         )
 
 
-def loss_bound(torch: np.ndarray, nudged: np.ndarray, nudges: float) -> np.ndarray:
+def loss_bound(
+    torch: np.ndarray, nudged: np.ndarray, turned: np.ndarray, nudges: float, turns: float
+) -> np.ndarray:
     """The bound on each loss of a whole run: what an ulp here and there has come to by then.
 
-    It is infinite from the step on in which that is more than `CHAOS` of the loss.
+    It is infinite from the step on in which that is more than `CHAOS` of the loss. `turned` is the
+    run in which gradients that are rounding alone have another sign.
     """
     torch, nudged = np.asarray(torch, np.float64), np.asarray(nudged, np.float64)
     with np.errstate(invalid="ignore"):
-        gap = np.abs(nudged - torch)
+        gap, turn = np.abs(nudged - torch), np.abs(turned - torch)
     lost = ~(np.abs(torch) < OVERFLOW) | ~(gap <= CHAOS * np.abs(torch)) & ~(
         np.isnan(torch) & np.isnan(nudged)
     )
     chaotic = np.logical_or.accumulate(lost)
     if chaotic.any():  # what grows so fast may have grown a little sooner
         chaotic[max(0, int(np.argmax(chaotic)) - _SOONER) :] = True
-    largest = np.maximum.accumulate(np.where(np.isfinite(gap), gap, 0.0))
-    bound = nudges * largest + TRAJECTORY.rtol * np.abs(np.nan_to_num(torch))
+    bound = nudges * _largest_so_far(gap) + turns * _largest_so_far(turn)
+    bound = bound + TRAJECTORY.rtol * np.abs(np.nan_to_num(torch))
     return np.where(chaotic, np.inf, bound)
+
+
+def _largest_so_far(gap: np.ndarray) -> np.ndarray:
+    return np.maximum.accumulate(np.where(np.isfinite(gap), gap, 0.0))
 
 
 def _largest(values: np.ndarray, where: np.ndarray) -> float:

@@ -1,6 +1,7 @@
 """One torch run, step by step beside its port: what `certify` looks at, in its order."""
 
 import copy
+import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from torchref.tolerances import (
     FINAL_WEIGHTS,
     OWN_UPDATE,
     WHOLE_RUN_NUDGES,
+    WHOLE_RUN_TURNS,
 )
 
 EVALUATED = 256
@@ -32,6 +34,9 @@ EVALUATED = 256
 _OFTEN = 1024, 2**16
 """A batch of more rows, or a net of more weights, is nudged at the first two steps and at every
 16th alone, to save time."""
+
+_DROWNED = 0.5
+"""The rounding error of an element, as a share of it, from which its sign is anyone's guess."""
 
 
 class Views(NamedTuple):
@@ -44,6 +49,16 @@ class Views(NamedTuple):
     nudged: list[Evaluation]
     turned: Evaluation | None
     """With outputs near 0 on the other side, where the port does not show all of its own."""
+
+
+class Drowned(NamedTuple):
+    """Elements of a gradient in whose place rounding has put some number or other."""
+
+    name: str
+    where: np.ndarray
+    """The elements, counted row by row."""
+    others: np.ndarray
+    """What may as well stand there, an element each."""
 
 
 class Plan(NamedTuple):
@@ -145,6 +160,7 @@ class Comparison:
         """The step from which rounding alone decides the losses, 0 if there is none."""
         self.noise: dict[str, np.ndarray] = {}
         self._flow_noise: dict[str, float] = {}
+        self._drowned: dict[int, list[Drowned]] = {}
         self._rates = [group["lr"] for group in plan.optimizer.param_groups]
         self._draw = jax.jit(self._draw_masks, static_argnums=1)
         self._start_epoch = jax.jit(start_epoch, static_argnums=1)
@@ -289,6 +305,12 @@ class Comparison:
             )
             below = (np.abs(exact) < bound) & ((grad != 0) | (exact != 0))
             self.noise[name] = self.noise.get(name, np.zeros(grad.shape, bool)) | below
+            apart = np.maximum(np.abs(grads[name] - exact), np.abs(grad - exact))
+            drowned = below & (apart >= _DROWNED * np.abs(exact))
+            if drowned.any():
+                others = np.where(grad != 0, -grad, grads[name])[drowned]
+                found = self._drowned.setdefault(self.judge.step, [])
+                found.append(Drowned(name, np.flatnonzero(drowned), others))
 
     def _hold(
         self,
@@ -381,27 +403,53 @@ class Comparison:
     def _compare_whole_run(self, begin: Named, stream: torch.Tensor) -> None:
         """The port by itself from start to end, beside torch and beside torch nudged by an ulp."""
         last, _ = self._tensors()
+        own = np.array(self.losses)
+        nudged, weights_nudged = self._nudged_run(stream)
+        turned, weights_turned = self._turned_run(stream) if self._drowned else (own, last)
+        losses, params = self._run_alone()
+        self.last = self.port.name_params(params)
+        bound = loss_bound(own, nudged, turned, WHOLE_RUN_NUDGES, WHOLE_RUN_TURNS)
+        self.chaos = int(np.argmax(np.isinf(bound))) + 1 if np.isinf(bound).any() else 0
+        self.free_losses = list(map(float, losses))
+        self._point_at(self.free_losses, bound)
+        self.judge.trajectory("whole run", "loss", losses, own, bound)
+        for name, weight in self.last.items():
+            moved = np.abs(last[name] - begin[name]).max(initial=0.0)
+            gap = np.abs(weights_nudged[name] - last[name]).max(initial=0.0)
+            counted = ~self.noise.get(name, np.zeros(weight.shape, bool))
+            turn = np.abs(weights_turned[name] - last[name]).max(initial=0.0, where=counted)
+            bound = FINAL_WEIGHTS.rtol * moved + WHOLE_RUN_NUDGES * gap + WHOLE_RUN_TURNS * turn
+            bound = bound + 4 * EPS * np.abs(last[name]).max(initial=0.0)
+            bound = np.inf if self.chaos else bound
+            self.judge.trajectory("whole run", name, weight, last[name], bound, where=counted)
+
+    def _nudged_run(self, stream: torch.Tensor) -> tuple[np.ndarray, Named]:
+        """The losses and last weights of torch's run where every layer is nudged by an ulp."""
         beside = self._begun.copy()
         torch.set_rng_state(stream)
         nudge_weights(beside.net, EPS)
         with nudging(beside.net, self._flow_noise, seed=0):
-            nudged = train(beside)
-        losses, params = self._run_alone()
-        self.last = self.port.name_params(params)
-        bound = loss_bound(np.array(self.losses), nudged, WHOLE_RUN_NUDGES)
-        self.chaos = int(np.argmax(np.isinf(bound))) + 1 if np.isinf(bound).any() else 0
-        self.free_losses = list(map(float, losses))
-        self._point_at(self.free_losses, bound)
-        self.judge.trajectory("whole run", "loss", losses, np.array(self.losses), bound)
-        weights_nudged = copy_named(beside.net.named_parameters())
-        for name, weight in self.last.items():
-            moved = np.abs(last[name] - begin[name]).max(initial=0.0)
-            gap = np.abs(weights_nudged[name] - last[name]).max(initial=0.0)
-            bound = FINAL_WEIGHTS.rtol * moved + WHOLE_RUN_NUDGES * gap
-            bound = bound + 4 * EPS * np.abs(last[name]).max(initial=0.0)
-            bound = np.inf if self.chaos else bound
-            counted = ~self.noise.get(name, np.zeros(1, bool))
-            self.judge.trajectory("whole run", name, weight, last[name], bound, where=counted)
+            losses = train(beside)
+        return losses, copy_named(beside.net.named_parameters())
+
+    def _turned_run(self, stream: torch.Tensor) -> tuple[np.ndarray, Named]:
+        """The same where what rounding alone left of a gradient has another sign.
+
+        An optimizer that divides by a gradient's size, as Adam does, takes a whole step on it. A
+        bias before a BatchNorm has such a gradient: the exact one is 0.
+        """
+        beside = self._begun.copy()
+        torch.set_rng_state(stream)
+        parameters, steps = dict(beside.net.named_parameters()), itertools.count(1)
+
+        def turn(*_: Any) -> None:
+            for name, where, others in self._drowned.get(next(steps), ()):
+                grad = parameters[name].grad
+                if grad is not None:
+                    grad.put_(torch.from_numpy(where), torch.from_numpy(others))
+
+        beside.optimizer.register_step_pre_hook(turn)
+        return train(beside), copy_named(parameters.items())
 
     def _point_at(self, losses: list[float], bound: np.ndarray) -> None:
         """A divergence of the whole run is reported at its first step out of bounds."""

@@ -98,5 +98,8 @@ VISIBLE = 1e-4
 # another one in which every layer's outputs and gradients are nudged by an ulp, beside TRAJECTORY
 # for a loss and FINAL_WEIGHTS for the last weights. Where that gap has come to CHAOS of a loss, ten
 # thousand times what was put in, rounding decides what comes after, and nothing is compared there.
+# To these comes WHOLE_RUN_TURNS times the gap to a run of torch's in which the elements of a
+# gradient that are rounding alone have another sign, where there are any.
 WHOLE_RUN_NUDGES = 32.0
+WHOLE_RUN_TURNS = 4.0
 CHAOS = 1e-3
