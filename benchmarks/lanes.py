@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.timing import interleave, median_ratio
-from jaxnet.cli_sweep import run_experiment
+from jaxnet.cli.sweep import run_experiment
 from jaxnet.data import Dataset
 from jaxnet.lecture import EXPERIMENTS, run
 from torchref.tolerances import TRAJECTORY

@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import torch
 
+from jaxnet.machine import count_cores, name_processor
+
 
 def clock(call: Callable[[], Any]) -> float:
     """Seconds that one call takes; it must not return before its work is done."""
@@ -55,10 +57,8 @@ def describe_machine() -> dict[str, Any]:
     """What the figures depend on: processor, cores, threads, versions."""
     names = ["jax", "jaxlib", "flax", "optax", "torch", "numpy", "equinox", "keras", "scikit-learn"]
     return {
-        "processor": _name_processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "processor": name_processor(),
+        "cores": count_cores(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "device": str(jax.devices()[0]),
@@ -68,17 +68,6 @@ def describe_machine() -> dict[str, Any]:
         "load": os.getloadavg()[0],
         "date": time.strftime("%Y-%m-%d"),
     }
-
-
-def _name_processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            lines = dict(line.split(":", 1) for line in file if ":" in line)
-    except OSError:
-        return platform.processor() or platform.machine()
-    fields = {name.strip(): value.strip() for name, value in lines.items()}
-    family = [f"{name} {fields[name]}" for name in ("cpu family", "model") if name in fields]
-    return ", ".join([fields.get("model name", platform.machine()), *family])
 
 
 def _find_version(name: str) -> str | None:

@@ -132,6 +132,41 @@ def _draw() -> dict[str, str]:
     return {name: digest(np.asarray(v)) for name, v in zip(KNOWN_DRAWS, values, strict=True)}
 
 
+def describe() -> dict[str, str]:
+    """What a page says of the machine beside its timings: the processor, JAX's device, versions.
+
+    >>> sorted(describe())
+    ['device', 'packages', 'processor', 'system']
+    """
+    device = jax.devices()[0]
+    found = {name: _read_version(name) for name in TESTED_FROM if not name.startswith("torch")}
+    return {
+        "processor": f"{name_processor()}, {count_cores()} cores",
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": f"{device.platform}: {device.device_kind}",
+        "packages": ", ".join(f"{name} {version}" for name, version in found.items() if version),
+    }
+
+
+def name_processor() -> str:
+    """The processor's name, as the system tells it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            lines = dict(line.split(":", 1) for line in file if ":" in line)
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = {name.strip(): value.strip() for name, value in lines.items()}
+    family = [f"{name} {fields[name]}" for name in ("cpu family", "model") if name in fields]
+    return ", ".join([fields.get("model name", platform.machine()), *family])
+
+
+def count_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def digest(values: np.ndarray) -> str:
     """16 hexadecimal digits that stand for an array's bytes.
 

@@ -1,47 +1,94 @@
-"""What a person sees while a run works."""
+"""What a person sees while something works: nothing where standard error is no terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from jaxnet.checks import check_count
 from jaxnet.state import Chunk, Hook
 
+Tell = Callable[[int, str], None]
+"""`tell(done, status)`: so much is done, and what to say of it."""
+
 
 @contextmanager
-def bar(name: str, epochs: int, console: Console | None = None) -> Iterator[Hook]:
+def bar(
+    name: str, epochs: int, console: Console | None = None, *, quiet: bool = False
+) -> Iterator[Hook]:
     """A hook for `jaxnet.fit` that shows the run on standard error.
 
-    On a terminal, a bar with epoch, loss, metrics and the time left, "compiling" until the first
-    chunk is done. Elsewhere, a line when the run has ended.
+    A bar with epoch, loss, metrics and the time left, "compiling" until the first chunk is done;
+    when the run has ended, the time that it took. Where standard error is no terminal, and with
+    `quiet`, nothing. `NO_COLOR` in the environment takes the colours away.
+
+    Args:
+      name: of the run, at most 14 letters on a terminal of 80 columns.
+      epochs: how many there will be.
+      console: Rich's; standard error's if None.
+      quiet: show nothing.
 
     >>> from jaxnet.state import Chunk
-    >>> with bar("logits", 10, Console()) as hook:
+    >>> with bar("logits", 10) as hook:
     ...     hook(Chunk(10, 10, None, [0.4014], None, None))
-    logits: epoch 10, loss 0.4014
     """
     check_count("epochs", epochs)
-    console = console or Console(stderr=True)
-    columns = (
-        TextColumn("{task.description:<14}"),
-        BarColumn(bar_width=20),
-        TextColumn("{task.fields[status]}"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(name, total=epochs, status="compiling")
-        status = "stopped before its first epoch"
+    with count(name, epochs, console, quiet=quiet, begin="compiling") as tell:
 
         def hook(chunk: Chunk) -> None:
-            nonlocal status
-            status = describe(chunk)
-            progress.update(task, completed=chunk.epoch, status=status)
+            tell(chunk.epoch, describe(chunk))
 
         yield hook
-    if not console.is_terminal:
-        console.print(f"{name}: {status}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def count(
+    name: str,
+    total: int | None,
+    console: Console | None = None,
+    *,
+    quiet: bool = False,
+    begin: str = "",
+) -> Iterator[Tell]:
+    """A bar for anything that is counted, or a pulse where nobody knows how much there is.
+
+    Args:
+      name: of what works.
+      total: what there is to do; None where that is not known.
+      console, quiet: as for `bar`.
+      begin: what is said until something is done.
+
+    >>> with count("figures", 3) as tell:
+    ...     tell(1, "digits")
+    """
+    if total is not None:
+        check_count("total", total)
+    console = console or Console(stderr=True)
+    columns = (
+        SpinnerColumn(finished_text="✓"),
+        TextColumn("{task.description:<14}"),
+        BarColumn(bar_width=12),
+        TextColumn("{task.fields[status]}"),
+        TimeElapsedColumn() if total is None else TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    hidden = quiet or not console.is_terminal
+    with Progress(*columns, console=console, disable=hidden) as progress:
+        task = progress.add_task(name, total=total, status=begin)
+
+        def tell(done: int, status: str) -> None:
+            progress.update(task, completed=done, status=status)
+
+        yield tell
+        if total is None:
+            progress.update(task, total=1, completed=1)
 
 
 def describe(chunk: Chunk) -> str:

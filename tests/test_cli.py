@@ -61,11 +61,10 @@ def test_lecture_writes_table_json_and_figures(tmp_path):
     assert "precision: parity (float32, full matmul precision)" in done.output
     assert {record["precision"] for record in records} == {"parity"}
     pictures = sorted(figures.iterdir())
-    assert [path.name for path in pictures] == [
-        "digits.png",
-        "manual_sigmoid.png",
-        "three_class.png",
-    ]
+    drawn = (
+        "codes confusion digits manual_sigmoid multinomial predictions sigmoid three_class weights"
+    )
+    assert [path.stem for path in pictures] == drawn.split()
     assert all(path.read_bytes().startswith(PNG) for path in pictures)
 
 
@@ -84,7 +83,7 @@ def test_a_precision_is_obeyed_and_said(name, dtype, meaning, tmp_path, monkeypa
         kinds.append(result.history.losses.dtype)
         return result
 
-    monkeypatch.setattr(jaxnet.cli, "run", run)
+    monkeypatch.setattr(jaxnet.cli.lecture, "run", run)
     done = call("lecture", "--only", "logits", "--precision", name, "--json", str(results))
     assert done.exit_code == 0, done.output
     assert f"precision: {name} ({meaning})" in done.output and kinds == [dtype]
@@ -94,7 +93,7 @@ def test_a_precision_is_obeyed_and_said(name, dtype, meaning, tmp_path, monkeypa
 
 def test_a_missed_figure_is_marked_and_makes_the_exit_status_1(tmp_path, monkeypatch):
     short = dataclasses.replace(lecture.EXPERIMENTS["three_class"], epochs=10)
-    monkeypatch.setitem(jaxnet.cli.EXPERIMENTS, "three_class", short)
+    monkeypatch.setitem(lecture.EXPERIMENTS, "three_class", short)
     results = tmp_path / "results.json"
     done = call("lecture", "--only", "three_class", "--json", str(results))
     assert done.exit_code == 1, done.output
@@ -106,7 +105,7 @@ def test_a_missed_figure_is_marked_and_makes_the_exit_status_1(tmp_path, monkeyp
 def test_a_row_on_other_random_numbers_fails(seed, monkeypatch):
     """Without a figure to miss: the row says whose numbers it used."""
     other = dataclasses.replace(lecture.EXPERIMENTS["logits"], seed=seed)
-    monkeypatch.setitem(jaxnet.cli.EXPERIMENTS, "logits", other)
+    monkeypatch.setitem(lecture.EXPERIMENTS, "logits", other)
     done = call("lecture", "--only", "logits")
     assert done.exit_code == 1, done.output
     assert re.search("(jax|torch cuda) ✗", done.output)
@@ -152,8 +151,8 @@ def test_no_gpu_is_said(monkeypatch):
             raise RuntimeError("Unknown backend gpu")
         return jax_devices(name)
 
-    jax_devices = jaxnet.cli.jax.devices
-    monkeypatch.setattr(jaxnet.cli.jax, "devices", devices)
+    jax_devices = jax.devices
+    monkeypatch.setattr(jax, "devices", devices)
     done = call("lecture", "--device", "gpu", "--only", "logits")
     assert done.exit_code == 2
     assert "--device must be one that JAX finds here (cpu), not gpu" in done.output
@@ -170,7 +169,7 @@ def test_digits_that_cannot_be_had_are_said(monkeypatch, tmp_path):
 
 
 def test_a_fault_of_our_own_is_not_called_bad_input(monkeypatch):
-    monkeypatch.setattr(jaxnet.cli, "run", lambda *_, **__: int("a bug"))
+    monkeypatch.setattr(jaxnet.cli.lecture, "run", lambda *_, **__: int("a bug"))
     done = call("lecture", "--only", "logits")
     assert done.exit_code == 1 and isinstance(done.exception, ValueError)
 

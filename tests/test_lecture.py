@@ -21,8 +21,8 @@ from jaxnet.batches import Batching
 from jaxnet.state import TrainState
 from tests.helpers import Enough, assert_same_bits, list_differing
 from torchref import tolerances
-from torchref.certificate import Certificate, certify_script
 from torchref.recorder import copy_array, copy_named
+from torchref.results import certify_experiment
 
 NAMES = list(lecture.EXPERIMENTS)
 
@@ -129,30 +129,8 @@ MARGINS = {
 }
 
 
-def manual_sigmoid_loss(logits, targets):
-    """Section 2A's loss, written out."""
-    probs = torch.exp(logits) / (1 + torch.exp(logits))
-    return torch.nn.functional.binary_cross_entropy(probs, targets)
-
-
 FIRST = {"full_batch": 8, "dropout": 8, "minibatch": 1, "three_class": 8}
 """Epochs certified in the ordinary suite, all where none are said: all of these take minutes."""
-
-
-def certificate(name: str, epochs: int) -> Certificate:
-    """Every step at every stage; the initial weights are those that jaxnet draws."""
-    experiment = lecture.EXPERIMENTS[name]
-    train, _ = jaxnet.data.load_mnist(experiment.classes)
-
-    def build():
-        net, loss, optimizer = torchref.lecture.SECTIONS[name].build()
-        if name == "manual_sigmoid":
-            loss = (manual_sigmoid_loss, lecture.manual_sigmoid_loss)
-        return net, loss, optimizer, (train.images, experiment.targets(train))
-
-    return certify_script(
-        build, epochs=epochs, batch_size=experiment.batch_size, seed=experiment.seed
-    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -168,7 +146,7 @@ def test_certified_to_the_end(name, record_property):
 
 
 def certify(name, epochs, record_property):
-    found = certificate(name, epochs)
+    found = certify_experiment(name, epochs=epochs)
     assert found.agrees, str(found)
     result = runs(name).torch
     assert found.steps == result.record["steps"] * epochs // lecture.EXPERIMENTS[name].epochs

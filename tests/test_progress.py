@@ -1,18 +1,24 @@
 """What a person sees of a run, on a terminal and elsewhere."""
 
 import io
+import re
+from typing import Any
 
+import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
 import jaxnet
+import jaxnet.cli
+import jaxnet.progress
 from jaxnet import losses, nn, optim
-from jaxnet.progress import bar
+from jaxnet.progress import bar, count
 from tests.test_train import X, Y
 
 
-def watch(terminal: bool) -> str:
-    console = Console(file=io.StringIO(), force_terminal=terminal, width=100)
-    with bar("small", 4, console) as hook:
+def watch(terminal: bool, quiet: bool = False, **options: Any) -> str:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=80, **options)
+    with bar("small", 4, console, quiet=quiet) as hook:
         jaxnet.fit(
             nn.Sequential([nn.Linear(6, 1)]),
             (X, Y),
@@ -31,8 +37,60 @@ def watch(terminal: bool) -> str:
 def test_a_terminal_sees_a_bar_that_begins_with_compiling():
     shown = watch(terminal=True)
     assert "compiling" in shown and "epoch 4, loss " in shown and ", accuracy " in shown
+    assert "\x1b[3" in shown, "in colour"
 
 
-def test_elsewhere_there_is_one_line():
-    (line,) = watch(terminal=False).splitlines()
-    assert line.startswith("small: epoch 4, loss 0.") and ", accuracy 0." in line
+def test_a_bar_fits_into_80_columns():
+    """The longest of the lecture's: nothing is cut off."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with count("manual_sigmoid", 500, console) as tell:
+        tell(499, "epoch 499, loss 0.5550, accuracy 0.9936")
+    assert isinstance(console.file, io.StringIO)
+    assert "accuracy 0.9936" in console.file.getvalue() and "…" not in console.file.getvalue()
+
+
+def test_elsewhere_and_where_quiet_is_asked_for_nothing_is_shown():
+    assert watch(terminal=False) == "" and watch(terminal=True, quiet=True) == ""
+
+
+def test_no_color_is_respected(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    shown = watch(terminal=True)
+    assert "epoch 4, loss " in shown
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]", shown), "a colour"
+
+
+def test_what_nobody_can_count_pulses_until_it_is_done():
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with count("doctor", None, console, begin="measuring"):
+        pass
+    assert isinstance(console.file, io.StringIO)
+    assert "measuring" in console.file.getvalue() and "✓" in console.file.getvalue()
+
+
+COMMANDS = {
+    "lecture": ["lecture", "--only", "logits"],
+    "lecture, figures": ["lecture", "--only", "logits", "--figures", "{}/figures"],
+    "sweep": ["sweep", "logits", "--seeds", "0:2", "--epochs", "1"],
+    "show": ["show", "--out", "{}/digits.png"],
+    "doctor": ["doctor"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_shows_that_it_works_on_a_terminal_alone(name, tmp_path, monkeypatch):
+    """Standard error, a terminal and not: with a bar, and with nothing, also where --quiet is."""
+    command = [part.format(tmp_path) for part in COMMANDS[name]]
+    seen = {}
+    for way, more in (("terminal", []), ("quiet", ["--quiet"]), ("file", [])):
+        shown = io.StringIO()
+        terminal = way != "file"
+        monkeypatch.setattr(
+            jaxnet.progress,
+            "Console",
+            lambda stderr, s=shown, t=terminal: Console(file=s, force_terminal=t, width=80),
+        )
+        done = CliRunner().invoke(jaxnet.cli.main, [*command, *more])
+        assert done.exit_code == 0, done.output
+        seen[way] = shown.getvalue()
+    assert "━" in seen["terminal"] and not seen["quiet"] and not seen["file"]

@@ -151,6 +151,7 @@ def certify_script(
     batch_size: int | None = None,
     shuffle: bool = False,
     seed: int = 0,
+    progress: Callable[[int, int], Any] | None = None,
 ) -> Certificate:
     """Call `build()` after `torch.manual_seed(seed)`, as a script would, and certify what it gives.
 
@@ -158,6 +159,11 @@ def certify_script(
     from where `build` leaves it. Beside what `certify` compares, the initial weights of each layer
     that torch's constructor has drawn are held against those that jaxnet draws at that place of the
     stream; what the script has set itself is taken from torch.
+
+    Args:
+      build: makes what is certified.
+      epochs, batch_size, shuffle, seed: as for `certify`.
+      progress: called with the number of each step before it is compared, and how many there are.
 
     Raises:
       TypeError: `build` returns something else; otherwise as `certify`.
@@ -177,7 +183,12 @@ def certify_script(
         plan = make_plan(net, loss, optimizer, scheduler, data, epochs, batch_size, shuffle)
         convert.from_torch(plan.net)  # refuses the net as a whole, before its layers one by one
         generator = jaxnet.random.set_state(torch.get_rng_state().numpy())
-        return compare(plan, loss, None, generator, seed, draw_initial(net, begun))
+        tell = None if progress is None else _tell_of(plan, progress)
+        return compare(plan, loss, None, generator, seed, draw_initial(net, begun), tell)
+
+
+def _tell_of(plan: Plan, progress: Callable[[int, int], Any]) -> Callable[[int], Any]:
+    return lambda step: progress(step, plan.epochs * plan.batching.steps)
 
 
 def make_plan(
@@ -241,11 +252,12 @@ def compare(
     generator: Any,
     seed: int,
     drawn: Mapping[str, tuple[Any, Any]] | None = None,
+    progress: Callable[[int], Any] | None = None,
 ) -> Certificate:
     """The certificate of a plan that is ready to run, torch's stream being where it begins."""
     judge = Judge()
     with precision.use("parity"):
-        comparison = _prepare(plan, loss, port, generator, judge)
+        comparison = _prepare(plan, loss, port, generator, judge, progress)
         first = copy_named(plan.net.named_parameters())
         divergence = None
         try:
@@ -286,7 +298,14 @@ def _relative_gaps(alone: np.ndarray, losses: np.ndarray) -> np.ndarray:
         return np.abs(alone - losses) / np.maximum(np.abs(losses), 1e-30)
 
 
-def _prepare(plan: Plan, loss: Any, port: Any, generator: Any, judge: Judge) -> Comparison:
+def _prepare(
+    plan: Plan,
+    loss: Any,
+    port: Any,
+    generator: Any,
+    judge: Judge,
+    progress: Callable[[int], Any] | None,
+) -> Comparison:
     """The port beside the plan: jaxnet's translation, or the user's."""
     jax_loss = loss[1] if isinstance(loss, tuple) else convert.loss_from_torch(loss)
     names = [
@@ -304,7 +323,7 @@ def _prepare(plan: Plan, loss: Any, port: Any, generator: Any, judge: Judge) -> 
             raise ValueError("port must have an apply that takes masks: the net drops units")
         if any(float(state.get("step", 1)) > 0 for state in plan.optimizer.state.values()):
             raise ValueError("optimizer must be fresh beside a port of your own: it has a state")
-        return Comparison(plan, ours, generator, judge)
+        return Comparison(plan, ours, generator, judge, progress=progress)
     jnet, variables = convert.from_torch(plan.net)
     steps = plan.batching.steps
     optimizer = convert.optimizer_from_torch(
@@ -319,7 +338,7 @@ def _prepare(plan: Plan, loss: Any, port: Any, generator: Any, judge: Judge) -> 
     ours.opt_state = convert.opt_state_from_torch(
         plan.optimizer, plan.net, ours.opt_state, count=done
     )
-    return Comparison(plan, ours, generator, judge, jnet, jax_loss)
+    return Comparison(plan, ours, generator, judge, jnet, jax_loss, progress)
 
 
 def _layers(plan: Plan) -> set[torch.nn.Module]:

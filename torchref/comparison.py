@@ -130,6 +130,7 @@ class Comparison:
       judge: compares, and notes what it saw.
       jnet, jax_loss: the net and the loss for `jaxnet.fit`, where jaxnet made the port; a port of
         the user's own runs alone step by step beside torch.
+      progress: called with the number of each step before it is compared.
     """
 
     def __init__(
@@ -140,8 +141,9 @@ class Comparison:
         judge: Judge,
         jnet: Any = None,
         jax_loss: Any = None,
+        progress: Callable[[int], Any] | None = None,
     ) -> None:
-        self.plan, self.port, self.judge = plan, port, judge
+        self.plan, self.port, self.judge, self._progress = plan, port, judge, progress
         self._begun, self._jnet, self._jax_loss = plan.copy(), jnet, jax_loss
         self._generator = self._first_generator = generator
         self._batching = plan.batching
@@ -206,6 +208,8 @@ class Comparison:
         ours = self._order[self._position : self._position + self._batching.size]
         self._position += self._batching.size
         self.judge.epoch, self.judge.step = epoch, self.judge.step + 1
+        if self._progress is not None:
+            self._progress(self.judge.step)
         self.judge.exactly("rows", "batch", ours.astype(rows.dtype), rows)
         self._rates = [copy.copy(group["lr"]) for group in self.plan.optimizer.param_groups]
 

@@ -1,113 +1,92 @@
-"""The command line: `jaxnet lecture` runs experiments, `show` draws, `doctor` examines."""
+"""`jaxnet lecture`: runs experiments beside what the lecture published."""
 
-import atexit
-import gc
-import json
 import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import click
-import jax
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-import jaxnet
 from jaxnet import runs
 from jaxnet.archive import Damaged
 from jaxnet.cache import kept_programs
 from jaxnet.checkpoint import Another, list_epochs
-from jaxnet.cli_options import check_file, check_folder, go_on, plain_warnings
-from jaxnet.cli_sweep import sweep
-from jaxnet.data import load_mnist
-from jaxnet.doctor import Finding, examine
-from jaxnet.files import write_whole
+from jaxnet.cli.options import (
+    DEVICE,
+    FILE,
+    FOLDER,
+    NO_CACHE,
+    ONLY,
+    QUIET,
+    ROOT,
+    TORCH,
+    Named,
+    check_file,
+    check_folder,
+    find_device,
+    go_on,
+    input_errors,
+    load_beside,
+    plain_warnings,
+    write_json,
+)
+from jaxnet.data import Dataset, load_mnist
 from jaxnet.finite import NotFinite
-from jaxnet.lecture import BEYOND, EXPERIMENTS, Experiment, Result, find, missed, run
+from jaxnet.hooks import JsonLines
+from jaxnet.lecture import EXPERIMENTS, Experiment, Result, find, missed, run
 from jaxnet.precision import MEANINGS, Precision
-from jaxnet.progress import bar
+from jaxnet.progress import bar, count
 from jaxnet.runs import Interrupted, OnNan
+from jaxnet.state import Hook
+from jaxnet.torch_results import TorchRun
 
-_ROOT = click.option(
-    "--root",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with MNIST's four IDX files, plain or gzipped.  [default: the bundled digits]",
-)
-_FILE = click.Path(dir_okay=False, path_type=Path)
+Split = tuple[Dataset, Dataset]
 
 
-@contextmanager
-def _input() -> Iterator[None]:
-    """What goes wrong with the user's input in here is one sentence and exit status 2."""
-    try:
-        yield
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
-        raise click.UsageError(str(error)) from error
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(jaxnet.__version__, prog_name="jaxnet")
-def main() -> None:
-    """A PyTorch lecture on small networks as JAX: same seed, same numbers."""
-    # Python's last collection walks over all that JAX imported, a third of a second for nothing.
-    # Not where a download brought torch along: some of its parts complain about what stays.
-    atexit.register(lambda: "torch" in sys.modules or gc.freeze())
-
-
-main.add_command(sweep)
-
-
-@main.command()
+@click.command("lecture")
+@ONLY
+@click.option("--json", "json_path", type=FILE, help="Write results.")
 @click.option(
-    "--only",
-    type=click.Choice([*EXPERIMENTS, *BEYOND]),
-    multiple=True,
-    help="Run this one; repeatable.",
+    "--jsonl", "jsonl_path", type=FILE, help="Write each report as it comes, a line each."
 )
-@click.option("--json", "json_path", type=_FILE, help="Write results.")
-@click.option(
-    "--figures",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Draw the runs as pictures in this folder.",
-)
-@click.option("--device", type=click.Choice(["cpu", "gpu"]), help="Where to run.")
+@click.option("--figures", type=FOLDER, help="Draw the runs as pictures in this folder.")
+@TORCH
+@DEVICE
 @click.option(
     "--precision",
-    type=click.Choice(get_args(Precision)),
+    type=Named(get_args(Precision)),
     default="parity",
     show_default=True,
     help="How exactly to compute.",
 )
-@click.option(
-    "--checkpoint",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Save the runs in this folder as they go.",
-)
+@click.option("--checkpoint", type=FOLDER, help="Save the runs in this folder as they go.")
 @click.option(
     "--keep", type=click.IntRange(1), default=3, show_default=True, help="Checkpoints that stay."
 )
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoints.")
 @click.option(
     "--on-nan",
-    type=click.Choice(get_args(OnNan)),
+    type=Named(get_args(OnNan)),
     default="stop",
     show_default=True,
     help="What to do when a loss or a weight is no longer finite.",
 )
-@click.option("--no-cache", is_flag=True, help="Compile anew and keep nothing on disk.")
-@_ROOT
+@NO_CACHE
+@ROOT
+@QUIET
 @click.pass_context
-def lecture(
+def command(
     context: click.Context,
     only: tuple[str, ...],
     json_path: Path | None,
+    jsonl_path: Path | None,
     figures: Path | None,
+    torch_path: Path | None,
     device: str | None,
     precision: Precision,
     checkpoint: Path | None,
@@ -116,6 +95,7 @@ def lecture(
     on_nan: OnNan,
     no_cache: bool,
     root: Path | None,
+    quiet: bool,
 ) -> None:
     """Run the lecture's experiments and compare with the accuracies that it published.
 
@@ -134,117 +114,109 @@ def lecture(
     Examples:
       jaxnet lecture
       jaxnet lecture --only minibatch --only logits --json results.json
+      jaxnet lecture --only full_batch --jsonl reports.jsonl
+      jaxnet lecture --figures figures --torch torch.json
       jaxnet lecture --only ten_class --root FOLDER
       jaxnet lecture --checkpoint runs
       jaxnet lecture --checkpoint runs --resume
     """
     chosen = [find(name) for name in dict.fromkeys(only or EXPERIMENTS)]
-    with _input():  # all of it before the first run: nothing is lost to a wrong path
-        place = _find_device(device)
+    with input_errors():  # all of it before the first run: nothing is lost to a wrong path
+        place = find_device(device)
         check_file("--json", json_path)
+        check_file("--jsonl", jsonl_path)
         check_folder("--figures", figures)
+        if torch_path is not None and figures is None:
+            raise ValueError("--torch is shown in pictures: it needs --figures DIR")
+        torch = load_beside(torch_path)
         data = {classes: load_mnist(classes, root) for classes in {e.classes for e in chosen}}
         folders = _prepare_checkpoints(chosen, checkpoint, resume)
+        if jsonl_path is not None:
+            jsonl_path.parent.mkdir(parents=True, exist_ok=True)
 
-    results = []
+    def train(experiment: Experiment) -> Callable:
+        where = {"checkpoint": folders[experiment.id], "keep": keep, "resume": resume}
+        return partial(runs.fit, **where, on_nan=on_nan)
+
+    def hooks(experiment: Experiment) -> list[Hook]:
+        if jsonl_path is None:
+            return []
+        return [JsonLines(jsonl_path, resume=resume, experiment=experiment.id)]
+
     with kept_programs(not no_cache) as programs, _ends(context, checkpoint), plain_warnings():
-        for experiment in chosen:
-            train = partial(
-                runs.fit,
-                checkpoint=folders[experiment.id],
-                keep=keep,
-                resume=resume,
-                on_nan=on_nan,
-            )
-            with bar(experiment.id, experiment.epochs) as hook:
-                rows = data[experiment.classes]
-                result = run(
-                    experiment,
-                    rows,
-                    device=place,
-                    hooks=[hook],
-                    precision=precision,
-                    train=train,
-                )
-                results.append(result)
-    records = [result.record for result in results]
+        results = run_all(
+            chosen,
+            data,
+            device=place,
+            precision=precision,
+            quiet=quiet,
+            train=train,
+            hooks=hooks,
+        )
     console = Console()
     console.print(_tabulate(chosen, results))
     console.print(f"precision: {precision} ({MEANINGS[precision]})", highlight=False)
     if programs is not None:
         console.print(f"compiled programs are kept in {programs}", highlight=False, soft_wrap=True)
     if json_path is not None:
-        _write(json_path, records)
+        write_json(json_path, [result.record for result in results])
     if figures is not None:
-        from jaxnet.figures import draw_lecture  # matplotlib takes a while to import
-
-        paths = draw_lecture(results, data[max(data, key=len)][0], figures)
+        paths = draw_all(results, data, figures, torch, quiet=quiet)
         console.print(f"{len(paths)} figures are in {figures}{os.sep}", soft_wrap=True)
     ends = {e.id: list_epochs(checkpoint / e.id)[-1:] for e in chosen} if checkpoint else {}
     lost = [e.id for e in chosen if ends.get(e.id, [e.epochs]) != [e.epochs]]
     if lost:
         click.echo(f"Error: the end of {', '.join(lost)} could not be saved.", err=True)
         context.exit(1)
-    if any(missed(record) for record in records):
+    if any(missed(result.record) for result in results):
         console.print("✗: a published figure was not reproduced, or not on torch's random numbers.")
         context.exit(1)
 
 
-@main.command()
-@click.option(
-    "--out", type=_FILE, default=Path("digits.png"), show_default=True, help="The PNG to write."
-)
-@click.option("--classes", default="012", show_default=True, help="Which digits, written together.")
-@_ROOT
-def show(out: Path, classes: str, root: Path | None) -> None:
-    """Draw sample digits, as the lecture's imshow does."""
-    from jaxnet.figures import check_picture, draw_digits
-
-    with _input():
-        if not (classes.isascii() and classes.isdecimal()):
-            raise ValueError(f"--classes must be digits together, such as 01, not {classes!r}")
-        check_file("--out", out)
-        check_picture(out)
-        train, _ = load_mnist([int(digit) for digit in classes], root)
-    click.echo(f"drew {draw_digits(train, out)}")
-
-
-@main.command()
-@click.option("--json", "json_path", type=_FILE, help="Write the findings.")
-@click.pass_context
-def doctor(context: click.Context, json_path: Path | None) -> None:
-    """Examine what on this machine decides whether numbers match torch's.
-
-    Exit status 1 says that something differs, 2 that the input was wrong or JAX does not start.
-    """
-    with _input():
-        check_file("--json", json_path)
-        _start_jax()
-    findings = examine()
-    console = Console()
-    console.print(_list_findings(findings))
-    for finding in findings:
-        if finding.advice:
-            console.print(Text(f"{finding.name}: {finding.advice}"))
-    differing = sum(finding.verdict == "differs" for finding in findings)
-    if not differing:
-        console.print("Nothing here is known to make numbers differ from torch's.")
-    if json_path is not None:
-        _write(json_path, [finding._asdict() for finding in findings])
-    if differing:
-        context.exit(1)
+def run_all(
+    chosen: Sequence[Experiment],
+    data: Mapping[tuple[int, ...], Split],
+    *,
+    device: Any,
+    quiet: bool,
+    precision: Precision = "parity",
+    train: Callable[[Experiment], Callable] = lambda experiment: runs.fit,
+    hooks: Callable[[Experiment], list[Hook]] = lambda experiment: [],
+) -> list[Result]:
+    """One experiment after another, each with its bar, what trains it, and its hooks."""
+    results = []
+    for experiment in chosen:
+        with bar(experiment.id, experiment.epochs, quiet=quiet) as shown:
+            result = run(
+                experiment,
+                data[experiment.classes],
+                device=device,
+                hooks=[shown, *hooks(experiment)],
+                precision=precision,
+                train=train(experiment),
+            )
+        results.append(result)
+    return results
 
 
-def _find_device(name: str | None) -> Any:
-    if name is None:
-        return None
-    try:
-        return jax.devices(name)[0]
-    except RuntimeError as error:
-        found = ", ".join(sorted({device.platform for device in jax.devices()}))
-        raise ValueError(
-            f"--device must be one that JAX finds here ({found}), not {name}"
-        ) from error
+def draw_all(
+    results: list[Result],
+    data: Mapping[tuple[int, ...], Split],
+    folder: Path,
+    torch: Mapping[str, TorchRun],
+    *,
+    quiet: bool,
+) -> list[Path]:
+    """Every picture, with a bar."""
+    from jaxnet.figures.gallery import list_pictures  # matplotlib takes a while to import
+
+    pictures, paths = list_pictures(results, data, torch), []
+    with count("figures", len(pictures), quiet=quiet) as tell:
+        for name, draw in pictures.items():
+            tell(len(paths), f"drawing {name}")
+            paths.append(draw(folder / f"{name}.png"))
+        tell(len(paths), "drawn")
+    return paths
 
 
 def _prepare_checkpoints(
@@ -288,19 +260,6 @@ def _ends(context: click.Context, checkpoint: Path | None) -> Iterator[None]:
         raise click.UsageError(str(error)) from error
 
 
-def _start_jax() -> None:
-    try:
-        jax.devices()
-    except (RuntimeError, AssertionError) as error:  # JAX asserts that "cuda" has its plug-in
-        why = str(error) or f"JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', '')!r}"
-        raise RuntimeError(f"JAX does not start here: {why}") from error
-
-
-def _write(path: Path, listed: list[Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(listed, indent=2) + "\n")
-
-
 def _tabulate(chosen: list[Experiment], results: list[Result]) -> Table:
     """The lecture's figures beside ours, narrow enough for 80 columns."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
@@ -322,16 +281,6 @@ def _tabulate(chosen: list[Experiment], results: list[Result]) -> Table:
             f"{record['compile_seconds']:.2f}",
             f"{record['run_seconds']:.2f}",
         )
-    return table
-
-
-def _list_findings(findings: Sequence[Finding]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-    table.add_column("what", no_wrap=True)
-    table.add_column("found here", overflow="fold")
-    table.add_column("verdict", no_wrap=True)
-    for finding in findings:
-        table.add_row(finding.name, Text(finding.value), finding.verdict)
     return table
 
 

@@ -1,14 +1,92 @@
-"""What the commands share: folders seen to before the work, and how a run is gone on with."""
+"""What the commands share: options, folders seen to before the work, how a run is gone on with."""
 
+import json
 import os
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
+import jax
+
+from jaxnet.checks import nearest
+from jaxnet.files import write_whole
+from jaxnet.lecture import BEYOND, EXPERIMENTS
+from jaxnet.torch_results import TorchRun, load_torch
+
+
+class Named(click.Choice):
+    """A choice whose refusal names the nearest."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The choice, or an error that says which may have been meant."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            error.message = error.message.rstrip(".") + nearest(value, self.choices)
+            raise
+
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+EXPERIMENT = Named([*EXPERIMENTS, *BEYOND])
+ONLY = click.option("--only", type=EXPERIMENT, multiple=True, help="Run this one; repeatable.")
+ROOT = click.option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with MNIST's four IDX files, plain or gzipped.  [default: the bundled digits]",
+)
+DEVICE = click.option("--device", type=Named(["cpu", "gpu"]), help="Where to run.")
+TORCH = click.option(
+    "--torch",
+    "torch_path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Show torch's runs beside these: the file of python -m torchref lecture.",
+)
+NO_CACHE = click.option("--no-cache", is_flag=True, help="Compile anew and keep nothing on disk.")
+QUIET = click.option("--quiet", "-q", is_flag=True, help="No progress, the results alone.")
+
+
+@contextmanager
+def input_errors() -> Iterator[None]:
+    """What goes wrong with the user's input in here is one sentence and exit status 2."""
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        raise click.UsageError(str(error)) from error
+
+
+def find_device(name: str | None) -> Any:
+    """The first device of that kind, None for JAX's own choice."""
+    if name is None:
+        return None
+    try:
+        return jax.devices(name)[0]
+    except RuntimeError as error:
+        found = ", ".join(sorted({device.platform for device in jax.devices()}))
+        raise ValueError(
+            f"--device must be one that JAX finds here ({found}), not {name}"
+        ) from error
+
+
+def load_beside(path: Path | None) -> Mapping[str, TorchRun]:
+    """torch's runs from --torch, none where it is not given."""
+    if path is None:
+        return {}
+    try:
+        return load_torch(path)
+    except ValueError as error:
+        raise ValueError(str(error).replace("path must", "--torch must", 1)) from error
+
+
+def write_json(path: Path, listed: list[Any]) -> None:
+    """A list as JSON, the file whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(listed, indent=2) + "\n")
 
 
 def go_on() -> str:

@@ -1,7 +1,6 @@
 """`jaxnet sweep`: one of the lecture's experiments from many seeds, and what they say of it."""
 
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,15 +10,23 @@ from typing import Any
 import click
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from jaxnet import optim, sweeps
 from jaxnet.cache import kept_programs
-from jaxnet.cli_options import check_folder, go_on, plain_warnings
+from jaxnet.cli.options import (
+    EXPERIMENT,
+    FOLDER,
+    NO_CACHE,
+    QUIET,
+    ROOT,
+    check_folder,
+    go_on,
+    plain_warnings,
+)
 from jaxnet.data import Dataset, load_mnist
-from jaxnet.lecture import BEYOND, EXPERIMENTS, Experiment, find, run
-from jaxnet.progress import bar
+from jaxnet.lecture import Experiment, find, run
+from jaxnet.progress import bar, count
 from jaxnet.sweeps.result import group_rows, quantiles, short
 
 _ADAM = ("manual_sigmoid", "logits", "three_class", "ten_class")
@@ -63,32 +70,27 @@ class Seeds(click.ParamType):
         return found
 
 
-@click.command()
-@click.argument("name", metavar="EXPERIMENT", type=click.Choice([*EXPERIMENTS, *BEYOND]))
+@click.command("sweep")
+@click.argument("name", metavar="EXPERIMENT", type=EXPERIMENT)
 @click.option("--seeds", type=Seeds(), default="0:64", show_default=True, help="0:256, or 1,5.")
 @click.option("--lr", type=Numbers(), multiple=True, help="Learning rates, 0.1,0.01; repeatable.")
 @click.option("--p", type=Numbers(), multiple=True, help="Dropouts' p, 0.5,0.9; repeatable.")
 @click.option("--epochs", type=click.IntRange(min=1), help="[default: the experiment's]")
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     help="Folder for lanes.csv and the last weights, written as groups of runs finish.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the sweep in --out.")
-@click.option(
-    "--figures", type=click.Path(file_okay=False, path_type=Path), help="Draw pictures there."
-)
+@click.option("--figures", type=FOLDER, help="Draw pictures there.")
 @click.option(
     "--memory", type=click.IntRange(min=1), help="MiB to use.  [default: half of what is free]"
 )
-@click.option(
-    "--root",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with MNIST's four IDX files, plain or gzipped.  [default: the bundled digits]",
-)
-@click.option("--no-cache", is_flag=True, help="Compile anew and keep nothing on disk.")
+@ROOT
+@NO_CACHE
+@QUIET
 @click.pass_context
-def sweep(
+def command(
     context: click.Context,
     name: str,
     seeds: list[int],
@@ -101,6 +103,7 @@ def sweep(
     memory: int | None,
     root: Path | None,
     no_cache: bool,
+    quiet: bool,
 ) -> None:
     """Run an experiment from many seeds at once, and say whether its figure was luck.
 
@@ -110,6 +113,7 @@ def sweep(
     Examples:
       jaxnet sweep minibatch --seeds 0:256 --figures figures
       jaxnet sweep logits --seeds 0:32 --lr 0.01,0.001 --out mine
+      jaxnet sweep logits --seeds 0:32 --lr 0.01,0.001 --out mine --resume
     """
     experiment = find(name)
     grid = {key: sum(lists, []) for key, lists in (("lr", lr), ("p", p)) if lists}
@@ -128,7 +132,7 @@ def sweep(
         with (
             plain_warnings(),
             kept_programs(not no_cache),
-            show_progress(name, len(seeds) * _count(grid)) as hook,
+            show_progress(name, len(seeds) * _count(grid), quiet=quiet) as hook,
         ):
             found = run_experiment(
                 experiment,
@@ -147,7 +151,7 @@ def sweep(
         context.exit(130)
     except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as error:
         raise click.UsageError(str(error)) from error
-    _say(found, experiment, data, epochs, figures, out)
+    _say(found, experiment, data, epochs, figures, out, quiet)
 
 
 def run_experiment(
@@ -189,35 +193,15 @@ def run_experiment(
 
 @contextmanager
 def show_progress(
-    name: str, lanes: int, console: Console | None = None
+    name: str, lanes: int, console: Console | None = None, *, quiet: bool = False
 ) -> Iterator[Callable[[sweeps.Progress], None]]:
-    """A hook for `run_sweep` that shows it on standard error: a bar, or lines where no terminal is.
+    """A hook for `run_sweep` that shows it on standard error, where that is a terminal.
 
-    >>> with show_progress("logits", 2, Console()) as hook:
+    >>> with show_progress("logits", 2) as hook:
     ...     hook(sweeps.Progress(2, 2, []))
-    logits: 2 of 2 runs
     """
-    console = console or Console(stderr=True)
-    columns = (
-        TextColumn("{task.description:<14}"),
-        BarColumn(bar_width=20),
-        TextColumn("{task.fields[status]}"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    last = time.monotonic()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(name, total=lanes, status="compiling")
-
-        def hook(seen: sweeps.Progress) -> None:
-            nonlocal last
-            said = f"{seen.done} of {seen.lanes} runs"
-            progress.update(task, completed=seen.done, status=said)
-            due = time.monotonic() - last > 10 or seen.done == seen.lanes
-            if not console.is_terminal and due:
-                last = time.monotonic()
-                console.print(f"{name}: {said}", highlight=False, soft_wrap=True)
-
-        yield hook
+    with count(name, lanes, console, quiet=quiet, begin="compiling") as tell:
+        yield lambda seen: tell(seen.done, f"{seen.done} of {seen.lanes} runs")
 
 
 def _count(grid: dict[str, list[float]]) -> int:
@@ -234,11 +218,12 @@ def _say(
     epochs: int | None,
     figures: Path | None,
     out: Path | None,
+    quiet: bool,
 ) -> None:
     """The summary, the answer, and where everything is."""
     console = Console()
     console.print(tabulate(found))
-    column, figure, whose = find_figure(found, experiment, data, epochs)
+    column, figure, whose = find_figure(found, experiment, data, epochs, quiet=quiet)
     for line in found.answer(figure, column):
         console.print(line, highlight=False, soft_wrap=False)
     console.print(whose, highlight=False)
@@ -256,6 +241,8 @@ def find_figure(
     experiment: Experiment,
     data: tuple[Dataset, Dataset],
     epochs: int | None,
+    *,
+    quiet: bool = False,
 ) -> tuple[str, float, str]:
     """The figure that is asked about: its column of the table, its value, and whose it is.
 
@@ -273,7 +260,7 @@ def find_figure(
         figure = own[0]["test_accuracy"]
     else:
         alone = replace(experiment, epochs=epochs or experiment.epochs)
-        with bar(f"its seed, {alone.seed}", alone.epochs) as hook:
+        with bar(f"its seed, {alone.seed}", alone.epochs, quiet=quiet) as hook:
             figure = run(alone, data, hooks=[hook]).record["test_accuracy"]
     why = "With other epochs"
     if not any(experiment.published):
