@@ -15,24 +15,16 @@ def draw_overfitting(study: Overfitting, path: Path) -> Path:
     _check(study, Overfitting)
     with canvas(path, 9.0, 3.7) as figure:
         axes = figure.subplots(1, 2, sharey=True)
-        for axis, (p, (train, test)) in zip(axes, study.losses.items(), strict=True):
-            axis.semilogy(study.epochs, np.maximum(train, 1e-7), color=BLUE, label="train")
-            axis.semilogy(study.epochs, test, color=ORANGE, label="test")
-            axis.axhline(test.min(), color=GREY, linestyle="--", linewidth=1)
-            best = study.epochs[test.argmin()]
-            axis.annotate(
-                f"best on test: {test.min():.3f},\nepoch {best}; at the end {test[-1]:.3f}",
-                (study.epochs[-1], test.min()),
-                (0, -8),
-                textcoords="offset points",
-                ha="right",
-                va="top",
-                fontsize=9.5,
-            )
-            name = f"Dropout({p})" if p else "no dropout"
-            axis.set(title=f"{name}, {study.rows} rows of three digits", xlabel="epoch")
-        axes[0].set_ylabel("loss, in evaluation mode")
-        axes[0].legend(loc="center right")
+        for axis, (p, (train, test)) in zip(axes, study.accuracies.items(), strict=True):
+            seen = f"the {study.rows} rows it learns, some labels wrong"
+            axis.plot(study.epochs, train, color=BLUE, label=seen)
+            axis.plot(study.epochs, test, color=ORANGE, label="test rows")
+            right = f"share of right labels, {study.right_labels:.3f}"
+            axis.axhline(study.right_labels, color=GREY, linestyle="--", linewidth=1, label=right)
+            name = f"with Dropout({p})" if p else "without dropout"
+            axis.set(title=f"{name}: test ends at {test[-1]:.3f}", xlabel="epoch")
+        axes[0].set_ylabel("accuracy")
+        axes[1].legend(loc="center right")
     return path
 
 
@@ -71,19 +63,21 @@ def draw_sigmoid(study: Overflow, path: Path) -> Path:
         z, lost = study.logits, np.isnan(study.by_hand)
         left.plot(z, study.with_logits, color=BLUE, linewidth=4, alpha=0.45, label="with logits")
         left.plot(z, study.by_hand, color=ORANGE, linewidth=1.2, label="by hand")
-        if lost.any():
-            first = z[lost].min()
-            left.axvspan(first, z.max(), color=ORANGE, alpha=0.15, linewidth=0)
+        jumped = study.by_hand > study.with_logits + 1
+        if jumped.any():
             left.annotate(
-                "exp(z) overflows:\nby hand is nan",
-                (first, 60),
-                (-6, 0),
+                "the probability is\n1 in float32",
+                (z[jumped].min(), 76),
+                (6, 0),
                 textcoords="offset points",
-                ha="right",
                 color=ORANGE,
             )
-        left.set(title="BCE of a row with target 1", xlabel="logit z", ylabel="loss")
-        left.legend(loc="upper right")
+        if lost.any():
+            first = z[lost].min()
+            label = f"by hand is nan: exp({first:.1f})\nis infinite in float32"
+            left.axvspan(first, z.max(), color=ORANGE, alpha=0.15, linewidth=0, label=label)
+        left.set(title="BCE of a row with target 0", xlabel="logit z", ylabel="loss")
+        left.legend(loc="lower right", fontsize=8.5)
         near = np.abs(z) <= 6
         right.plot(z[near], study.probs[near], color=BLUE, linewidth=2)
         right.axvline(0, color=GREY, linewidth=1)
