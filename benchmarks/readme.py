@@ -1,7 +1,7 @@
-"""The README's figures, made from one file of results: `python -m benchmarks.readme`.
+"""The figures of README and docs, made from one file of results: `python -m benchmarks.readme`.
 
-Between `<!-- benchmark: PART -->` and `<!-- end -->` the README shows that part's table and nothing
-typed by hand; the pictures are drawn beside the results.
+Between `<!-- benchmark: PART -->` and `<!-- end -->` a page shows that part's table and nothing
+typed by hand; the pictures are drawn into the gallery.
 """
 
 import io
@@ -19,17 +19,19 @@ from jaxnet.files import write_whole
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "cpu.json"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "speed.md")
+GALLERY = ROOT / "docs" / "gallery"
 _PLACES = re.compile(r"(<!-- benchmark: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fill(text: str, results: dict[str, Any]) -> str:
-    """The README with the results in their places; a ValueError where a part was not measured."""
+    """A page with the results in their places; a ValueError where a part was not measured."""
     tables: dict[str, Any] = {"machine": say_machine(results), **list_tables(results)}
 
     def show(place: re.Match) -> str:
         begin, part, end = place.groups()
         if part not in tables:
-            raise ValueError(f"the README shows {part!r}, which the results do not hold")
+            raise ValueError(f"the page shows {part!r}, which the results do not hold")
         if part == "machine":
             return f"{begin}{tables[part]}\n{end}"
         return f"{begin}```\n{_render(tables[part])}\n```\n{end}"
@@ -47,11 +49,11 @@ def _render(table: Any) -> str:
 @click.command()
 @click.argument("path", type=click.Path(exists=True, path_type=Path), default=RESULTS)
 def main(path: Path) -> None:
-    """Fill the README from a file that `python -m benchmarks --json` wrote."""
+    """Fill the pages from a file that `python -m benchmarks --json` wrote."""
     results = json.loads(path.read_text(encoding="utf-8"))
-    readme = ROOT / "README.md"
-    write_whole(readme, fill(readme.read_text(encoding="utf-8"), results))
-    draw_results(results, RESULTS.parent)
+    for page in PAGES:
+        write_whole(page, fill(page.read_text(encoding="utf-8"), results))
+    draw_results(results, GALLERY)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from click.testing import CliRunner
 
+import jaxnet
 import torchref.cli
+from jaxnet.figures.gallery import list_pictures
+from jaxnet.lecture import EXPERIMENTS, Result
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -69,3 +73,26 @@ def test_the_readmes_net_is_certified(tmp_path, monkeypatch):
     assert names["certificate"].agrees and names["outputs"].shape == (3, 1)
     found = names["parted"].divergence
     assert (found.stage, found.tensor, found.step) == ("update", "0.weight", 1)
+
+
+def test_the_gallery_names_every_picture_that_is_drawn():
+    """Those of the lecture, of a sweep and of the benchmarks; each is there, and no other."""
+    text = README.read_text(encoding="utf-8")
+    gallery = text[text.index("\n## Gallery") : text.index("\n## In Python")]
+    named = re.findall(r"!\[\]\(docs/gallery/([\w-]+)\.png\) `\1\.png`: ", gallery)
+    state = jaxnet.train.start(jaxnet.optim.sgd(), {"params": {}}, jaxnet.random.manual_seed(0))
+    history = jaxnet.History(np.zeros(0), (), 0.0, 0.0, "parity")
+    results = [Result({"experiment": name}, state, history) for name in EXPERIMENTS]
+    rows = jaxnet.data.Dataset(np.zeros((0, 784)), np.zeros(0))
+    data = {e.classes: (rows, rows) for e in EXPERIMENTS.values()}
+    drawn = [
+        *list_pictures(results, data, {}),
+        "sweep-histogram",
+        "sweep-losses",
+        "peers",
+        "growth",
+    ]
+    assert sorted(named) == sorted(drawn)
+    assert sorted(path.stem for path in (README.parent / "docs/gallery").iterdir()) == sorted(drawn)
+    commands = ("--figures docs/gallery --torch torch.json", "--seeds 0:256 --figures docs/gallery")
+    assert all(command in gallery for command in commands)
