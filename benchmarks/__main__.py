@@ -21,9 +21,11 @@ from benchmarks.streams import compare_masks, compare_random_steps
 from benchmarks.tables import CAPTIONS, WIDTH, list_tables, say_machine
 from benchmarks.task import Missing
 from benchmarks.timing import describe_machine
+from jaxnet.cli.options import QUIET
 from jaxnet.data import load_mnist
 from jaxnet.files import write_whole
 from jaxnet.lecture import EXPERIMENTS
+from jaxnet.progress import count
 
 PARTS = ("peers", "processes", "growth", "memory", "saving", "sweep", "masks", "steps")
 QUICK = ("peers", "minibatch", "logits", "growth", "sweep")
@@ -48,6 +50,7 @@ STREAM_ROUNDS = 10  # to each round of an experiment: these take milliseconds
 @click.option(
     "--figures", type=click.Path(file_okay=False, path_type=Path), help="Draw them there."
 )
+@QUIET
 def main(
     only: tuple[str, ...],
     peers: tuple[str, ...],
@@ -56,17 +59,23 @@ def main(
     root: Path | None,
     json_path: Path | None,
     figures: Path | None,
+    quiet: bool,
 ) -> None:
     """Measure jaxnet beside torch and others; every row shows first that it computes the same.
 
     All of it takes about thirteen minutes on two cores, `--quick` under one. Exit status 1 says
     that two sides disagree.
+
+    \b
+    Examples:
+      python -m benchmarks --quick
+      python -m benchmarks --only peers --figures figures
+      python -m benchmarks --only minibatch --rounds 5 --json results.json
     """
     for folder in (json_path and json_path.parent, figures):
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    progress = Console(stderr=True)
     rounds = rounds or (2 if quick else 3)
     chosen = list(only or (["peers"] if peers else QUICK if quick else [*PARTS, *EXPERIMENTS]))
     results: dict[str, Any] = {
@@ -75,12 +84,15 @@ def main(
         "peaks": _find_peaks(),
     }
     names = list(peers or (QUICK_PEERS if quick else NAMES))
-    for name in dict.fromkeys(chosen):
-        with progress.status(f"{name} ..."):
+    chosen = list(dict.fromkeys(chosen))
+    with count("benchmarks", len(chosen), quiet=quiet) as tell:
+        for done, name in enumerate(chosen):
+            tell(done, name)
             part, rows = _measure(name, rounds, names, quick, root)
-        results.setdefault(part, []).extend(rows)
-        if json_path is not None:  # after each part: a later one that breaks loses none
-            write_whole(json_path, json.dumps(results, indent=1) + "\n")
+            results.setdefault(part, []).extend(rows)
+            if json_path is not None:  # after each part: a later one that breaks loses none
+                write_whole(json_path, json.dumps(results, indent=1) + "\n")
+        tell(len(chosen), "measured")
     _show(results, console)
     if figures is not None:
         from benchmarks.figures import draw_results

@@ -1,5 +1,6 @@
 """Checks that several rooms make of what they are given."""
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.state import History, TrainState
+
+
+def nearest(name: Any, choices: Iterable[Any]) -> str:
+    """The end of an error about a name that is none of `choices`: the one that was meant, perhaps.
+
+    Upper and lower case are alike to it. "" where nothing is near, or `name` is a number or no
+    string.
+
+    >>> "name must be one of logits, dropout, not 'logts'" + nearest("logts", ["logits", "dropout"])
+    "name must be one of logits, dropout, not 'logts'; did you mean 'logits'?"
+    >>> nearest("adam", ["logits", "dropout"])
+    ''
+    """
+    if not isinstance(name, str) or name.isdecimal():
+        return ""
+    known = {choice.casefold(): choice for choice in choices if isinstance(choice, str)}
+    found = difflib.get_close_matches(name.casefold(), known, 1)
+    return f"; did you mean {known[found[0]]!r}?" if found else ""
 
 
 def check_pair(data: Any, of: str = "(x, y)") -> tuple[Any, Any]:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from jaxnet import metrics, nn, optim
 from jaxnet.archive import name_seed
-from jaxnet.checks import check_mapping, check_pair
+from jaxnet.checks import check_mapping, check_pair, nearest
 from jaxnet.data import Dataset, load_mnist, one_hot
 from jaxnet.evaluation import evaluate
 from jaxnet.losses import (
@@ -188,7 +188,8 @@ def find(name: str) -> Experiment:
     """
     known = EXPERIMENTS | BEYOND
     if name not in known:
-        raise ValueError(f"name must be one of {', '.join(known)}, not {name!r}")
+        listed = ", ".join(known)
+        raise ValueError(f"name must be one of {listed}, not {name!r}{nearest(name, known)}")
     return known[name]
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.checks import check_state_kind
+from jaxnet.checks import check_state_kind, nearest
 from jaxnet.state import TrainState
 
 Precision = Literal["parity", "fast", "float64"]
@@ -31,7 +31,10 @@ def check_precision(name: Any) -> Precision:
     'fast'
     """
     if name not in get_args(Precision):
-        raise ValueError(f"precision must be one of {', '.join(MEANINGS)}, not {name!r}")
+        listed = ", ".join(MEANINGS)
+        raise ValueError(
+            f"precision must be one of {listed}, not {name!r}{nearest(name, MEANINGS)}"
+        )
     return name
 
 

@@ -4,14 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.text import Text
 
 from jaxnet.checks import check_count
 from jaxnet.state import Chunk, Hook
@@ -75,9 +69,9 @@ def count(
     columns = (
         SpinnerColumn(finished_text="✓"),
         TextColumn("{task.description:<14}"),
-        BarColumn(bar_width=12),
+        BarColumn(bar_width=10),
         TextColumn("{task.fields[status]}"),
-        TimeElapsedColumn() if total is None else TimeRemainingColumn(elapsed_when_finished=True),
+        _Time(),
     )
     hidden = quiet or not console.is_terminal
     with Progress(*columns, console=console, disable=hidden) as progress:
@@ -89,6 +83,22 @@ def count(
         yield tell
         if total is None:
             progress.update(task, total=1, completed=1)
+
+
+class _Time(ProgressColumn):
+    """The time left; until that is known, and at the end, the time that has passed."""
+
+    def render(self, task: Task) -> Text:
+        if task.finished or task.time_remaining is None:
+            return Text(_minutes(task.finished_time or task.elapsed or 0.0), "progress.elapsed")
+        return Text(f"{_minutes(task.time_remaining)} left", "progress.remaining")
+
+
+def _minutes(seconds: float | int) -> str:
+    """Seconds as a clock shows them, 1:05; from an hour on 1:00:05."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def describe(chunk: Chunk) -> str:

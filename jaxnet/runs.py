@@ -1,6 +1,5 @@
 """A run put together for people: saved, resumed, stopped by Ctrl-C or by numbers that go wrong."""
 
-import difflib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ import jax
 import jaxnet.train
 from jaxnet.archive import digest_array, digest_text, name_function, name_net, name_seed
 from jaxnet.checkpoint import Checkpoints
-from jaxnet.checks import check_looks, check_parts, check_past, check_reports
+from jaxnet.checks import check_looks, check_parts, check_past, check_reports, nearest
 from jaxnet.finite import Guard, NotFinite
 from jaxnet.interrupts import patient
 from jaxnet.precision import Precision, use
@@ -85,7 +84,8 @@ def fit(
     5
     """
     if on_nan not in get_args(OnNan):
-        raise ValueError(f"on_nan must be 'stop' or 'ignore', not {on_nan!r}")
+        meant = nearest(on_nan, get_args(OnNan))
+        raise ValueError(f"on_nan must be 'stop' or 'ignore', not {on_nan!r}{meant}")
     if resume and checkpoint is None:
         raise ValueError("resume=True needs checkpoint, the folder to go on from")
     check_parts(net, loss, optimizer)
@@ -147,9 +147,8 @@ def _check_names(options: Mapping[str, Any]) -> None:
     known = (*_BASIC, *_LOOKS)
     for name in options:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            meant = f"did you mean {near[0]}?" if near else f"expected {', '.join(known)}"
-            raise TypeError(f"{name} is no argument of fit; {meant}")
+            meant = nearest(name, known) or f"; expected {', '.join(known)}"
+            raise TypeError(f"{name} is no argument of fit{meant}")
     check_reports(*(options.get(name) for name in _LOOKS))
 
 

@@ -76,6 +76,7 @@ def make_train_step(
 def _make_noiseless_step(net: Any, loss: Callable, optimizer: Any) -> Callable:
     """`step(state, batch, noise)`, which draws nothing: `noise` holds the masks, or Flax's keys."""
     mode = nn.call_keywords(net, train=True)
+    update = optax.with_extra_args_support(optimizer).update
 
     def step(state, batch, noise):
         x, y = batch
@@ -89,7 +90,14 @@ def _make_noiseless_step(net: Any, loss: Callable, optimizer: Any) -> Callable:
 
         (value, aux), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
         outputs, model_state = aux
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        updates, opt_state = update(
+            grads,
+            state.opt_state,
+            state.params,
+            value=value,
+            grad=grads,
+            value_fn=lambda params: objective(params)[0],
+        )
         params: Any = optax.apply_updates(state.params, updates)
         after = state._replace(
             params=params,
@@ -178,7 +186,8 @@ def fit(
         `jaxnet.batches.DataLoader` of them, which can also drop a short last batch and have a
         generator of its own.
       loss: `loss(outputs, y)`, a scalar: the mean over the batch, as in `jaxnet.losses`.
-      optimizer: any optax optimizer, `jaxnet.optim`'s among them.
+      optimizer: any optax optimizer, `jaxnet.optim`'s among them; one that looks at the loss, such
+        as `optax.lbfgs`, is given it.
       epochs: passes over the rows.
       batch_size: rows of a step; the last step of an epoch takes what is left. None takes all
         rows at once, without a loader. More than there are rows is refused; torch's DataLoader

@@ -52,6 +52,15 @@ TAKES_NO_BAD_INPUT = {
     "jaxnet.lecture.Result": RECORD,
     "jaxnet.lecture.make_record": "packs what `run` and torchref measured, and looks at none of it",
     "jaxnet.machine.Facts": RECORD,
+    "jaxnet.lessons.BatchNoise": RECORD,
+    "jaxnet.lessons.Codes": RECORD,
+    "jaxnet.lessons.Overfitting": RECORD,
+    "jaxnet.lessons.Overflow": RECORD,
+    "jaxnet.lessons.overflow": "takes nothing",
+    "jaxnet.machine.count_cores": "takes nothing",
+    "jaxnet.machine.describe": "takes nothing",
+    "jaxnet.machine.name_processor": "takes nothing",
+    "jaxnet.torch_results.TorchRun": RECORD,
     "jaxnet.machine.digest": "hashes the bytes of the arrays that `look` and its tests draw",
     "jaxnet.machine.look": "takes nothing",
     "jaxnet.masks.Drop": RECORD,
@@ -66,7 +75,7 @@ TAKES_NO_BAD_INPUT = {
 }
 """Public names without a row, each with the reason."""
 
-INTERNAL = {"archive", "checks", "cli", "cli_options", "cli_sweep", "pieces", "state"}
+INTERNAL = {"archive", "checks", "cli", "pieces", "state"}
 """Modules that are no part of the public surface: the checks themselves, the command line, which
 has a table of its own below, the records that a run is made of, and what `checkpoint` and `fit` are
 built of, which is given what was checked."""
@@ -211,6 +220,10 @@ class Call(typing.NamedTuple):
 CERTIFY = {"main": torchref.cli.main}
 
 CALLS = [
+    Call("lecture --json {}/file/new", "--json needs the folder .*file is a file", **CERTIFY),
+    Call("lecture --only logist", "did you mean 'logits'", **CERTIFY),
+    Call("lecture --certify -1", "'--certify': -1 is not in the range x>=0", **CERTIFY),
+    Call("lecture --root {}/none", "'--root': Directory '.*none' does not exist", **CERTIFY),
     Call("lecture --only full_bach", "'--only': 'full_bach' is not one of 'full_batch', 'dropout'"),
     Call("lecture --onyl logits", "No such option '--onyl'.*'--only'"),
     Call("lecture --device tpu", "'--device': 'tpu' is not one of 'cpu', 'gpu'"),
@@ -220,6 +233,20 @@ CALLS = [
     Call("lecture --checkpoint {}/c --keep 0", "'--keep': 0 is not in the range x>=1"),
     Call("lecture --checkpoint {}/file/c", "--checkpoint needs the folder .*, but .*file is a"),
     Call("lecture --on-nan halt", "'halt' is not one of 'stop', 'ignore'"),
+    Call("lecture --only logist", "did you mean 'logits'"),
+    Call("lecture --precision flaot64", "did you mean 'float64'"),
+    Call("lecture --on-nan sotp", "did you mean 'stop'"),
+    Call("lecture --torch {}/none --figures {}/new", "'--torch': File '.*none' does not exist"),
+    Call("lecture --torch {}/file --figures {}/new", "--torch must be what .*is no JSON"),
+    Call("lecture --torch {}/file", "--torch is shown in pictures: it needs --figures DIR"),
+    Call("lecture --jsonl {}/file/new", "--jsonl needs the folder .*, but .*file is a file"),
+    Call("lecture --jsonl {}/empty", "File '.*empty' is a directory"),
+    Call("report --out {}/new.pdf", "must end in .html, not .*new.pdf"),
+    Call("report --out {}/file/new.html", "--out needs the folder .*, but .*file is a file"),
+    Call("report --out {}/new.html --torch {}/file", "--torch must be what .*is no JSON"),
+    Call("report --out {}/new.html --benchmarks {}/file", "--benchmarks .*file is no JSON"),
+    Call("report --out {}/new.html --only logist", "did you mean 'logits'"),
+    Call("reprot", "No such command 'reprot'.*'report'"),
     Call("lecture logits", r"unexpected extra argument \(logits\)"),
     Call("lecture --root {}/none", "'--root': Directory '.*none' does not exist"),
     Call("lecture --root {}/file", "'--root': Directory '.*file' is a file"),

@@ -385,7 +385,7 @@ def test_a_jax_that_does_not_start_is_said(monkeypatch, error, message):
         raise error
 
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
-    monkeypatch.setattr(jaxnet.cli.jax, "devices", devices)
+    monkeypatch.setattr(jax, "devices", devices)
     done = call()
     assert done.exit_code == 2 and message in " ".join(done.output.split())
 

@@ -2,6 +2,7 @@
 
 import io
 import re
+import time
 from typing import Any
 
 import pytest
@@ -47,6 +48,17 @@ def test_a_bar_fits_into_80_columns():
         tell(499, "epoch 499, loss 0.5550, accuracy 0.9936")
     assert isinstance(console.file, io.StringIO)
     assert "accuracy 0.9936" in console.file.getvalue() and "…" not in console.file.getvalue()
+
+
+def test_the_time_left_is_said_where_it_is_known():
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with count("small", 1000, console) as tell:
+        for done in range(1, 4):
+            time.sleep(0.06)
+            tell(done, "one of many")
+        time.sleep(0.2)
+    assert isinstance(console.file, io.StringIO)
+    assert re.search(r"[0-9]:[0-9]{2} left", console.file.getvalue())
 
 
 def test_elsewhere_and_where_quiet_is_asked_for_nothing_is_shown():

@@ -82,7 +82,7 @@ class Reader(HTMLParser):
     def handle_starttag(self, tag, attrs):
         found = dict(attrs)
         self.urls += [url for key in ("src", "href", "data", "action") if (url := found.get(key))]
-        self.ids |= {found["id"]} if found.get("id") else set()
+        self.ids.add(found.get("id") or "")
         self._heading = tag == "h2"
 
     def handle_endtag(self, tag):

@@ -22,7 +22,7 @@ from click.testing import CliRunner
 
 import jaxnet
 import jaxnet.cli
-import jaxnet.cli_sweep
+import jaxnet.cli.sweep
 import torchref.lecture
 from jaxnet import losses, metrics, nn, optim, sweeps
 from jaxnet.batches import DataLoader
@@ -183,7 +183,7 @@ def test_lanes_picked_at_random_are_torchs_runs(monkeypatch):
     """The lecture's `minibatch`, in its own loop, from other seeds: every loss, every report, what
     is right at the end, and the stream afterwards."""
     data = few_digits(500)
-    found = jaxnet.cli_sweep.run_experiment(EXPERIMENTS["minibatch"], data, range(100, 124))
+    found = jaxnet.cli.sweep.run_experiment(EXPERIMENTS["minibatch"], data, range(100, 124))
     pick = secrets.randbits(32)
     print("the pick's seed:", pick)
     manual_seed = torch.manual_seed
@@ -468,7 +468,7 @@ def call(*arguments: str):
 
 @pytest.fixture
 def few(monkeypatch):
-    monkeypatch.setattr(jaxnet.cli_sweep, "load_mnist", lambda *_: few_digits(200))
+    monkeypatch.setattr(jaxnet.cli.sweep, "load_mnist", lambda *_: few_digits(200))
 
 
 def test_the_command_prints_writes_draws_and_goes_on(few, tmp_path):
@@ -477,7 +477,7 @@ def test_the_command_prints_writes_draws_and_goes_on(few, tmp_path):
     arguments += ["--out", str(out), "--figures", str(figures), "--no-cache"]
     done = call(*arguments)
     assert done.exit_code == 0, done.output
-    assert "24 of 24 runs" in done.output
+    assert "24 of 24 runs" not in done.output  # progress, and no terminal
     assert done.output.count(" luck? ") == 4 and "lr 0.01, p 0.0: Was" in done.output
     assert "The lecture published none" in done.output and "its own seed, 1, gives" in done.output
     assert max(map(len, done.stdout.replace(str(tmp_path), "").splitlines())) <= 80
@@ -499,19 +499,19 @@ def test_the_figure_asked_about_is_the_published_one_or_the_own_seeds(few):
     assert done.exit_code == 0 and "With other epochs: " in done.output
     experiment = EXPERIMENTS["full_batch"]
     data = few_digits(200)
-    found = jaxnet.cli_sweep.run_experiment(experiment, data, [1], epochs=3)
-    assert jaxnet.cli_sweep.find_figure(found, experiment, data, None)[:2] == (
+    found = jaxnet.cli.sweep.run_experiment(experiment, data, [1], epochs=3)
+    assert jaxnet.cli.sweep.find_figure(found, experiment, data, None)[:2] == (
         "test_accuracy",
         0.9986,
     )
-    column, figure, _ = jaxnet.cli_sweep.find_figure(found, EXPERIMENTS["three_class"], data, None)
+    column, figure, _ = jaxnet.cli.sweep.find_figure(found, EXPERIMENTS["three_class"], data, None)
     assert (column, figure) == ("train_accuracy", 0.9827)
 
 
 @pytest.mark.parametrize("name", [*EXPERIMENTS, *BEYOND])
 def test_the_command_trains_with_the_experiments_own_optimizer(name):
     experiment = find(name)
-    factory = optim.adam if name in jaxnet.cli_sweep._ADAM else optim.sgd
+    factory = optim.adam if name in jaxnet.cli.sweep._ADAM else optim.sgd
     grads = {"weight": np.array([1.0, -2.0], np.float32)}
     steps = [
         made.update(grads, made.init(grads), grads) for made in (factory(), experiment.optimizer)

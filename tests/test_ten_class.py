@@ -16,7 +16,7 @@ import torch
 from click.testing import CliRunner
 
 import jaxnet.cli
-import jaxnet.cli_sweep
+import jaxnet.cli.sweep
 import torchref.cli
 import torchref.lecture
 from jaxnet import data, lecture, runs
@@ -140,7 +140,7 @@ def test_it_is_swept_over_seeds(root, tmp_path):
     )
     assert done.exit_code == 0 and "of 3 seeds reach" in done.output, done.output
     rows = data.load_mnist(TEN.classes, root)
-    found = jaxnet.cli_sweep.run_experiment(TEN, rows, range(3), epochs=2)
+    found = jaxnet.cli.sweep.run_experiment(TEN, rows, range(3), epochs=2)
     alone = lecture.run(dataclasses.replace(TEN, epochs=2), rows)
     lane = found.table[1]
     for part in ("train", "test"):

@@ -27,8 +27,7 @@ class Named(click.Choice):
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter as error:
-            error.message = error.message.rstrip(".") + nearest(value, self.choices)
-            raise
+            self.fail(error.message.rstrip(".") + nearest(value, self.choices), param, ctx)
 
 
 FILE = click.Path(dir_okay=False, path_type=Path)

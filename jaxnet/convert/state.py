@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jaxnet.checks import check_mapping
+from jaxnet.checks import check_mapping, nearest
 from jaxnet.convert.unsupported import check_torch
 from jaxnet.nn import Variables
 
@@ -94,11 +94,16 @@ def from_state_dict(state_dict: Mapping[str, Any], like: Variables) -> Variables
 Kinds = Mapping[str, tuple[tuple[int, ...], str]]
 """Shape and dtype by name."""
 
+_PAIRS = 10_000  # of names, each compared: a second, about
+
 
 def check_tensors(found: Kinds, expected: Kinds, source: str = "state_dict") -> None:
     """Refuse tensors that are not exactly those expected, with every fault in one ValueError."""
-    faults = [f"{name}: missing" for name in expected if name not in found]
-    faults += [f"{name}: not expected" for name in found if name not in expected]
+    missing = [name for name in expected if name not in found]
+    extra = [name for name in found if name not in expected]
+    faults = [f"{name}: missing" for name in missing]
+    near = missing if len(missing) * len(extra) <= _PAIRS else ()
+    faults += [f"{name}: not expected{nearest(name, near)}" for name in extra]
     for name in (name for name in expected if name in found):
         for what, is_, should in zip(("shape", "type"), found[name], expected[name], strict=True):
             if is_ != should:
@@ -192,7 +197,10 @@ def opt_state_from_torch(optimizer: Any, net: Any, like: Any, *, count: int = 0)
     for slot in slots:
         if slot.parameter:
             if slot.parameter not in states:
-                raise ValueError(f"like has a parameter {slot.parameter!r}, which net has not")
+                raise ValueError(
+                    f"like has a parameter {slot.parameter!r}, which net has not"
+                    f"{nearest(slot.parameter, states)}"
+                )
             members.setdefault(slot.group, []).append(slot.parameter)
     filled = []
     for slot, leaf in zip(slots, leaves, strict=True):

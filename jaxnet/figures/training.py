@@ -74,6 +74,7 @@ def _draw_losses(axes: Any, result: Result, torch: TorchRun | None) -> None:
 def _draw_accuracies(axes: Any, record: dict[str, Any], torch: TorchRun | None) -> None:
     epochs = [report["epoch"] for report in record["reports"]]
     ours = np.array([report["accuracy"] for report in record["reports"]])
+    torchs = ours
     if torch is not None:
         torchs = np.array([report["accuracy"] for report in torch.record["reports"]])
         axes[0].plot(epochs, torchs, color=BLUE, linewidth=4, alpha=0.45, label="torch, train")

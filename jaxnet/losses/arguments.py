@@ -6,6 +6,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Integer, Real
 
+from jaxnet.checks import nearest
+
 Floats = Float[Array | np.ndarray, "..."]
 Classes = Integer[Array | np.ndarray, "..."]
 Weights = Real[Array | np.ndarray, "..."]
@@ -31,8 +33,10 @@ def broadcast(name, weight, like):
 
 def check_reduction(reduction):
     """Refuse a reduction that torch has not."""
-    if reduction not in ("none", "mean", "sum"):
-        raise ValueError(f"reduction is {reduction!r}, expected 'none', 'mean' or 'sum'")
+    known = "none", "mean", "sum"
+    if reduction not in known:
+        meant = nearest(reduction, known)
+        raise ValueError(f"reduction is {reduction!r}, expected 'none', 'mean' or 'sum'{meant}")
 
 
 def check_arrays(**arrays):

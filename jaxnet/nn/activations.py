@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxnet.checks import check_number
+from jaxnet.checks import check_number, nearest
 from jaxnet.nn.arguments import as_axis, check_input
 from jaxnet.nn.base import Module, narrow, widen
 
@@ -126,8 +126,11 @@ class GELU(Module):
     approximate: str = "none"
 
     def __post_init__(self):
-        if self.approximate not in ("none", "tanh"):
-            raise ValueError(f'approximate must be "none" or "tanh", not {self.approximate!r}')
+        if self.approximate not in (known := ("none", "tanh")):
+            meant = nearest(self.approximate, known)
+            raise ValueError(
+                f'approximate must be "none" or "tanh", not {self.approximate!r}{meant}'
+            )
         super().__post_init__()
 
     def __call__(self, x: Floats) -> Float[Array, "..."]:

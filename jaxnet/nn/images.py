@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxnet.checks import nearest
 from jaxnet.nn.arguments import Pair, as_pair, as_size, check_floats, check_input
 from jaxnet.nn.base import Module, Variables, precision, uniform_within
 from jaxnet.random import Generator, kaiming_uniform, uniform
@@ -81,13 +82,18 @@ class Conv2d(Module):
             setattr(self, name, as_pair(name, getattr(self, name)))
         if not isinstance(self.padding, str):
             self.padding = as_pair("padding", self.padding, least=0)
-        elif self.padding not in ("valid", "same"):
-            raise ValueError(f'padding must be sizes, "valid" or "same", not {self.padding!r}')
+        elif self.padding not in (names := ("valid", "same")):
+            meant = nearest(self.padding, names)
+            raise ValueError(
+                f'padding must be sizes, "valid" or "same", not {self.padding!r}{meant}'
+            )
         if self.padding == "same" and self.stride != (1, 1):
             raise ValueError(f'padding="same" needs stride 1, not {self.stride}')
         if self.padding_mode not in _PADDING_MODES:
-            known = ", ".join(_PADDING_MODES)
-            raise ValueError(f"padding_mode must be one of {known}, not {self.padding_mode!r}")
+            known, meant = ", ".join(_PADDING_MODES), nearest(self.padding_mode, _PADDING_MODES)
+            raise ValueError(
+                f"padding_mode must be one of {known}, not {self.padding_mode!r}{meant}"
+            )
         super().__post_init__()
 
     def initial_variables(self, generator: Generator) -> tuple[Generator, Variables]:

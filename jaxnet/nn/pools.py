@@ -144,7 +144,7 @@ def _max_along(x: Array, axis: int, windows: _Windows) -> Array:
         else:
             # The first element inside counts even if it is -inf, as the padding is.
             fresh = (inside & ~seen).reshape(-1, *(1,) * (x.ndim - 1 - axis))
-            fresh = np.broadcast_to(fresh, part.shape)
+            fresh = jnp.broadcast_to(fresh, part.shape)
             best = jnp.where((part > best) | jnp.isnan(part) | fresh, part, best)
         seen |= inside
     assert best is not None
@@ -199,7 +199,7 @@ class AvgPool2d(_Pool):
         if self.divisor_override is not None:
             return narrow(sums / self.divisor_override, x)
         counts = np.outer(*(self._counted(along) for along in windows))
-        return narrow(sums / np.broadcast_to(counts.astype(sums.dtype), sums.shape), x)
+        return narrow(sums / jnp.broadcast_to(counts.astype(sums.dtype), sums.shape), x)
 
     def _counted(self, windows: _Windows) -> np.ndarray:
         """How many elements of each window count, along one axis."""
@@ -250,7 +250,7 @@ class AdaptiveAvgPool2d(Module):
             y, lengths = _sum_bins(y, axis, x.shape[axis] if size is None else size)
             counts.append(lengths)
         divisor = np.outer(*counts).astype(y.dtype)
-        return narrow(y / np.broadcast_to(divisor, y.shape), x)
+        return narrow(y / jnp.broadcast_to(divisor, y.shape), x)
 
 
 def _sum_bins(x: Array, axis: int, count: int) -> tuple[Array, np.ndarray]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import flax.linen
 
+from jaxnet.checks import nearest
 from jaxnet.nn.base import Masks, Module, Variables, call_keywords, init
 from jaxnet.nn.layers import Dropout
 from jaxnet.random import Generator
@@ -65,20 +66,11 @@ class Sequential(Module):
             if self.names == tuple(map(str, range(len(self.layers)))):
                 self.names = None  # one net, one form
         seen = set()
-        for layer in self._with_variables():
+        for layer in _with_variables(self.layers):
             if id(layer) in seen:
                 raise ValueError(f"layers holds one {type(layer).__name__} twice: make two layers")
             seen.add(id(layer))
         super().__post_init__()
-
-    def _with_variables(self) -> Iterator[Module]:
-        """The layers, also nested ones, that draw torch's variables and so have some."""
-        for layer in self.layers:
-            if isinstance(layer, Sequential):
-                yield from layer._with_variables()
-            elif isinstance(layer, Module):
-                if type(layer).initial_variables is not Module.initial_variables:
-                    yield layer
 
     def initial_variables(self, generator: Generator) -> tuple[Generator, Variables]:
         """Each layer's variables under its name, drawn in order."""
@@ -102,8 +94,20 @@ class Sequential(Module):
             raise TypeError(f"masks must be a mapping of layers, not {type(masks).__name__}")
         takers = [n for n, layer in self._named() if isinstance(layer, Dropout | Sequential)]
         if stray := [name for name in masks if name not in takers]:
-            raise ValueError(f"masks names {stray}, but only the layers {takers} take masks")
+            meant = nearest(stray[0], takers)
+            raise ValueError(f"masks names {stray}, but only the layers {takers} take masks{meant}")
         for name, layer in self._named():
             keywords = call_keywords(layer, train, masks.get(name))
             x = layer.clone(parent=self, name=name)(x, **keywords)
         return x
+
+
+# No method: what Flax counts the calls of, as `tabulate` does, may not be called so early.
+def _with_variables(layers: Iterable[flax.linen.Module]) -> Iterator[Module]:
+    """The layers, also nested ones, that draw torch's variables and so have some."""
+    for layer in layers:
+        if isinstance(layer, Sequential):
+            yield from _with_variables(layer.layers)
+        elif isinstance(layer, Module):
+            if type(layer).initial_variables is not Module.initial_variables:
+                yield layer

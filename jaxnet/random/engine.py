@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float32, Int32, UInt32, UInt64
 
+from jaxnet.checks import nearest
 from jaxnet.random.philox import CudaStream, start_cuda
 
 BLOCK = 624  # words that one step of the recurrence makes
@@ -86,8 +87,8 @@ def manual_seed(
         raise kind(f"seed must be an integer, not {seed!r}") from error
     if number not in _SEEDS:
         raise ValueError(f"seed must lie between -2**63 and 2**64 - 1, not {seed!r}")
-    if device not in ("cpu", "cuda"):
-        raise ValueError(f'device must be "cpu" or "cuda", not {device!r}')
+    if device not in (known := ("cpu", "cuda")):
+        raise ValueError(f'device must be "cpu" or "cuda", not {device!r}{nearest(device, known)}')
     cuda = None
     if device == "cuda":
         cuda = start_cuda(multiprocessors, threads_per_multiprocessor)

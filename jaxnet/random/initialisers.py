@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32
 
-from jaxnet.checks import check_number
+from jaxnet.checks import check_number, nearest
 from jaxnet.random.arguments import Shape, as_shape
 from jaxnet.random.distributions import uniform
 from jaxnet.random.engine import Generator
@@ -215,10 +215,13 @@ def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _kaiming_std(shape: tuple[int, ...], a: float, mode: str, nonlinearity: str) -> float:
-    if mode not in ("fan_in", "fan_out"):
-        raise ValueError(f'mode must be "fan_in" or "fan_out", not {mode!r}')
+    if mode not in (known := ("fan_in", "fan_out")):
+        raise ValueError(f'mode must be "fan_in" or "fan_out", not {mode!r}{nearest(mode, known)}')
     if nonlinearity not in _GAINS:
-        raise ValueError(f"nonlinearity must be one of {', '.join(_GAINS)}, not {nonlinearity!r}")
+        raise ValueError(
+            f"nonlinearity must be one of {', '.join(_GAINS)}, not {nonlinearity!r}"
+            f"{nearest(nonlinearity, _GAINS)}"
+        )
     if math.isnan(check_number("a", a)):
         raise ValueError(f"a must be a number, not {a}")
     if 0 in shape:

@@ -1,6 +1,5 @@
 """Which runs a sweep is made of: a lane for each seed at each point of the grid."""
 
-import difflib
 import inspect
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 import optax
 
 from jaxnet import nn
+from jaxnet.checks import nearest
 from jaxnet.random.arguments import as_integer, as_probability
 
 Grid = Mapping[str, Iterable[Any]]
@@ -126,12 +126,11 @@ def find_takers(names: Iterable[str], net: Any, optimizer: Any) -> dict[str, str
         known |= dict.fromkeys(_list_keywords(optimizer), "optimizer")
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, cutoff=0.5)
-            said = f"did you mean {' or '.join(map(repr, near))}?" if near else "those that are: "
-            said += "" if near else ", ".join(sorted(known)) or "none"
+            listed = ", ".join(sorted(known)) or "none"
+            meant = nearest(name, known) or f"; those that are: {listed}"
             raise ValueError(
                 f"grid has {name!r}, which is no argument of optimizer or net, nor p of a Dropout "
-                f"in net; {said}"
+                f"in net{meant}"
             )
     return {name: known[name] for name in names}
 

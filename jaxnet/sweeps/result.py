@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnet.checks import check_number
+from jaxnet.checks import check_number, nearest
 from jaxnet.files import write_whole
 from jaxnet.state import TrainState
 from jaxnet.sweeps.lanes import Lane
@@ -60,8 +60,8 @@ class Sweep:
     def answer(self, figure: float, column: str = "test_accuracy") -> list[str]:
         """`answer` for each point of the grid, which leads its sentence where there is one."""
         if column not in self.table[0]:
-            known = ", ".join(self.table[0])
-            raise ValueError(f"column must be one of {known}, not {column!r}")
+            known, meant = ", ".join(self.table[0]), nearest(column, self.table[0])
+            raise ValueError(f"column must be one of {known}, not {column!r}{meant}")
         said = []
         for point, rows in group_rows(self.table).items():
             values = [row[column] for row in rows]

@@ -4,6 +4,7 @@
 # pyright: reportArgumentType=false, reportCallIssue=false
 
 import functools
+import io
 import warnings
 from pathlib import Path
 
@@ -50,6 +51,25 @@ def _validate(**changes):
 
 def _look(hook):
     hook(Chunk(1, 1, state(), HISTORY.losses, HISTORY.reports[0], HISTORY))
+
+
+def _closed():
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+def _read_only():
+    return io.TextIOWrapper(io.BufferedReader(io.BytesIO()))
+
+
+def _log(argument, says, kind=ValueError, target: object = "new.jsonl", **changes):
+    """A `JsonLines` that is right but for what is changed in it; a target's name is a file's."""
+
+    def call(folder: Path):
+        _look(hooks.JsonLines(folder / target if isinstance(target, str) else target, **changes))
+
+    return Row(H + "JsonLines", argument, call, says, kind)
 
 
 def _sweep(argument, says, kind=ValueError, **changes):
@@ -99,13 +119,15 @@ ROWS = [
     _fit("optimizer", "an optax optimizer", TypeError, optimizer=jaxnet.optim.sgd),
     _fit("epochs", "at least 1, not -1", epochs=-1),
     _fit("batch_size", "at most the number of rows, 4, not 9", batch_size=9),
-    _fit("batchsize", "did you mean batch_size", TypeError, batchsize=9),
+    _fit("batchsize", "; did you mean 'batch_size'", TypeError, batchsize=9),
     _fit("colour", "expected batch_size, ", TypeError, colour="red"),
     _fit("report_every", "at least 1, not 0", report_every=0),
     _fit("metrics", "need report_every", metrics=RIGHT),
     _fit("hooks", "must be functions of a Chunk, not 'b'", TypeError, hooks="bar"),
     _fit("keep", "at least 1, not 0", keep=0),
     _fit("on_nan", "'stop' or 'ignore', not 'halt'", on_nan="halt"),
+    _fit("on_nan", "not 'stpo'; did you mean 'stop'", on_nan="stpo"),
+    _fit("precision", "not 'Fast'; did you mean 'fast'", precision="Fast"),
     _fit("checkpoint", "resume=True needs checkpoint", resume=True, checkpoint=None),
     _fit("directory", "a folder, not the file", OSError, checkpoint="file"),
     _fit("checkpoint", "up to epoch 1: resume=True goes on", checkpoint="saved"),
@@ -136,7 +158,19 @@ ROWS = [
     Row(H + "EarlyStopping", "min_delta", lambda _: _stop(min_delta="0"), "number", TypeError),
     Row(H + "EarlyStopping", "metric", lambda _: _look(_stop(metric="los")), "not 'los'"),
     Row(H + "KeepBest", "mode", lambda _: hooks.KeepBest("loss", mode=1), "'min' or 'max', not 1"),
+    Row(H + "KeepBest", "mode", lambda _: hooks.KeepBest("loss", mode="Min"), "mean 'min'"),
     Row(H + "KeepBest", "metric", lambda _: _look(hooks.KeepBest("los")), "not 'los'"),
+    _log("target", "a file, not the folder .*empty", OSError, "empty"),
+    _log("target", "a folder that is there, not in .*none", OSError, "none/new.jsonl"),
+    _log("target", "a folder that is there, not in .*file", OSError, "file/new.jsonl"),
+    _log("target", "a path or a text stream, not 3", TypeError, 3),
+    _log("target", "a stream of text, not BytesIO", TypeError, io.BytesIO()),
+    _log("target", "an open stream; it is closed", target=_closed()),
+    _log("target", "can be written; it can only be read", target=_read_only()),
+    _log("resume", "needs a path: a stream is not read", target=io.StringIO(), resume=True),
+    _log("fields", "must not be named 'loss': each report", loss=1),
+    _log("colour", r"something that JSON has, not \{1\}", TypeError, colour={1}),
+    _log("colour", "something that JSON has, not .*nan", TypeError, colour=[np.nan]),
     _sweep("net", "a module or a function .*, not 'net'", TypeError, net="net"),
     _sweep("data", "same number of rows", data=(X, Y[:1])),
     _sweep("x", "must be finite.* row 2 .*nan", data=(replaced(X, (2, 1), np.nan), Y)),

@@ -5,7 +5,9 @@
 
 import errno
 import functools
+import json
 import os
+import tempfile
 from pathlib import Path
 from unittest import mock
 
@@ -14,14 +16,40 @@ import torch
 
 import jaxnet.figures
 import jaxnet.files
-from jaxnet import convert, data, doctor, figures, progress
+from jaxnet import convert, data, doctor, figures, lessons, progress, report
 from jaxnet.data import Dataset
+from jaxnet.lecture import Result
+from jaxnet.state import History
+from jaxnet.torch_results import TorchRun, load_torch
 from tests.bad_calls import Row
 from tests.bad_calls.files import LIKE, OPTIMIZER, state
 
 D, C, F = "jaxnet.data.", "jaxnet.convert.", "jaxnet.files."
 DIGITS = Dataset(np.ones((2, 784), np.float32), np.array([0, 1], np.int32))
 FOUR = "expected a folder that holds MNIST's four IDX files"
+
+
+KEYS = "experiment seed train_accuracy test_accuracy reports steps run_seconds losses machine"
+KEYS = KEYS.split()
+
+
+def torch_run(losses):
+    return TorchRun({"reports": []}, np.array(losses), {}, None)
+
+
+def result():
+    """A run of one step."""
+    nothing = {"train": None, "test": None}
+    record = {"experiment": "logits", "reports": [], "published": nothing, "test_accuracy": 0.5}
+    return Result(record, state(), History(np.zeros(1, np.float32), (), 0.0, 0.0, "parity"))
+
+
+def load_written(text):
+    """`load_torch` of a file, apart from the folder that must stay as it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "torch.json")
+        path.write_text(text)
+        load_torch(path)
 
 
 @functools.cache
@@ -344,9 +372,80 @@ _REST = [
     Row("jaxnet.figures.draw_training", "result",
         lambda files: figures.draw_training("logits", files / "new.png"),
         "must be a jaxnet.lecture.Result, not str", TypeError),
+    Row("jaxnet.figures.draw_training", "torch",
+        lambda files: figures.draw_training(result(), files / "new.png", {}),
+        "must be a TorchRun, not dict", TypeError),
+    Row("jaxnet.figures.draw_training", "torch",
+        lambda files: figures.draw_training(result(), files / "new.png", torch_run([0.5] * 3)),
+        "as many steps as the result, 1, not 3"),
     Row("jaxnet.figures.draw_lecture", "results",
-        lambda files: figures.draw_lecture(["logits"], DIGITS, files / "new"),
+        lambda files: figures.draw_lecture(["logits"], {}, files / "new"),
         "must be jaxnet.lecture.Results, not str", TypeError),
+    Row("jaxnet.figures.draw_lecture", "results",
+        lambda files: figures.draw_lecture([], {}, files / "new"), "at least one .*, not 0"),
+    Row("jaxnet.figures.draw_predictions", "result",
+        lambda files: figures.draw_predictions("logits", DIGITS, files / "new.png"),
+        "must be a jaxnet.lecture.Result, not str", TypeError),
+    Row("jaxnet.figures.draw_predictions", "test",
+        lambda files: figures.draw_predictions(result(), None, files / "new.png"),
+        "a Dataset .*, not NoneType", TypeError),
+    Row("jaxnet.figures.draw_predictions", "columns",
+        lambda files: figures.draw_predictions(result(), DIGITS, files / "new.png", columns=0),
+        "integer of at least 1, not 0"),
+    Row("jaxnet.figures.draw_weights", "result",
+        lambda files: figures.draw_weights("logits", files / "new.png"),
+        "must be a jaxnet.lecture.Result, not str", TypeError),
+    Row("jaxnet.figures.draw_confusion", "counts",
+        lambda files: figures.draw_confusion(np.ones((2, 3)), files / "new.png"),
+        r"a square table, not of shape \(2, 3\)"),
+    Row("jaxnet.figures.draw_multinomial", "path", lambda _: figures.draw_multinomial("new"),
+        "must end in one of .*, not new"),
+    *(
+        Row(f"jaxnet.figures.{draw.__name__}", "study",
+            lambda files, draw=draw: draw({}, files / "new.png"), "of jaxnet.lessons, not dict",
+            TypeError)
+        for draw in (figures.draw_overfitting, figures.draw_batch_sizes, figures.draw_sigmoid,
+                     figures.draw_codes)
+    ),
+    *(
+        Row(f"jaxnet.lessons.{study.__name__}", "data", lambda _, study=study, value=value:
+            study(value), says, kind)
+        for study in (lessons.overfit, lessons.vary_batches, lessons.compare_codes)
+        for value, says, kind in (
+            ("digits", r"\(train, test\), not", TypeError),
+            ((DIGITS, None), "a Dataset each, not NoneType", TypeError),
+            ((Dataset(DIGITS.images, DIGITS.labels + 7),) * 2, r"the digits .*not \(7, 8\)",
+             ValueError),
+        )
+    ),
+    Row("jaxnet.lessons.count_confusions", "chosen",
+        lambda _: lessons.count_confusions([0, 1], [0], 2), "as many as labels, 2, not 1"),
+    Row("jaxnet.lessons.count_confusions", "chosen",
+        lambda _: lessons.count_confusions([0, 1], [0, 2], 2), "0 to 1, not 2"),
+    Row("jaxnet.report.write_report", "results",
+        lambda files: report.write_report([], {}, files / "new.html"), "at least one .*, not 0"),
+    Row("jaxnet.report.write_report", "results",
+        lambda files: report.write_report(["logits"], {}, files / "new.html"),
+        "must be jaxnet.lecture.Results, not str", TypeError),
+    Row("jaxnet.report.write_report", "path",
+        lambda files: report.write_report([result()], {}, files / "new.pdf"),
+        "must end in .html, not .*new.pdf"),
+    Row("jaxnet.report.write_report", "benchmarks",
+        lambda files: report.write_report([result()], {}, files / "new.html", benchmarks={}),
+        "must hold `peers` that agree"),
+    *(
+        Row("jaxnet.torch_results.load_torch", "path",
+            lambda _, text=text: load_written(text), says)
+        for text, says in (
+            ("{", "is no JSON"), ("{}", "is no list of runs"), ("[]", "holds no run"),
+            ('[{"experiment": "logits"}]', "a run without losses, machine, .*steps"),
+            (json.dumps([dict.fromkeys(KEYS, "x")]), "unknown experiment, 'x'"),
+        )
+    ),
+    Row("jaxnet.torch_results.load_torch", "file", lambda files: load_torch(files / "file" / "a"),
+        "", OSError),
+    Row("jaxnet.progress.count", "total", lambda _: progress.count("x", 0).__enter__(),
+        "integer of at least 1, not 0"),
     *(
         Row("jaxnet.progress.bar", "epochs", lambda _, v=v: progress.bar("x", v).__enter__(),
             f"integer of at least 1, not {v!r}")

@@ -1,0 +1,404 @@
+"""jaxnet from outside: with other people's modules, optimizers, checkpoints and programs."""
+
+from typing import Any
+
+import flax.linen
+import flax.serialization
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import optax
+import optax.contrib
+import orbax.checkpoint
+import pytest
+import safetensors.torch
+import torch
+from flax import nnx
+from flax.training.train_state import TrainState as FlaxTrainState
+
+import jaxnet
+from jaxnet import nn, runs
+from jaxnet.losses import binary_cross_entropy_with_logits
+from jaxnet.state import TrainState
+from tests.helpers import assert_close, assert_same_bits
+from torchref.tolerances import ELEMENTWISE, REDUCTION, SMALL_LOSSES, TRAJECTORY
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(24, 6)).astype(np.float32)
+Y = (X[:, :1] > 0).astype(np.float32)
+IMAGES = (X[:, :, None, None] + 0.1 * RNG.normal(size=(24, 6, 6, 1))).astype(np.float32)
+NET = nn.Sequential([nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 1)])
+RUN: dict[str, Any] = dict(loss=binary_cross_entropy_with_logits, epochs=2, batch_size=6)
+NONE: Any = None
+
+
+def _init(net: Any = NET) -> dict[str, Any]:
+    return jaxnet.init(net, jaxnet.random.manual_seed(0))[1]
+
+
+def _list_batches(x: np.ndarray = X) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What `RUN` takes in turn, cut by hand."""
+    return [(x[i : i + 6], Y[i : i + 6]) for _ in range(2) for i in range(0, 24, 6)]
+
+
+# Other people's Linen modules in jaxnet's loop.
+
+
+class Images(flax.linen.Module):
+    """In the way of Flax's own examples: the mode is an argument without a default."""
+
+    p: float = 0.0
+
+    @flax.linen.compact
+    def __call__(self, x, train: bool):
+        x = flax.linen.Conv(4, (3, 3))(x)
+        x = flax.linen.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+        x = flax.linen.avg_pool(flax.linen.relu(x), (2, 2), (2, 2)).reshape(len(x), -1)
+        x = flax.linen.Dropout(self.p, deterministic=not train)(x)
+        return flax.linen.Dense(1)(x)
+
+
+class Rows(flax.linen.Module):
+    """With `setup`, and Flax's name for the opposite of training."""
+
+    p: float = 0.0
+
+    def setup(self):
+        self.first, self.last = flax.linen.Dense(8), flax.linen.Dense(1)
+        self.dropout = flax.linen.Dropout(self.p)
+
+    def __call__(self, x, *, deterministic=True):
+        x = self.dropout(flax.linen.relu(self.first(x)), deterministic=deterministic)
+        return self.last(x)
+
+
+class Mixed(flax.linen.Module):
+    """jaxnet's layers and Flax's in one."""
+
+    p: float = 0.0
+
+    @flax.linen.compact
+    def __call__(self, x, training=False):
+        x = nn.BatchNorm1d(8)(nn.Linear(6, 8)(x), train=training)
+        x = nn.Dropout(self.p)(x, train=training)
+        return flax.linen.Dense(1)(flax.linen.gelu(x))
+
+
+FOREIGN = {
+    "images": (Images, IMAGES, "train"),
+    "rows": (Rows, X, None),
+    "mixed": (Mixed, X, "training"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_foreign_module_trains_as_in_a_loop_by_hand(name):
+    """The same losses and running statistics from the same weights, with Flax's own calls."""
+    kind, x, keyword = FOREIGN[name]
+    net, optimizer = kind(), optax.sgd(0.1, momentum=0.9)
+
+    def mode(train: bool) -> dict[str, bool]:
+        return {"deterministic": not train} if keyword is None else {keyword: train}
+
+    variables = net.init(jax.random.key(0), x[:1], **mode(False))
+    params = variables["params"]
+    rest = {key: value for key, value in variables.items() if key != "params"}
+    begin = jaxnet.train.start(optimizer, variables, jax.random.key(1))
+    state, history = jaxnet.fit(net, (x, Y), optimizer=optimizer, state=begin, **RUN)
+
+    @jax.jit
+    def step(params, rest, opt_state, batch):
+        def objective(params):
+            outputs, after = net.apply(
+                {"params": params, **rest}, batch[0], mutable=list(rest), **mode(True)
+            )
+            return optax.sigmoid_binary_cross_entropy(outputs, batch[1]).mean(), after
+
+        (value, rest), grads = jax.value_and_grad(objective, has_aux=True)(params)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), rest, opt_state, value
+
+    opt_state, losses = optimizer.init(params), []
+    for batch in _list_batches(x):
+        params, rest, opt_state, value = step(params, rest, opt_state, batch)
+        losses.append(value)
+    assert_close(history.losses, np.array(losses), TRAJECTORY)
+    jax.tree.map(lambda ours, own: assert_close(ours, own, SMALL_LOSSES), state.model_state, rest)
+    by_hand = net.apply({"params": params, **rest}, x, **mode(False))
+    assert_close(jaxnet.predict(net, state, x), by_hand, SMALL_LOSSES)
+
+
+@pytest.mark.parametrize("name", ["rows", "mixed"])
+def test_a_foreign_modules_dropout_draws_from_the_key(name):
+    """Weights that stay and all rows at once: the losses differ by their masks alone."""
+    kind, x, _ = FOREIGN[name]
+    net, optimizer = kind(0.5), optax.sgd(0.0)
+    variables = net.init(jax.random.key(0), x[:1])
+    options: dict[str, Any] = RUN | dict(optimizer=optimizer, batch_size=None, epochs=4)
+
+    def run(seed: int) -> tuple[TrainState, np.ndarray]:
+        begin = jaxnet.train.start(optimizer, variables, jax.random.key(seed))
+        state, history = jaxnet.fit(net, (x, Y), state=begin, **options)
+        return state, history.losses
+
+    (state, losses), (_, again), (_, other) = run(0), run(0), run(1)
+    assert_same_bits(losses, again)
+    assert len({*losses.tolist(), *other.tolist()}) == 8
+    evaluated = net.apply({"params": state.params, **state.model_state}, x)
+    assert_close(jaxnet.predict(net, state, x), evaluated, REDUCTION)
+
+
+def test_an_integer_seed_says_what_a_foreign_module_needs():
+    with pytest.raises(TypeError, match="for other Flax modules pass a jax.random.key"):
+        jaxnet.fit(Rows(), (X, Y), optimizer=optax.sgd(0.1), seed=0, **RUN)
+
+
+# jaxnet's modules in other people's loops.
+
+
+@pytest.mark.parametrize("net", [nn.Linear(6, 1), NET], ids=["linear", "sequential"])
+def test_a_module_of_jaxnet_trains_in_nnx(net):
+    """Through Flax's bridge, from torch's weights, with NNX's optimizer: the losses of `fit`."""
+
+    class Model(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs):
+            self.body = nnx.bridge.ToNNX(net, rngs=rngs).lazy_init(X)
+
+        def __call__(self, x):
+            return self.body(x)
+
+    model = Model(nnx.Rngs(0))
+    nnx.update(model.body, _init(net)["params"])
+    optimizer = nnx.Optimizer(model, jaxnet.optim.adam(1e-2), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer, x, y):
+        value, grads = nnx.value_and_grad(
+            lambda model: binary_cross_entropy_with_logits(model(x), y)
+        )(model)
+        optimizer.update(model, grads)
+        return value
+
+    losses = [step(model, optimizer, *batch) for batch in _list_batches()]
+    state, history = jaxnet.fit(net, (X, Y), optimizer=jaxnet.optim.adam(1e-2), seed=0, **RUN)
+    assert_close(np.array(losses), history.losses, TRAJECTORY)
+    assert_close(model(X), jaxnet.predict(net, state, X), SMALL_LOSSES)
+
+
+def test_dropout_and_running_statistics_work_in_nnx():
+    net = nn.Sequential([nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 1)])
+    model = nnx.bridge.ToNNX(net, rngs=nnx.Rngs(params=0, dropout=1)).lazy_init(X)
+    first, second = (model(X, train=True, mutable=["batch_stats"]) for _ in range(2))
+    assert (np.asarray(first) != np.asarray(second)).any()
+    tracked = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))["1"]
+    assert int(tracked["num_batches_tracked"]) == 2
+    assert_same_bits(model(X), model(X))
+
+
+def test_modules_and_optimizers_train_in_flaxs_train_state():
+    optimizer = jaxnet.optim.sgd(0.1, momentum=0.9)
+    state = FlaxTrainState.create(apply_fn=NET.apply, params=_init()["params"], tx=optimizer)
+
+    @jax.jit
+    def step(state, x, y):
+        def objective(params):
+            return binary_cross_entropy_with_logits(state.apply_fn({"params": params}, x), y)
+
+        value, grads = jax.value_and_grad(objective)(state.params)
+        return state.apply_gradients(grads=grads), value
+
+    losses = []
+    for batch in _list_batches():
+        state, value = step(state, *batch)
+        losses.append(value)
+    _, history = jaxnet.fit(NET, (X, Y), optimizer=optimizer, seed=0, **RUN)
+    assert_close(np.array(losses), history.losses, TRAJECTORY)
+
+
+def test_flaxs_lifted_transforms_and_table_take_jaxnets_layers():
+    many = flax.linen.vmap(
+        nn.Linear, in_axes=NONE, out_axes=0, variable_axes={"params": 0},
+        split_rngs={"params": True}, axis_size=3,
+    )(6, 2)  # fmt: skip
+    variables = many.init(jax.random.key(0), X)
+    second = jax.tree.map(lambda values: values[1], variables)
+    assert_close(many.apply(variables, X)[1], nn.Linear(6, 2).apply(second, X), ELEMENTWISE)
+    again = flax.linen.remat(nn.Linear)(6, 2)
+    assert_close(again.apply(second, X), nn.Linear(6, 2).apply(second, X), ELEMENTWISE)
+    nested = nn.Sequential([NET, nn.Dropout(0.5), nn.Linear(1, 1)])
+    table = nested.tabulate(jax.random.key(0), X, console_kwargs={"width": 200})
+    assert "0/0" in table and "Total Parameters: 35" in table
+
+
+# Any optimizer of optax's.
+
+COSINE = optax.cosine_decay_schedule(1e-2, 6)
+OPTIMIZERS: dict[str, Any] = {
+    "lion": optax.lion(1e-3),
+    "lamb": optax.lamb(1e-2),
+    "adafactor": optax.adafactor(1e-2),
+    "adabelief": optax.adabelief(1e-2),
+    "chain": optax.chain(optax.clip_by_global_norm(0.1), optax.adamw(COSINE)),
+    "MultiSteps": optax.MultiSteps(optax.adam(1e-2), 2).gradient_transformation(),
+    "inject_hyperparams": optax.inject_hyperparams(optax.adam)(learning_rate=COSINE),
+    "multi_transform": optax.multi_transform(
+        {"train": jaxnet.optim.adam(1e-2), "freeze": optax.set_to_zero()},
+        {"0": "freeze", "2": "train"},
+    ),
+    "schedule_free": optax.contrib.schedule_free_adamw(1e-2),
+    "polyak_sgd": optax.polyak_sgd(max_learning_rate=1e3, scaling=10.0),
+    "reduce_on_plateau": optax.chain(
+        optax.sgd(0.1), optax.contrib.reduce_on_plateau(factor=0.5, patience=1, rtol=0.5)
+    ),
+    "line search": optax.chain(
+        optax.sgd(1.0), optax.scale_by_backtracking_linesearch(4, slope_rtol=0.9)
+    ),
+}
+SEE_THE_LOSS = ("polyak_sgd", "reduce_on_plateau", "line search")
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_any_optimizer_of_optaxs_is_that_of_a_loop_by_hand(name):
+    optimizer = OPTIMIZERS[name]
+    begin = jaxnet.train.start(optimizer, _init(), jax.random.key(0))
+    _, history = jaxnet.fit(NET, (X, Y), optimizer=optimizer, state=begin, **RUN)
+
+    @jax.jit
+    def step(params, opt_state, batch):
+        def objective(params):
+            outputs = NET.apply({"params": params}, batch[0])
+            return optax.sigmoid_binary_cross_entropy(outputs, batch[1]).mean()
+
+        value, grads = jax.value_and_grad(objective)(params)
+        seen: dict[str, Any] = {"value": value, "grad": grads, "value_fn": objective}
+        seen = seen if name in SEE_THE_LOSS else {}
+        updates, opt_state = optimizer.update(grads, opt_state, params, **seen)
+        return optax.apply_updates(params, updates), opt_state, value
+
+    params = _init()["params"]
+    opt_state, losses = optimizer.init(params), []
+    for batch in _list_batches():
+        params, opt_state, value = step(params, opt_state, batch)
+        losses.append(value)
+    assert_close(history.losses, np.array(losses), SMALL_LOSSES)
+
+
+def test_an_optimizer_of_optaxs_is_saved_and_resumed(tmp_path):
+    options: dict[str, Any] = RUN | dict(optimizer=OPTIMIZERS["inject_hyperparams"], seed=0)
+    whole, history = jaxnet.fit(NET, (X, Y), **options)
+    for options["epochs"] in (1, 2):
+        found = runs.fit(NET, (X, Y), checkpoint=tmp_path / "run", resume=True, **options)
+    assert_same_bits(found[1].losses, history.losses)
+    jax.tree.map(assert_same_bits, found[0].opt_state, whole.opt_state)
+
+
+# Programs, files and transformations of JAX's.
+
+LAYERS = nn.Sequential(
+    [
+        nn.Conv2d(1, 2, 3, padding=1),
+        nn.BatchNorm2d(2),
+        nn.LeakyReLU(),
+        nn.MaxPool2d(2, padding=1),
+        nn.AvgPool2d(2, stride=1, padding=1),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(0.5),
+        nn.Linear(8, 6),
+        nn.LayerNorm(6),
+        nn.GELU(),
+        nn.Linear(6, 1),
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def trained() -> TrainState:
+    images = np.moveaxis(IMAGES, 3, 1)
+    options: dict[str, Any] = RUN | dict(optimizer=jaxnet.optim.adam(1e-2), seed=0)
+    return jaxnet.fit(LAYERS, (images, Y), **options)[0]
+
+
+def _export(function: Any, *arguments: Any) -> jax.export.Exported:
+    """Written and read again, as another process would."""
+    data = jax.export.export(jax.jit(function))(*arguments).serialize()
+    return jax.export.deserialize(data)
+
+
+def _as_shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+
+
+def test_a_trained_net_is_exported_for_batches_of_any_size(trained):
+    """With its weights inside, through `predict`, and with weights as an input, through `apply`."""
+    rows = jax.ShapeDtypeStruct((*jax.export.symbolic_shape("rows"), 1, 6, 6), jnp.float32)
+    variables = {"params": trained.params, **trained.model_state}
+    inside = _export(lambda x: jaxnet.predict(LAYERS, trained, x), rows)
+    outside = _export(LAYERS.apply, _as_shapes(variables), rows)
+    images = np.moveaxis(IMAGES, 3, 1)
+    for count in (1, 24):
+        expected = jaxnet.predict(LAYERS, trained, images[:count])
+        assert_close(inside.call(images[:count]), expected, REDUCTION)
+        assert_close(outside.call(variables, images[:count]), expected, REDUCTION)
+
+
+def test_a_layer_for_words_is_exported_for_batches_of_any_size():
+    net = nn.Sequential([nn.Embedding(5, 3, padding_idx=0), nn.Flatten()])
+    rows = jax.ShapeDtypeStruct((*jax.export.symbolic_shape("rows"), 2), jnp.int32)
+    variables, x = _init(net), np.array([[0, 1], [4, 2]], np.int32)
+    exported = _export(lambda x: net.apply(variables, x), rows)
+    assert_same_bits(exported.call(x), net.apply(variables, x))
+
+
+def test_a_safetensors_file_is_loaded_in_torch(trained, tmp_path):
+    path = tmp_path / "net.safetensors"
+    jaxnet.convert.save_safetensors(path, {"params": trained.params, **trained.model_state})
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 2, 3, padding=1), torch.nn.BatchNorm2d(2), torch.nn.LeakyReLU(),
+        torch.nn.MaxPool2d(2, padding=1), torch.nn.AvgPool2d(2, stride=1, padding=1),
+        torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Dropout(0.5),
+        torch.nn.Linear(8, 6), torch.nn.LayerNorm(6), torch.nn.GELU(), torch.nn.Linear(6, 1),
+    )  # fmt: skip
+    net.load_state_dict(safetensors.torch.load_file(path), strict=True)
+    images = np.moveaxis(IMAGES, 3, 1)
+    with torch.no_grad():
+        expected = net.eval()(torch.tensor(images))
+    assert_close(jaxnet.predict(LAYERS, trained, images), expected, REDUCTION)
+
+
+def test_a_state_passes_through_orbax_and_flaxs_serialization(trained, tmp_path):
+    empty = jax.tree.map(jnp.zeros_like, trained)
+    packed = flax.serialization.to_bytes(trained)
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "state", trained)
+        checkpointer.wait_until_finished()
+        restored = checkpointer.restore(tmp_path / "state", empty)
+    for found in (restored, flax.serialization.from_bytes(empty, packed)):
+        assert isinstance(found, TrainState)
+        jax.tree.map(assert_same_bits, found, trained)
+
+
+def test_apply_takes_jaxs_transformations():
+    """An ensemble is a vmap over weights; per-row gradients average to the batch's; Hessians."""
+    many = [jaxnet.init(NET, jaxnet.random.manual_seed(seed))[1] for seed in range(3)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *many)
+    outputs = jax.vmap(NET.apply, (0, None))(stacked, X)
+    for variables, output in zip(many, outputs, strict=True):
+        assert_close(output, NET.apply(variables, X), REDUCTION)
+
+    def loss(variables, x, y):
+        return binary_cross_entropy_with_logits(NET.apply(variables, x), y)
+
+    by_row = jax.jit(jax.vmap(jax.grad(loss), (None, 0, 0)))(many[0], X[:, None], Y[:, None])
+    whole = jax.jit(jax.grad(loss))(many[0], X, Y)
+    jax.tree.map(lambda rows, mean: assert_close(rows.mean(0), mean, REDUCTION), by_row, whole)
+
+    def shifted(bias):
+        params = many[0]["params"]
+        params = params | {"2": params["2"] | {"bias": bias}}
+        return binary_cross_entropy_with_logits(NET.apply({"params": params}, X), Y)
+
+    curvature = jax.jit(jax.hessian(shifted))(many[0]["params"]["2"]["bias"])
+    probs = jax.nn.sigmoid(NET.apply(many[0], X))
+    assert_close(curvature[0, 0], (probs * (1 - probs)).mean(), REDUCTION)
