@@ -9,9 +9,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import jax
 import pytest
 
-# What the report shows: programs that run as they are imported; `tests/test_report.py` runs them.
-collect_ignore_glob = ["jaxnet/report/code/*"]
-
 
 def pytest_terminal_summary(terminalreporter):
     """What tests record of a run: rows on the edge that differ, the card that ran."""

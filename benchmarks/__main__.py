@@ -39,8 +39,8 @@ STREAM_ROUNDS = 10  # to each round of an experiment: these take milliseconds
     type=click.Choice([*EXPERIMENTS, *PARTS]),
     multiple=True,
     help="An experiment whole; peers: its steps against every other way; processes: from the "
-    "shell; growth: time against sizes; memory; saving: what checkpoints cost; sweep: many seeds "
-    "at once; masks, steps: random numbers. Repeatable.",
+    "shell; growth: time against sizes; memory; saving: what checkpoints and the bar cost; sweep: "
+    "many seeds at once; masks, steps: random numbers. Repeatable.",
 )
 @click.option("--peers", type=click.Choice(NAMES), multiple=True, help="Of the peers these alone.")
 @click.option("--quick", is_flag=True, help="Under a minute: few parts, peers, rounds.")

@@ -1,19 +1,25 @@
-"""What checkpoints cost: the same run with and without them, at the default rate."""
+"""What a run's company costs: the same run with checkpoints, with its bar, and without either."""
 
+import io
 import tempfile
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 import jaxnet
 from benchmarks.timing import interleave, median_ratio
 from jaxnet import runs
 from jaxnet.data import Dataset
 from jaxnet.lecture import EXPERIMENTS
+from jaxnet.progress import bar
+
+SIDES = ("plain", "saved", "shown")
 
 
 def compare_saving(train: Dataset, rounds: int, seconds: float = 20.0) -> list[dict[str, Any]]:
-    """Training seconds of a run of about `seconds`, plain and saved: `full_batch`, `minibatch`."""
+    """Training seconds of a run of about `seconds`, plain, saved and shown on a terminal."""
     return [_compare(name, train, rounds, seconds) for name in ("full_batch", "minibatch")]
 
 
@@ -32,19 +38,31 @@ def _compare(name: str, train: Dataset, rounds: int, seconds: float) -> dict[str
     losses: dict[str, np.ndarray] = {}
 
     def train_once(side: str) -> float:
-        with tempfile.TemporaryDirectory() as folder:
-            place = folder if side == "saved" else None
-            _, history = runs.fit(experiment.net, data, epochs=epochs, checkpoint=place, **options)
+        with ExitStack() as stack:
+            place = hooks = None
+            if side == "saved":
+                place = stack.enter_context(tempfile.TemporaryDirectory())
+            if side == "shown":
+                terminal = Console(file=io.StringIO(), force_terminal=True, width=80)
+                hooks = [stack.enter_context(bar(name, epochs, terminal))]
+            _, history = runs.fit(
+                experiment.net,
+                data,
+                epochs=epochs,
+                checkpoint=place,
+                hooks=hooks or (),
+                **options,
+            )
         losses[side] = history.losses
         return history.run_seconds
 
-    calls = {side: lambda side=side: train_once(side) for side in ("plain", "saved")}
+    calls = {side: lambda side=side: train_once(side) for side in SIDES}
     taken = interleave(calls, rounds, warm=True)
     return {
         "name": name,
         "epochs": epochs,
-        "plain": taken["plain"],
-        "saved": taken["saved"],
+        **taken,
         "ratio": median_ratio(taken["plain"], taken["saved"]),
-        "agree": bool(np.array_equal(losses["plain"], losses["saved"])),
+        "ratio_shown": median_ratio(taken["plain"], taken["shown"]),
+        "agree": all(np.array_equal(losses["plain"], losses[side]) for side in SIDES),
     }

@@ -59,7 +59,7 @@ def describe_machine() -> dict[str, Any]:
     return {
         "processor": name_processor(),
         "cores": count_cores(),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "device": str(jax.devices()[0]),
         "torch threads": torch.get_num_threads(),

@@ -38,8 +38,8 @@ def overfit(data: Data | None = None) -> Overfitting:
     """A net on few rows, some of them labelled wrong, with `Dropout(0.9)` and without.
 
     The lecture's own runs have 12,665 rows and do not overfit: their test rows do better than
-    their training rows. Here a fifth or so of 200 drawn labels are turned round; the net gets those
-    rows right only by learning them by heart, and then gets others wrong. Adam, 200 full-batch
+    their training rows. Here 49 of 200 drawn labels are turned round; the net gets those rows right
+    only by learning them by heart, and then gets others wrong. Adam, 200 full-batch
     epochs.
 
     Args:
@@ -87,12 +87,14 @@ class BatchNoise(NamedTuple):
     curves: dict[int, np.ndarray]
     """Loss of each step of one epoch, from the same weights."""
     sizes: np.ndarray
+    rows: int
+    """Of the epoch."""
     noise: np.ndarray
     """Standard deviation, over batches of so many rows, of the loss of one and the same net."""
 
 
 def vary_batches(data: Data | None = None) -> BatchNoise:
-    """The lecture's minibatch experiment with other batch sizes, and how noisy a batch's loss is.
+    """The lecture's minibatch net with other batch sizes, shuffled, and each size's noise.
 
     Rows that are drawn independently give a mean whose standard deviation falls as
     $1/\\sqrt{B}$: a batch of 16 has a quarter of the noise of a single row, at 16 times the work.
@@ -116,7 +118,8 @@ def vary_batches(data: Data | None = None) -> BatchNoise:
         curves[size] = history.losses
         state = state or last  # after the 792 steps of 16 rows
     assert state is not None
-    return BatchNoise(curves, np.array(NOISE_BATCHES), _measure_noise(state, x, y))
+    sizes = np.array(NOISE_BATCHES)
+    return BatchNoise(curves, sizes, len(x), _measure_noise(state, x, y))
 
 
 def _measure_noise(state: TrainState, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ TESTED_FROM = {
     "torch": (2, 11),
     "torchvision": (0, 26),
 }
-"""The oldest version of each package that jaxnet is tested with."""
+"""The oldest version of each package that jaxnet allows; which were run, docs/claims.md says."""
 
 # SHA-256, its first 16 digits, of what torch 2.15 gives on x86 with AVX2, each draw right after
 # torch.manual_seed(1): dropout(ones(2000), 0.9) != 0, randperm(1000, dtype=int32),

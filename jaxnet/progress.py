@@ -1,5 +1,6 @@
 """What a person sees while something works: nothing where standard error is no terminal."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -20,7 +21,8 @@ def bar(
 ) -> Iterator[Hook]:
     """A hook for `jaxnet.fit` that shows the run on standard error.
 
-    A bar with epoch, loss, metrics and the time left, "compiling" until the first chunk is done;
+    A bar with epoch, loss, metrics and the time left, "compiling, first steps" until the first
+    chunk is done;
     when the run has ended, the time that it took. Where standard error is no terminal, and with
     `quiet`, nothing. `NO_COLOR` in the environment takes the colours away.
 
@@ -35,7 +37,7 @@ def bar(
     ...     hook(Chunk(10, 10, None, [0.4014], None, None))
     """
     check_count("epochs", epochs)
-    with count(name, epochs, console, quiet=quiet, begin="compiling") as tell:
+    with count(name, epochs, console, quiet=quiet, begin="compiling, first steps") as tell:
 
         def hook(chunk: Chunk) -> None:
             tell(chunk.epoch, describe(chunk))
@@ -65,6 +67,7 @@ def count(
     """
     if total is not None:
         check_count("total", total)
+    hidden = quiet or (console is None and not _is_terminal())
     console = console or Console(stderr=True)
     columns = (
         SpinnerColumn(finished_text="✓"),
@@ -73,7 +76,7 @@ def count(
         TextColumn("{task.fields[status]}"),
         _Time(),
     )
-    hidden = quiet or not console.is_terminal
+    hidden = hidden or not console.is_terminal
     with Progress(*columns, console=console, disable=hidden) as progress:
         task = progress.add_task(name, total=total, status=begin)
 
@@ -83,6 +86,11 @@ def count(
         yield tell
         if total is None:
             progress.update(task, total=1, completed=1)
+
+
+def _is_terminal() -> bool:
+    """Whether standard error is one: Rich takes FORCE_COLOR, usual in CI, for a terminal too."""
+    return sys.stderr.isatty()
 
 
 class _Time(ProgressColumn):

@@ -241,6 +241,8 @@ CALLS = [
     Call("lecture --torch {}/file", "--torch is shown in pictures: it needs --figures DIR"),
     Call("lecture --jsonl {}/file/new", "--jsonl needs the folder .*, but .*file is a file"),
     Call("lecture --jsonl {}/empty", "File '.*empty' is a directory"),
+    Call("lecture --jsonl {}/file", "--jsonl .*file has lines already: --resume goes on"),
+    Call("report --only ten_class", "'ten_class' is not one of 'full_batch'"),
     Call("report --out {}/new.pdf", "must end in .html, not .*new.pdf"),
     Call("report --out {}/file/new.html", "--out needs the folder .*, but .*file is a file"),
     Call("report --out {}/new.html --torch {}/file", "--torch must be what .*is no JSON"),

@@ -196,4 +196,5 @@ def test_python_m_jaxnet_is_the_same_command():
     done = subprocess.run(
         [sys.executable, "-m", "jaxnet", "--version"], capture_output=True, text=True
     )
-    assert done.returncode == 0 and done.stdout.split() == ["jaxnet,", "version", jaxnet.__version__]
+    assert done.returncode == 0
+    assert done.stdout.split() == ["jaxnet,", "version", jaxnet.__version__]

@@ -185,6 +185,9 @@ def test_the_lecture_runs_in_another_folder(built, tmp_path):
         built, "-m", "jaxnet", "lecture", "--only", "minibatch", "--no-cache", cwd=tmp_path
     )
     assert re.search(r"minibatch\s+1D\s+\.9886/\.9953\s+torch\s+2", said), said
+    page = ("-m", "jaxnet", "report", "--only", "logits", "--no-cache")
+    assert "wrote report.html" in _python(built, *page, cwd=tmp_path)
+    assert "binary_cross_entropy_with_logits" in (tmp_path / "report.html").read_text()
     assert f"version {VERSION}" in _python(built, "-m", "jaxnet", "--version", cwd=tmp_path)
 
 

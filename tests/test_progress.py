@@ -5,13 +5,16 @@ import re
 import time
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+import benchmarks.__main__
 import jaxnet
 import jaxnet.cli
 import jaxnet.progress
+import torchref.cli
 from jaxnet import losses, nn, optim
 from jaxnet.progress import bar, count
 from tests.test_train import X, Y
@@ -80,29 +83,54 @@ def test_what_nobody_can_count_pulses_until_it_is_done():
     assert "measuring" in console.file.getvalue() and "✓" in console.file.getvalue()
 
 
-COMMANDS = {
-    "lecture": ["lecture", "--only", "logits"],
-    "lecture, figures": ["lecture", "--only", "logits", "--figures", "{}/figures"],
-    "sweep": ["sweep", "logits", "--seeds", "0:2", "--epochs", "1"],
-    "show": ["show", "--out", "{}/digits.png"],
-    "doctor": ["doctor"],
+JAXNET, TORCHREF = jaxnet.cli.main, torchref.cli.main
+COMMANDS: dict[str, tuple[click.Command, str, str]] = {
+    "lecture": (JAXNET, "lecture --only logits", "epoch 10, loss 0.4014, accuracy 0.9577"),
+    "figures": (JAXNET, "lecture --only logits --figures {}/figures", "drawing sigmoid"),
+    "sweep": (JAXNET, "sweep logits --seeds 0:2 --epochs 1", "2 of 2 runs"),
+    "report": (JAXNET, "report --only logits --out {}/report.html", "drawing sigmoid"),
+    "show": (JAXNET, "show --out {}/digits.png", "drawing"),
+    "doctor": (JAXNET, "doctor", "measuring"),
+    "torch": (TORCHREF, "lecture --only logits --certify 1 --json {}/torch.json", "loss 0.4014"),
+    "certify": (TORCHREF, "certify {}/net.py:build --epochs 2", "step 2 of 2"),
+    "benchmarks": (benchmarks.__main__.main, "--only logits --rounds 1", "logits"),
 }
+NET = """
+import torch
+def build():
+    net = torch.nn.Sequential(torch.nn.Linear(3, 1))
+    X, y = torch.ones(4, 3), torch.ones(4, 1)
+    return net, torch.nn.MSELoss(), torch.optim.SGD(net.parameters()), (X, y)
+"""
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_shows_that_it_works_on_a_terminal_alone(name, tmp_path, monkeypatch):
     """Standard error, a terminal and not: with a bar, and with nothing, also where --quiet is."""
-    command = [part.format(tmp_path) for part in COMMANDS[name]]
+    main, line, says = COMMANDS[name]
+    command = [part.format(tmp_path) for part in line.split()]
+    (tmp_path / "net.py").write_text(NET)
     seen = {}
     for way, more in (("terminal", []), ("quiet", ["--quiet"]), ("file", [])):
         shown = io.StringIO()
-        terminal = way != "file"
+        monkeypatch.setattr(jaxnet.progress, "_is_terminal", lambda way=way: way != "file")
         monkeypatch.setattr(
             jaxnet.progress,
             "Console",
-            lambda stderr, s=shown, t=terminal: Console(file=s, force_terminal=t, width=80),
+            lambda stderr, s=shown: Console(file=s, force_terminal=True, width=80),
         )
-        done = CliRunner().invoke(jaxnet.cli.main, [*command, *more])
+        done = CliRunner().invoke(main, [*command, *more])
         assert done.exit_code == 0, done.output
         seen[way] = shown.getvalue()
-    assert "━" in seen["terminal"] and not seen["quiet"] and not seen["file"]
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen["terminal"])
+    assert "━" in plain and says in plain and not seen["quiet"] and not seen["file"]
+
+
+def test_a_colour_that_is_forced_makes_no_terminal(monkeypatch):
+    """FORCE_COLOR is usual where output goes to a file: nothing is drawn into it."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    shown = io.StringIO()
+    monkeypatch.setattr(jaxnet.progress.sys, "stderr", shown)
+    with bar("small", 4):
+        pass
+    assert shown.getvalue() == ""

@@ -1,7 +1,9 @@
 """The report: what it says, that its code is the runs' code, and how it does in a real browser."""
 
 import dataclasses
-import json
+import itertools
+import math
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -9,17 +11,21 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import matplotlib.figure
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import jaxnet.cli
 import torchref.cli
+import torchref.lecture
 from jaxnet import lecture
 from jaxnet.data import Dataset, load_mnist
+from jaxnet.figures import training
 from jaxnet.report import write_report
 from jaxnet.report.sections import PICTURES, SECTIONS, read_code
-from jaxnet.torch_results import load_torch
+from jaxnet.torch_results import TorchRun, check_same, digest_rows, load_torch
+from tests.helpers import Enough
 from torchref import results as torch_results
 
 BROWSER = next(
@@ -32,12 +38,22 @@ BROWSER = next(
 )
 SHORT = {"dropout": 50, "minibatch": 2, "logits": 10, "three_class": 10}
 """Epochs: those of `logits` and `minibatch` are the lecture's, as torch's run has them."""
-PEERS = {
+PEER = {"form": "fast", "stream": "torch", "threads": 2, "agree": True, "steps": 1000}
+TIMED = {
     "machine": {"processor": "a processor", "cores": 2, "date": "2026-01-01"},
     "peers": [
-        {"name": "jaxnet.fit", "agree": True, "seconds": [0.1, 0.2, 0.3], "steps": 1000},
-        {"name": "another", "agree": True, "seconds": [1.0, 2.0, 3.0], "steps": 1000},
-        {"name": "one that differs", "agree": False, "seconds": [0.1], "steps": 1000},
+        PEER | {"name": "jaxnet.fit", "seconds": [0.1, 0.2, 0.3]},
+        PEER | {"name": "another", "seconds": [1.0, 2.0, 3.0]},
+        PEER | {"name": "one that differs", "agree": False, "seconds": [0.1]},
+    ],
+    "experiments": [
+        {
+            "experiment": "logits",
+            "agree": True,
+            "ratio": 3.25,
+            "seconds_torch": [6.0, 7.0],
+            "seconds_jaxnet": [2.0, 2.5],
+        }
     ],
 }
 
@@ -65,7 +81,7 @@ def page(tmp_path_factory) -> Path:
     ]
     torch = load_torch(torch_results.save(found, folder / "torch.json"))
     results = [lecture.run(experiment, data[experiment.classes]) for experiment in chosen]
-    return write_report(results, data, folder / "report.html", torch=torch, benchmarks=PEERS)
+    return write_report(results, data, folder / "report.html", torch=torch, benchmarks=TIMED)
 
 
 class Reader(HTMLParser):
@@ -96,14 +112,17 @@ class Reader(HTMLParser):
 def test_the_page_tells_the_sections_in_the_lectures_order(page):
     text = page.read_text(encoding="utf-8")
     reader = Reader(text)
-    shown = [section.title for section in SECTIONS if section.id != "full-batch"]
-    assert reader.headings == ["Results", *shown, "How fast, beside others", "Where this ran"]
-    for section in SECTIONS[1:]:
+    shown = [section for section in SECTIONS if set(section.experiments) & set(SHORT)]
+    titles = [section.title for section in shown]
+    assert reader.headings == ["Results", *titles, "How fast", "Where this ran"]
+    for section in shown:
         assert section.asks in text and section.why[0][:60] in text
+    assert "manual_sigmoid" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
     assert "AGREE: 1 steps" in text and "compared at every stage" in text
     assert "<dt>torch, train/test</dt>" in text and re.search(r"torch \d+\.\d\d s", text)
-    assert "one that differs" not in text and ">another<" in text
-    pictures = [name for section in SECTIONS[1:] for name in section.pictures]
+    assert "one that differs" not in text and ">another<" in text and "3.2x" in text
+    assert "relative, where no bound is stated." in text, "on an eighth of the rows"
+    pictures = [name for section in shown for name in section.pictures]
     assert text.count('<img src="data:image/png;base64,') == len(pictures)
 
 
@@ -114,48 +133,132 @@ def test_the_page_needs_nothing_else(page):
     assert {url[1:] for url in reader.urls if url.startswith("#")} <= reader.ids
 
 
-def test_a_missed_figure_and_a_parted_certificate_are_said(tmp_path):
-    short = dataclasses.replace(lecture.EXPERIMENTS["three_class"], epochs=2, report_every=1)
-    data = {short.classes: load_mnist(short.classes)}
-    certificate = {"agrees": False, "headline": "PART in <b>", "epochs": 1, "text": "</script>"}
-    run = {
-        **lecture.run(short, data[short.classes]).record,
-        "losses": [1.0, 0.5],
-        "machine": {"processor": "another one"},
-        "certificate": certificate,
-    }
-    (tmp_path / "torch.json").write_text(json.dumps([run]))
-    torch = load_torch(tmp_path / "torch.json")
-    result = lecture.run(short, data[short.classes])
+def make_torch(result: lecture.Result, data: Any, **changes: Any) -> TorchRun:
+    """torch's side as jaxnet's own run has it, but for what is changed in it."""
+    losses, rows = result.history.losses.copy(), digest_rows(data)
+    same = TorchRun(result.record, losses, {"processor": "another one"}, None, rows, 1e-6)
+    return same._replace(**changes)
+
+
+@pytest.fixture(scope="module")
+def short() -> tuple[lecture.Result, dict[tuple[int, ...], tuple[Dataset, Dataset]]]:
+    """Two epochs of three digits: not what was published."""
+    experiment = dataclasses.replace(lecture.EXPERIMENTS["three_class"], epochs=2, report_every=1)
+    data = {experiment.classes: load_few(experiment.classes)}
+    return lecture.run(experiment, data[experiment.classes]), data
+
+
+def test_a_missed_figure_and_a_parted_certificate_are_said(short, tmp_path):
+    result, data = short
+    wrong = {"agrees": False, "headline": "PART in <b>", "epochs": 1, "text": "</script>"}
+    torch = {"three_class": make_torch(result, data[(0, 1, 2)], certificate=wrong)}
     text = write_report([result], data, tmp_path / "new" / "a.html", torch=torch).read_text()
     assert 'title="not what was published"' in text and '<span class="bad">part</span>' in text
     assert "PART in &lt;b&gt;" in text and "&lt;/script&gt;" in text
-    assert "ran on different machines" in text and '<th class="n">ratio' not in text
+    assert "Here the two part in three_class" in text and "within the stated bound" not in text
+
+
+@pytest.mark.parametrize(
+    ("factor", "says"),
+    [
+        (1.0, "0.0e+00 apart, relative, within the stated bound"),
+        (1.4, "Here the two part in three_class"),
+        (np.nan, "Here the two part in three_class"),
+    ],
+)
+def test_what_the_page_claims_is_what_the_runs_say(short, tmp_path, factor, says):
+    result, data = short
+    losses = result.history.losses * np.array([1, factor], "float32")
+    torch = make_torch(result, data[(0, 1, 2)], losses=losses)
+    path = write_report([result], data, tmp_path / "a.html", torch={"three_class": torch})
+    assert says in path.read_text()
+
+
+@pytest.mark.parametrize(("factor", "top"), [(1.0, 1e-5), (1.4, 0.5), (np.nan, 1e-5)])
+def test_a_gap_is_in_the_picture_however_large(short, factor, top):
+    """What is far apart lies within the axis, and what is no number is said."""
+    result, data = short
+    losses = result.history.losses * np.array([1, factor], "float32")
+    axes = matplotlib.figure.Figure().subplots(2, 1)
+    training._draw_losses(axes, result, make_torch(result, data[(0, 1, 2)], losses=losses))
+    points = axes[1].lines[0].get_ydata()
+    low, high = axes[1].get_ylim()
+    assert high >= top and all(low < y < high for y in points if np.isfinite(y))
+    said = [text.get_text() for text in axes[1].get_legend().get_texts()]
+    assert ("1 not finite" in said) == np.isnan(factor)
+
+
+def test_torchs_runs_of_something_else_are_refused(short, tmp_path):
+    """Other rows, another seed, another number of steps: before anything is trained."""
+    result, data = short
+    own = make_torch(result, data[(0, 1, 2)])
+    experiment = dataclasses.replace(lecture.EXPERIMENTS["three_class"], epochs=2)
+    check_same({"three_class": own}, [experiment], data)
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"rows": "others"}, "on the same rows"),
+        ({"record": result.record | {"seed": 1}}, "on the same seed: 1 there, 43052 here"),
+        ({"record": result.record | {"steps": 3}}, "on the same steps: 3 there, 2 here"),
+    ]
+    for change, says in changes:
+        with pytest.raises(ValueError, match=says):
+            check_same({"three_class": own._replace(**change)}, [experiment], data)
+    other = own._replace(losses=own.losses[:1])
+    with pytest.raises(ValueError, match="1 there, 2 here"):
+        write_report([result], data, tmp_path / "a.html", torch={"three_class": other})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_loss_that_is_no_number_is_kept_as_nothing(short, tmp_path):
+    result, _ = short
+    more = {"losses": [1.0, math.nan], "rows": "", "machine": {}}
+    run = {**result.record, **more, "certificate": None, "loss_bound": None}
+    path = torch_results.save([run], tmp_path / "torch.json")
+    assert np.isnan(load_torch(path)["three_class"].losses[1])
 
 
 @pytest.mark.parametrize("name", [name for section in SECTIONS for name in section.code])
 def test_the_code_that_is_shown_is_what_runs(name):
-    """jaxnet's is the experiment, loss for loss; torch's own text is what `torchref` runs."""
+    """jaxnet's is the experiment, loss for loss, and torch's is what `torchref` runs."""
     theirs, ours = read_code(name)
-    names: dict[str, Any] = {}
     if name not in lecture.EXPERIMENTS:
-        exec(compile(ours, name, "exec"), names)
+        exec(compile(ours, name, "exec"), names := {})
         exec(compile(theirs, name, "exec"), other := {})
-        for key in names.keys() & other.keys() & {"targets", "X"}:
-            assert np.array_equal(np.asarray(names[key]), np.asarray(other[key]))
+        assert np.array_equal(np.asarray(names[MADE[name]]), np.asarray(other[MADE[name]]))
         return
     experiment = lecture.EXPERIMENTS[name]
     epochs = min(experiment.epochs, 3)
-    text = ours.replace(f"epochs={experiment.epochs},", f"epochs={epochs},")
-    assert text != ours or epochs == experiment.epochs
-    exec(compile(text, name, "exec"), names)
+    ours = ours.replace(f"epochs={experiment.epochs},", f"epochs={epochs},")
+    theirs = theirs.replace(f"range({experiment.epochs}):", f"range({epochs}):")
+    assert f"epochs={epochs}," in ours and f"range({epochs}):" in theirs
+    exec(compile(ours, name, "exec"), names := {})
     short = dataclasses.replace(experiment, epochs=epochs, report_every=1)
     result = lecture.run(short)
-    assert len(result.history.losses) == result.record["steps"] >= epochs
     assert np.array_equal(names["history"].losses, result.history.losses)
     assert names["on_train"]["accuracy"] == result.record["train_accuracy"]
     assert names["on_test"]["accuracy"] == result.record["test_accuracy"]
-    assert f"def build_{name}() -> Built:" in theirs and f"\ndef {name}(built: Built" in theirs
+    exec(compile(theirs, name, "exec"), other := {})
+    assert other["loss"].item() == find_torch_loss(name, result.record["steps"])
+    for part in ("train", "test"):
+        found = float(other[f"on_{part}"])
+        assert found == pytest.approx(result.record[f"{part}_accuracy"], abs=1e-6)
+
+
+MADE = {"device": "X", "one_hot": "targets"}
+"""What the programs that train nothing make."""
+
+
+def find_torch_loss(name: str, step: int) -> float:
+    """The loss of a step of the lecture's own loop."""
+    losses: list[float] = []
+
+    def watch(net: Any, output: Any, loss: Any) -> None:
+        losses.append(loss.item())
+        if len(losses) == step:
+            raise Enough
+
+    with pytest.raises(Enough):
+        torchref.lecture.run(name, watch=watch)
+    return losses[-1]
 
 
 def test_every_picture_has_a_place():
@@ -183,6 +286,7 @@ def test_the_commands_make_the_page(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     if BROWSER is None:
+        assert "JAXNET_NEEDS_BROWSER" not in os.environ, "no Chromium or Chrome is installed here"
         pytest.skip("no Chromium or Chrome is installed here")
     from playwright.sync_api import sync_playwright
 
@@ -261,14 +365,34 @@ def test_a_reader_can_hover_switch_and_filter(browser, page):
     assert view.evaluate(scale) == "log"
     view.click("button[data-filter=logits]")
     assert view.is_visible("#of-logits") and not view.is_visible("#of-minibatch")
-    assert not view.is_visible("#device")
     view.click('button[data-filter=""]')
-    assert view.is_visible("#of-minibatch") and view.is_visible("#device")
+    assert view.is_visible("#of-minibatch")
     view.click("#theme")
     view.click("#theme")
     assert view.evaluate("document.documentElement.dataset.theme") == "dark"
-    assert view.pdf(format="A4").startswith(b"%PDF")
     assert not seen.faults()
+    view.close()
+
+
+@pytest.mark.parametrize("width", [1280, 500])
+def test_on_paper_nothing_overlaps_or_is_cut_off(browser, page, width):
+    """Whatever the window was: A4 is 703 CSS pixels wide between its margins."""
+    seen = Seen(browser, page, viewport={"width": width, "height": 900}).wait()
+    view = seen.view
+    view.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    view.emulate_media(media="print")
+    view.set_viewport_size({"width": 703, "height": 1000})
+    boxes = view.evaluate(
+        "[...document.querySelectorAll('.chart .main-svg:first-child')]"
+        ".map(e => e.getBoundingClientRect()).map(r => [r.left, r.top, r.right, r.bottom])"
+    )
+    assert len(boxes) == 8
+    for one, other in itertools.combinations(boxes, 2):
+        apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+        assert apart, (one, other)
+    widths = view.evaluate("[...document.querySelectorAll('table')].map(t => t.scrollWidth)")
+    assert max(widths) <= 703 and max(box[2] for box in boxes) <= 703
+    assert view.pdf(format="A4").startswith(b"%PDF")
     view.close()
 
 

@@ -128,7 +128,12 @@ def test_the_command_line_runs_it_from_a_folder(root, tmp_path):
     (row,) = [line for line in done.output.splitlines() if line.lstrip().startswith("ten_class ")]
     assert "beyond" in row and "✓" not in row and "✗" not in done.output
     assert json.loads(results.read_text())[0]["steps"] == 160
-    assert sorted(path.name for path in figures.iterdir()) == ["digits.png", "ten_class.png"]
+    assert sorted(path.name for path in figures.iterdir()) == [
+        "digits.png",
+        "predictions.png",
+        "ten_class.png",
+        "weights.png",
+    ]
 
 
 def test_it_is_swept_over_seeds(root, tmp_path):

@@ -80,16 +80,16 @@ def lecture(
 
             def show(done: int, total: int, what: str, tell: Any = tell) -> None:
                 half = 500 if epochs else 1000  # the run is half of the work, or all of it
-                begun = half if what == "certify" else 0
-                tell(begun + done * half // total, f"{what}: step {done:,} of {total:,}")
+                begun = half if what == "certified" else 0
+                tell(begun + done * half // total, f"step {done:,} of {total:,}, {what}")
 
             found.append(measure(name, data[find(name).classes], epochs=epochs, tell=show))
+            save(found, path)  # after each: a later one that breaks loses none
             tell(1000, "done")
         certificate = found[-1]["certificate"]
         verdict = f"  {certificate['headline']}" if certificate else ""
         right = f"{found[-1]['train_accuracy']:.4f}/{found[-1]['test_accuracy']:.4f}"
         click.echo(f"{name:<15}{right}  {found[-1]['run_seconds']:6.2f} s{verdict}")
-    save(found, path)
     click.echo(f"wrote {path}")
     parted = [run for run in found if run["certificate"] and not run["certificate"]["agrees"]]
     context.exit(1 if parted else 0)

@@ -1,6 +1,7 @@
 """torch's side of the lecture for `jaxnet report`: records, every loss, certificates, as JSON."""
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,17 @@ import torch
 from jaxnet.batches import make_batching
 from jaxnet.data import Dataset, load_mnist
 from jaxnet.files import write_whole
-from jaxnet.lecture import find
+from jaxnet.lecture import EXPERIMENTS, find
 from jaxnet.lecture import manual_sigmoid_loss as jax_manual_sigmoid_loss
 from jaxnet.machine import describe
+from jaxnet.torch_results import digest_rows
+from torchref import tolerances
 from torchref.certificate import Certificate, certify_script
 from torchref.lecture import SECTIONS, run
 from torchref.pages import headline, write_text
 
 Tell = Callable[[int, int, str], Any]
-"""`tell(done, total, what)`: steps of torch's run, then steps certified."""
+"""`tell(done, total, what)`: steps of torch's run with its loss, then steps certified."""
 
 
 def manual_sigmoid_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -83,17 +86,19 @@ def measure(
 
     def watch(net: Any, output: Any, loss: torch.Tensor) -> None:
         losses.append(loss.item())
-        tell(len(losses), experiment.epochs * steps, "torch")
+        tell(len(losses), experiment.epochs * steps, f"torch, loss {losses[-1]:.4f}")
 
     record = run(name, data, watch=watch).record
     certificate = None
     if epochs:
         certificate = certify_experiment(
-            name, data[0], epochs=epochs, progress=lambda step, of: tell(step, of, "certify")
+            name, data[0], epochs=epochs, progress=lambda step, of: tell(step, of, "certified")
         )
     return {
         **record,
         "losses": losses,
+        "rows": digest_rows(data),
+        "loss_bound": _find_bound(name, data),
         "machine": describe()
         | {"device": f"cpu, {torch.get_num_threads()} threads", "torch": torch.__version__},
         "certificate": certificate
@@ -106,8 +111,27 @@ def measure(
     }
 
 
+def _find_bound(name: str, data: tuple[Dataset, Dataset]) -> float | None:
+    """What is claimed of the losses: of the lecture's runs on the lecture's rows alone."""
+    if name not in EXPERIMENTS or digest_rows(data) != digest_rows(load_mnist(find(name).classes)):
+        return None
+    return tolerances.TRAJECTORY.rtol
+
+
+def _plain(value: Any) -> Any:
+    """Only what JSON knows: a number that is none is null."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def save(measured: Iterable[dict[str, Any]], path: Path) -> Path:
-    """Write the runs for `jaxnet report --torch PATH`; the file appears whole or not."""
+    """Write the runs for `jaxnet report --torch PATH`; the file appears whole or not.
+
+    A number that is not finite is null.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(list(measured), allow_nan=False) + "\n")
+    write_whole(path, json.dumps(_plain(list(measured)), allow_nan=False) + "\n")
     return path

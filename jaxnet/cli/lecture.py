@@ -1,8 +1,7 @@
 """`jaxnet lecture`: runs experiments beside what the lecture published."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -13,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxnet import runs
-from jaxnet.archive import Damaged
+from jaxnet.archive import name_seed
 from jaxnet.cache import kept_programs
-from jaxnet.checkpoint import Another, list_epochs
+from jaxnet.checkpoint import list_epochs
 from jaxnet.cli.options import (
     DEVICE,
     FILE,
@@ -26,22 +25,22 @@ from jaxnet.cli.options import (
     ROOT,
     TORCH,
     Named,
+    check_beside,
     check_file,
     check_folder,
+    ends,
     find_device,
-    go_on,
     input_errors,
     load_beside,
     plain_warnings,
     write_json,
 )
 from jaxnet.data import Dataset, load_mnist
-from jaxnet.finite import NotFinite
 from jaxnet.hooks import JsonLines
 from jaxnet.lecture import EXPERIMENTS, Experiment, Result, find, missed, run
 from jaxnet.precision import MEANINGS, Precision
 from jaxnet.progress import bar, count
-from jaxnet.runs import Interrupted, OnNan
+from jaxnet.runs import OnNan
 from jaxnet.state import Hook
 from jaxnet.torch_results import TorchRun
 
@@ -52,7 +51,10 @@ Split = tuple[Dataset, Dataset]
 @ONLY
 @click.option("--json", "json_path", type=FILE, help="Write results.")
 @click.option(
-    "--jsonl", "jsonl_path", type=FILE, help="Write each report as it comes, a line each."
+    "--jsonl",
+    "jsonl_path",
+    type=FILE,
+    help="Write each report as it comes, a line of JSON each, to a new file.",
 )
 @click.option("--figures", type=FOLDER, help="Draw the runs as pictures in this folder.")
 @TORCH
@@ -128,10 +130,18 @@ def command(
         check_folder("--figures", figures)
         if torch_path is not None and figures is None:
             raise ValueError("--torch is shown in pictures: it needs --figures DIR")
+        if torch_path is not None and precision != "parity":
+            raise ValueError(f"--torch holds runs in parity, not --precision {precision}")
         torch = load_beside(torch_path)
         data = {classes: load_mnist(classes, root) for classes in {e.classes for e in chosen}}
+        check_beside(torch, chosen, data)
         folders = _prepare_checkpoints(chosen, checkpoint, resume)
         if jsonl_path is not None:
+            if jsonl_path.is_file() and jsonl_path.stat().st_size and not resume:
+                raise ValueError(
+                    f"--jsonl {jsonl_path} has lines already: --resume goes on with them, or "
+                    "choose another file"
+                )
             jsonl_path.parent.mkdir(parents=True, exist_ok=True)
 
     def train(experiment: Experiment) -> Callable:
@@ -141,9 +151,10 @@ def command(
     def hooks(experiment: Experiment) -> list[Hook]:
         if jsonl_path is None:
             return []
-        return [JsonLines(jsonl_path, resume=resume, experiment=experiment.id)]
+        about = {"experiment": experiment.id, "seed": name_seed(experiment.seed)}
+        return [JsonLines(jsonl_path, resume=resume, **about, precision=precision)]
 
-    with kept_programs(not no_cache) as programs, _ends(context, checkpoint), plain_warnings():
+    with kept_programs(not no_cache) as programs, ends(context, checkpoint), plain_warnings():
         results = run_all(
             chosen,
             data,
@@ -163,8 +174,8 @@ def command(
     if figures is not None:
         paths = draw_all(results, data, figures, torch, quiet=quiet)
         console.print(f"{len(paths)} figures are in {figures}{os.sep}", soft_wrap=True)
-    ends = {e.id: list_epochs(checkpoint / e.id)[-1:] for e in chosen} if checkpoint else {}
-    lost = [e.id for e in chosen if ends.get(e.id, [e.epochs]) != [e.epochs]]
+    last = {e.id: list_epochs(checkpoint / e.id)[-1:] for e in chosen} if checkpoint else {}
+    lost = [e.id for e in chosen if last.get(e.id, [e.epochs]) != [e.epochs]]
     if lost:
         click.echo(f"Error: the end of {', '.join(lost)} could not be saved.", err=True)
         context.exit(1)
@@ -240,24 +251,6 @@ def _prepare_checkpoints(
     if resume and not any(found.values()):
         click.echo(f"Note: {folder} has nothing to go on from; the runs begin.", err=True)
     return folders
-
-
-@contextmanager
-def _ends(context: click.Context, checkpoint: Path | None) -> Iterator[None]:
-    """A run that ends before its time says so in a sentence, and how to go on."""
-    try:
-        yield
-    except Interrupted as error:
-        said = "nothing was saved; --checkpoint DIR saves a run as it goes"
-        if checkpoint is not None:
-            said = go_on()
-        click.echo(f"{error}\n{said}", err=True)
-        context.exit(130)
-    except NotFinite as error:
-        click.echo("\n".join([f"Error: {error}", *getattr(error, "__notes__", ())]), err=True)
-        context.exit(1)
-    except (Another, Damaged, OSError) as error:
-        raise click.UsageError(str(error)) from error
 
 
 def _tabulate(chosen: list[Experiment], results: list[Result]) -> Table:

@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,15 @@ from typing import Any
 import click
 import jax
 
+from jaxnet.archive import Damaged
+from jaxnet.checkpoint import Another
 from jaxnet.checks import nearest
+from jaxnet.data import Dataset
 from jaxnet.files import write_whole
-from jaxnet.lecture import BEYOND, EXPERIMENTS
-from jaxnet.torch_results import TorchRun, load_torch
+from jaxnet.finite import NotFinite
+from jaxnet.lecture import BEYOND, EXPERIMENTS, Experiment
+from jaxnet.runs import Interrupted
+from jaxnet.torch_results import TorchRun, check_same, load_torch
 
 
 class Named(click.Choice):
@@ -82,6 +87,18 @@ def load_beside(path: Path | None) -> Mapping[str, TorchRun]:
         raise ValueError(str(error).replace("path must", "--torch must", 1)) from error
 
 
+def check_beside(
+    torch: Mapping[str, TorchRun],
+    chosen: Sequence[Experiment],
+    data: Mapping[tuple[int, ...], tuple[Dataset, Dataset]],
+) -> None:
+    """See that --torch holds the same runs as these."""
+    try:
+        check_same(torch, chosen, data)
+    except ValueError as error:
+        raise ValueError(str(error).replace("torch must", "--torch must", 1)) from error
+
+
 def write_json(path: Path, listed: list[Any]) -> None:
     """A list as JSON, the file whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,3 +144,21 @@ def check_folder(option: str, path: Path | None) -> None:
 def _check_writable(option: str, path: Path) -> None:
     if not os.access(path, os.W_OK):
         raise PermissionError(f"{option} needs {path}, which cannot be written")
+
+
+@contextmanager
+def ends(context: click.Context, checkpoint: Path | None) -> Iterator[None]:
+    """A run that ends before its time says so in a sentence, and how to go on."""
+    try:
+        yield
+    except Interrupted as error:
+        said = "nothing was saved; --checkpoint DIR saves a run as it goes"
+        if checkpoint is not None:
+            said = go_on()
+        click.echo(f"{error}\n{said}", err=True)
+        context.exit(130)
+    except NotFinite as error:
+        click.echo("\n".join([f"Error: {error}", *getattr(error, "__notes__", ())]), err=True)
+        context.exit(1)
+    except (Another, Damaged, OSError) as error:
+        raise click.UsageError(str(error)) from error

@@ -13,18 +13,20 @@ from jaxnet.cli.options import (
     DEVICE,
     FILE,
     NO_CACHE,
-    ONLY,
     QUIET,
     ROOT,
     TORCH,
+    Named,
+    check_beside,
     check_file,
+    ends,
     find_device,
     input_errors,
     load_beside,
     plain_warnings,
 )
 from jaxnet.data import load_mnist
-from jaxnet.lecture import EXPERIMENTS, find
+from jaxnet.lecture import EXPERIMENTS, find, missed
 from jaxnet.progress import count
 
 
@@ -39,12 +41,16 @@ from jaxnet.progress import count
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Show the speed of every peer: the file of python -m benchmarks --json.",
 )
-@ONLY
+@click.option(
+    "--only", type=Named(list(EXPERIMENTS)), multiple=True, help="Run this one; repeatable."
+)
 @DEVICE
 @ROOT
 @NO_CACHE
 @QUIET
+@click.pass_context
 def command(
+    context: click.Context,
     out: Path,
     torch_path: Path | None,
     benchmarks_path: Path | None,
@@ -56,7 +62,8 @@ def command(
 ) -> None:
     """Run the lecture and write its sections as one page: code, figures, curves, pictures.
 
-    The page holds all that it shows and opens in any browser, without a network.
+    The page holds all that it shows and opens in any browser, without a network. Exit status 1 says
+    that a published figure was missed, or that a run went wrong; 2 that the input was wrong.
 
     \b
     Examples:
@@ -74,12 +81,21 @@ def command(
         torch = load_beside(torch_path)
         benchmarks = _load_benchmarks(benchmarks_path)
         data = {classes: load_mnist(classes, root) for classes in {e.classes for e in chosen}}
-    with kept_programs(not no_cache), plain_warnings():
+        check_beside(torch, chosen, data)
+    with kept_programs(not no_cache), ends(context, None), plain_warnings():
         results = run_all(chosen, data, device=place, quiet=quiet)
-    with count("report", None, quiet=quiet, begin="drawing and writing"):
-        write_report(results, data, out, torch=torch, benchmarks=benchmarks)
+    with count("report", 100, quiet=quiet) as tell, input_errors():
+
+        def show(done: int, total: int, name: str) -> None:
+            tell(100 * done // total, f"drawing {name}")
+
+        write_report(results, data, out, torch=torch, benchmarks=benchmarks, progress=show)
+        tell(100, "written")
     size = os.path.getsize(out) / 2**20
     click.echo(f"wrote {out} ({size:.1f} MiB): open it in a browser")
+    if wrong := [result.record["experiment"] for result in results if missed(result.record)]:
+        click.echo(f"Not as published, or not on torch's random numbers: {', '.join(wrong)}.")
+        context.exit(1)
 
 
 def _load_benchmarks(path: Path | None) -> dict[str, Any] | None:

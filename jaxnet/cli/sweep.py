@@ -200,7 +200,7 @@ def show_progress(
     >>> with show_progress("logits", 2) as hook:
     ...     hook(sweeps.Progress(2, 2, []))
     """
-    with count(name, lanes, console, quiet=quiet, begin="compiling") as tell:
+    with count(name, lanes, console, quiet=quiet, begin="compiling, first runs") as tell:
         yield lambda seen: tell(seen.done, f"{seen.done} of {seen.lanes} runs")
 
 

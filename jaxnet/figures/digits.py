@@ -93,7 +93,7 @@ def draw_weights(result: Result, path: Path) -> Path:
     """Each hidden unit's 784 weights as an image, and what training has added to them.
 
     The first are the initial weights almost to the eye; what training added shows what a unit looks
-    for (purple) and looks away from (brown). The two halves have a scale each.
+    for (orange) and looks away from (violet). The two halves have a scale each.
     """
     check_result(result)
     experiment = find(result.record["experiment"])
@@ -111,7 +111,7 @@ def draw_weights(result: Result, path: Path) -> Path:
             for axis in axes:
                 axis.set_axis_off()
             for axis, unit in zip(axes, weights, strict=False):
-                image = axis.imshow(unit.reshape(28, 28), cmap="PuOr", vmin=-most, vmax=most)
+                image = axis.imshow(unit.reshape(28, 28), cmap="PuOr_r", vmin=-most, vmax=most)
             part.colorbar(image, ax=list(axes), shrink=0.9, ticks=[-most, 0, most], format="%.2g")
             title = f"{experiment.id}, {len(weights)} hidden units: {name}"
             part.suptitle(title, x=0.01, ha="left", fontsize=11)

@@ -35,10 +35,12 @@ def draw_batch_sizes(study: BatchNoise, path: Path) -> Path:
         left, right = figure.subplots(1, 2)
         colours = (BLUE, ORANGE, "black")
         for (size, losses), colour in zip(study.curves.items(), colours, strict=True):
-            rows = size * np.arange(1, len(losses) + 1)
+            rows = np.minimum(size * np.arange(1, len(losses) + 1), study.rows)
             left.plot(rows, losses, color=colour, linewidth=1, label=f"batches of {size:,}")
         left.set(
-            title="one epoch from the same weights", xlabel="rows seen", ylabel="loss of a step"
+            title="one shuffled epoch, the same weights",
+            xlabel="rows seen",
+            ylabel="loss of a step",
         )
         left.legend(loc="best")
         right.loglog(study.sizes, study.noise, "o-", color=ORANGE, label="measured")
@@ -74,7 +76,7 @@ def draw_sigmoid(study: Overflow, path: Path) -> Path:
             )
         if lost.any():
             first = z[lost].min()
-            label = f"by hand is nan: exp({first:.1f})\nis infinite in float32"
+            label = "by hand is nan: exp(z)\nis infinite in float32"
             left.axvspan(first, z.max(), color=ORANGE, alpha=0.15, linewidth=0, label=label)
         left.set(title="BCE of a row with target 0", xlabel="logit z", ylabel="loss")
         left.legend(loc="lower right", fontsize=8.5)

@@ -10,8 +10,8 @@ from jaxnet.figures.style import BLUE, GREY, ORANGE, canvas
 from jaxnet.lecture import Result
 from jaxnet.torch_results import TorchRun
 
-FLOOR = 1e-9
-"""Where equal losses are drawn."""
+FLOOR, LOST = 1e-9, "not finite"
+"""Where equal losses are drawn; what is said of a gap that is none."""
 
 
 def relative_gaps(ours: np.ndarray, torch: np.ndarray) -> np.ndarray:
@@ -64,11 +64,12 @@ def _draw_losses(axes: Any, result: Result, torch: TorchRun | None) -> None:
     if torch is not None:
         gaps = relative_gaps(ours, torch.losses)
         axes[0].legend(loc="best")
-        axes[1].plot(steps, np.maximum(gaps, FLOOR), ".", color=GREY, markersize=3)
-        axes[1].axhline(1e-6, color=ORANGE, linestyle="--", linewidth=1, label="stated bound")
-        axes[1].set(yscale="log", ylabel="relative gap", ylim=(FLOOR / 3, 1e-5))
-        _name_equal(axes[1], (1e-7, 1e-5))
-        axes[1].legend(loc="upper right")
+        _draw_gaps(axes[1], steps, gaps, 1e-5, markersize=3)
+        axes[1].set_ylabel("relative gap")
+        if (bound := torch.loss_bound) is not None:
+            label = f"stated bound, {bound:.0e}"
+            axes[1].axhline(bound, color=ORANGE, linestyle="--", linewidth=1, label=label)
+            axes[1].legend(loc="upper right")
 
 
 def _draw_accuracies(axes: Any, record: dict[str, Any], torch: TorchRun | None) -> None:
@@ -88,14 +89,27 @@ def _draw_accuracies(axes: Any, record: dict[str, Any], torch: TorchRun | None) 
     axes[0].legend(loc="best")
     if torch is not None:
         gaps = np.abs(ours - torchs)
-        axes[1].plot(epochs, np.maximum(gaps, FLOOR), "o", color=GREY, markersize=4)
-        axes[1].set(yscale="log", ylabel="gap", ylim=(FLOOR / 3, 1e-1))
-        _name_equal(axes[1], (1e-5, 1e-1))
+        _draw_gaps(axes[1], epochs, gaps, 1e-1, markersize=6)
+        axes[1].set_ylabel("gap")
         note = "the same rows are right at every report" if not gaps.any() else ""
         axes[1].set_title(note, fontsize=9.5, color=GREY)
 
 
-def _name_equal(axis: Any, ticks: tuple[float, ...]) -> None:
-    """A logarithm has no zero: what is equal stands at the bottom, and is called so."""
-    axis.set_yticks([FLOOR, *ticks], ["equal", *(f"{tick:.0e}" for tick in ticks)])
+def _draw_gaps(axis: Any, places: Any, gaps: np.ndarray, top: float, **style: Any) -> None:
+    """Gaps on a logarithmic axis up to `top` or to the largest; equal ones stand at the bottom."""
+    finite = np.isfinite(gaps)
+    top = max(top, 3 * gaps[finite].max(initial=0.0))
+    axis.plot(places, np.where(finite, np.maximum(gaps, FLOOR), np.nan), ".", color=GREY, **style)
+    if not finite.all():
+        axis.plot(
+            np.asarray(places)[~finite],
+            np.full((~finite).sum(), top / 2),
+            "x",
+            color=ORANGE,
+            label=f"{(~finite).sum()} {LOST}",
+        )
+        axis.legend(loc="upper left")
+    axis.set(yscale="log", ylim=(FLOOR / 3, top))
+    ticks = [FLOOR, *(10.0**n for n in range(-7, 9, 2) if 10.0**n <= top)]
+    axis.set_yticks(ticks, ["equal", *(f"{tick:.0e}" for tick in ticks[1:])])
     axis.minorticks_off()

@@ -3,6 +3,7 @@
   const root = document.documentElement;
   const charts = JSON.parse(document.getElementById("charts").textContent);
   const divs = [...document.querySelectorAll(".chart")];
+  let paper = false; // two charts side by side, as wide as half a page of A4 or Letter
   const floor = 1e-9; // a logarithm has no zero: equal losses stand here
 
   const ink = (name) => getComputedStyle(root).getPropertyValue("--" + name).trim();
@@ -21,7 +22,7 @@
     traces.push(line("jaxnet", steps, data.loss.jaxnet, "jaxnet", { mode }));
     if (data.gap) {
       traces.push({
-        type: "scatter", mode: "markers", name: "gap", x: steps, y: data.gap.map((g) => Math.max(g, floor)),
+        type: "scatter", mode: "markers", name: "gap", x: steps, y: data.gap.map((g) => g === null ? null : Math.max(g, floor)),
         customdata: data.gap, hovertemplate: "%{customdata:.2e}", yaxis: "y2", showlegend: false,
         marker: { color: ink("grey"), size: 3 },
       });
@@ -52,18 +53,28 @@
       yaxis: { ...axis, type: scale, domain: two ? [0.36, 1] : [0, 1], title: { text: kind } },
     };
     if (two) {
+      const most = Math.max(1e-5, ...data.gap.filter((g) => g !== null).map((g) => 3 * g));
+      const ticks = [1e-7, 1e-5, 1e-3, 1e-1, 10].filter((tick) => tick <= most);
       layout.yaxis2 = {
-        ...axis, type: "log", domain: [0, 0.27], range: [Math.log10(floor / 3), -5],
-        tickvals: [floor, 1e-7, 1e-5], ticktext: ["equal", "1e-7", "1e-5"], title: { text: "relative gap" },
+        ...axis, type: "log", domain: [0, 0.27], range: [Math.log10(floor / 3), Math.log10(most)],
+        tickvals: [floor, ...ticks], ticktext: ["equal", ...ticks.map((tick) => tick.toExponential(0))],
+        title: { text: "relative gap" },
       };
-      layout.shapes = [{
-        type: "line", xref: "paper", x0: 0, x1: 1, yref: "y2", y0: 1e-6, y1: 1e-6,
-        line: { color: ink("jaxnet"), width: 1, dash: "dash" },
-      }];
-      layout.annotations = [{
-        xref: "paper", x: 1, yref: "y2", y: -6, xanchor: "right", yanchor: "bottom", showarrow: false,
-        text: "stated bound, 1e-6", font: { size: 11, color: ink("quiet") },
-      }];
+      layout.shapes = [];
+      layout.annotations = [];
+      const say = (y, text) => layout.annotations.push({
+        xref: "paper", x: 1, yref: "y2", y: Math.log10(y), xanchor: "right", yanchor: "bottom",
+        showarrow: false, text, font: { size: 11, color: ink("quiet") },
+      });
+      if (data.bound) {
+        layout.shapes.push({
+          type: "line", xref: "paper", x0: 0, x1: 1, yref: "y2", y0: data.bound, y1: data.bound,
+          line: { color: ink("jaxnet"), width: 1, dash: "dash" },
+        });
+        say(data.bound, "stated bound, " + data.bound.toExponential(0));
+      }
+      const lost = data.gap.filter((g) => g === null).length;
+      if (lost) say(most / 10, lost + " steps are not finite");
     }
     if (kind === "accuracy" && data.epochs.length <= 2) layout.xaxis.tickvals = data.epochs;
     if (kind === "accuracy" && data.published) {
@@ -83,8 +94,9 @@
     const data = charts[div.dataset.experiment];
     const kind = div.dataset.chart;
     const traces = kind === "loss" ? drawLoss(data) : drawAccuracy(data);
-    return Plotly.react(div, traces, lay(kind, data, div.dataset.scale || "linear"),
-      { responsive: true, displayModeBar: false });
+    const layout = lay(kind, data, div.dataset.scale || "linear");
+    if (paper) Object.assign(layout, { width: 330, height: 260 });
+    return Plotly.react(div, traces, layout, { responsive: !paper, displayModeBar: false });
   }
 
   const isSeen = (div) => !div.closest("[hidden]");
@@ -104,8 +116,9 @@
     event.target.textContent = "theme: " + wanted;
     choose();
   });
-  window.addEventListener("beforeprint", () => paint("light"));
-  window.addEventListener("afterprint", choose);
+
+  window.addEventListener("beforeprint", () => { paper = true; paint("light"); });
+  window.addEventListener("afterprint", () => { paper = false; choose(); });
 
   // Linear or log.
   for (const button of document.querySelectorAll("[data-scale]")) {

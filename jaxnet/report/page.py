@@ -6,7 +6,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from jaxnet.data import Dataset
 from jaxnet.figures.gallery import list_pictures
 from jaxnet.figures.training import relative_gaps
 from jaxnet.files import as_path, write_whole
-from jaxnet.lecture import Result, find, missed
+from jaxnet.lecture import EXPERIMENTS, Result, find, missed
 from jaxnet.machine import describe
 from jaxnet.report.sections import PICTURES, SECTIONS, Section, read_code
 from jaxnet.torch_results import TorchRun
@@ -39,53 +39,66 @@ def write_report(
     *,
     torch: Mapping[str, TorchRun] | None = None,
     benchmarks: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int, str], Any] = lambda done, total, what: None,
 ) -> Path:
     """Write the lecture's sections, with these runs, as one page; the file appears whole or not.
 
     The page holds all that it shows, asks for nothing over a network, and says so to the browser.
 
     Args:
-      results: finished experiments, of `jaxnet.lecture.run`.
+      results: finished experiments of the lecture, of `jaxnet.lecture.run`.
       data: training and test rows, by the experiments' `classes`.
       path: of the page, ending in .html.
       torch: torch's runs by experiment, from `jaxnet.torch_results.load_torch`.
-      benchmarks: what `python -m benchmarks --json` wrote, for the speed of every peer.
+      benchmarks: what `python -m benchmarks --json` wrote, for seconds with their spread and the
+        speed of every peer.
+      progress: called with how many pictures are drawn, how many there are, and the next one.
 
     Returns:
       The path.
 
     Raises:
-      ValueError: there is no result, or the path ends in something else.
+      ValueError: there is no result, one is of no section, torch's run is of other rows or steps,
+        or the path ends in something else.
       TypeError: something else than a result is among them.
     """
-    results, path = list(results), as_path(path)
+    results, path, torch = list(results), as_path(path), torch or {}
     if strange := [result for result in results if not isinstance(result, Result)]:
         raise TypeError(f"results must be jaxnet.lecture.Results, not {type(strange[0]).__name__}")
     if not results:
         raise ValueError("results must hold at least one finished experiment, not 0")
     check_page(path)
-    peers = _list_peers(benchmarks)
-    torch = torch or {}
     by_id = {result.record["experiment"]: result for result in results}
-    pictures = _draw(results, data)
+    if beyond := [name for name in by_id if name not in EXPERIMENTS]:
+        raise ValueError(f"results must be of the lecture's experiments, not {beyond[0]!r}")
+    for name, result in by_id.items():
+        if name in torch and len(torch[name].losses) != len(result.history.losses):
+            raise ValueError(
+                f"torch must have run {name} for the same steps: {len(torch[name].losses)} there, "
+                f"{len(result.history.losses)} here"
+            )
+    speed = _read_benchmarks(benchmarks)
+    pictures = _draw(results, data, progress)
     rows = [_summarise(result, torch.get(name)) for name, result in by_id.items()]
+    beside = [torch[name] for name in by_id if name in torch]
     machines = {"jaxnet": describe() | {"jaxnet": jaxnet.__version__}}
-    if torch:
-        machines["torch"] = next(iter(torch.values())).machine
-    sections = [_tell(s, by_id, torch, pictures) for s in SECTIONS if _is_shown(s, by_id)]
+    if beside:
+        machines["torch"] = beside[0].machine
+    whole = by_id.keys() == EXPERIMENTS.keys()
+    sections = [_tell(s, by_id, torch, pictures) for s in SECTIONS if _is_shown(s, by_id, whole)]
     page = (
         _environment()
         .get_template("page.html.j2")
         .render(
             title="Same seed, same numbers: the lecture in torch and in JAX",
             date=time.strftime("%Y-%m-%d"),
+            verdict=_sum_up(rows),
             sections=sections,
             rows=rows,
             names=list(by_id),
             machines=machines,
-            same_machine=len({str(_place(machine)) for machine in machines.values()}) == 1,
-            has_torch=bool(torch),
-            peers=peers,
+            has_torch=bool(beside),
+            speed=speed,
             charts=_as_json({name: _chart(r, torch.get(name)) for name, r in by_id.items()}),
             plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")),
             script=Markup(_read("page.js")),
@@ -95,6 +108,20 @@ def write_report(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, page)
     return path
+
+
+def _sum_up(rows: list[dict[str, Any]]) -> str:
+    """What these runs say, no more: where torch stands beside and where it does not."""
+    beside = [row for row in rows if "gap" in row]
+    if not beside:
+        return "torch's own runs are not shown here."
+    apart = [row["experiment"] for row in beside if row["agrees"] is False or row["is_far"]]
+    if apart:
+        return f"Here the two part in {', '.join(apart)}: see there."
+    gap = max(row["gap"] for row in beside)
+    stated = all(row["bound"] is not None for row in beside)
+    said = "within the stated bound" if stated else "where no bound is stated"
+    return f"In these runs the losses of the two are at most {gap:.1e} apart, relative, {said}."
 
 
 def check_page(path: str | os.PathLike) -> None:
@@ -139,18 +166,22 @@ def _short(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}".removeprefix("0")
 
 
-def _is_shown(section: Section, by_id: Mapping[str, Result]) -> bool:
-    return not section.experiments or any(name in by_id for name in section.experiments)
+def _is_shown(section: Section, by_id: Mapping[str, Result], whole: bool) -> bool:
+    """A section with an experiment that was run; one without any where all of them were."""
+    return any(name in by_id for name in section.experiments) or (whole and not section.experiments)
 
 
-def _draw(results: list[Result], data: Mapping[tuple[int, ...], Split]) -> dict[str, str]:
+def _draw(
+    results: list[Result], data: Mapping[tuple[int, ...], Split], progress: Callable
+) -> dict[str, str]:
     """The pictures that are no curves, each as a data URL."""
+    pictures = {n: draw for n, draw in list_pictures(results, data, {}).items() if n in PICTURES}
+    found = {}
     with tempfile.TemporaryDirectory() as folder:
-        return {
-            name: _encode(draw(Path(folder) / f"{name}.png"))
-            for name, draw in list_pictures(results, data, {}).items()
-            if name in PICTURES
-        }
+        for name, draw in pictures.items():
+            progress(len(found), len(pictures), name)
+            found[name] = _encode(draw(Path(folder) / f"{name}.png"))
+    return found
 
 
 def _encode(path: Path) -> str:
@@ -175,7 +206,11 @@ def _tell(
             }
             for name in names
         ],
-        "codes": [(name, *read_code(name)) for name in section.code],
+        "codes": [
+            (name, *read_code(name))
+            for name in section.code
+            if name in names or not section.experiments
+        ],
         "pictures": [
             (name, PICTURES[name], pictures[name]) for name in section.pictures if name in pictures
         ],
@@ -198,16 +233,23 @@ def _summarise(result: Result, torch: TorchRun | None) -> dict[str, Any]:
         "seconds": record["run_seconds"],
     }
     if torch is not None:
-        theirs = torch.record
+        theirs, bound = torch.record, _find_bound(result, torch)
+        gap = relative_gaps(result.history.losses, torch.losses).max()
         row |= {
             "torch": (theirs["train_accuracy"], theirs["test_accuracy"]),
             "torch_seconds": theirs["run_seconds"],
-            "ratio": theirs["run_seconds"] / record["run_seconds"],
             "agrees": None if torch.certificate is None else torch.certificate["agrees"],
+            "gap": float(gap),
+            "bound": bound,
+            "is_far": not gap <= (np.inf if bound is None else bound),  # nan is far
         }
-        if len(torch.losses) == len(result.history.losses):
-            row["gap"] = float(relative_gaps(result.history.losses, torch.losses).max())
     return row
+
+
+def _find_bound(result: Result, torch: TorchRun) -> float | None:
+    """The bound that is stated of these two runs: both in parity."""
+    both = (result.record["precision"], torch.record.get("precision"))
+    return torch.loss_bound if both == ("parity", "parity") else None
 
 
 def _chart(result: Result, torch: TorchRun | None) -> dict[str, Any]:
@@ -220,33 +262,46 @@ def _chart(result: Result, torch: TorchRun | None) -> dict[str, Any]:
         "test": record["test_accuracy"],
         "published": record["published"]["train"],
     }
-    if torch is not None and len(torch.losses) == len(result.history.losses):
+    if torch is not None:
+        chart["bound"] = _find_bound(result, torch)
         chart["loss"]["torch"] = torch.losses
         chart["gap"] = relative_gaps(result.history.losses, torch.losses)
         chart["accuracy"]["torch"] = [report["accuracy"] for report in torch.record["reports"]]
     return chart
 
 
-def _list_peers(benchmarks: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Microseconds a step of each contestant that computes the same, the fastest first."""
+def _read_benchmarks(benchmarks: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Seconds of the experiments and microseconds a step of the peers, each with its spread."""
     if benchmarks is None:
         return None
-    rows = []
-    for row in benchmarks.get("peers", []):
-        if row.get("agree") and "seconds" in row:
-            micro = [1e6 * seconds / row["steps"] for seconds in row["seconds"]]
-            rows.append((row["name"], statistics.median(micro), min(micro), max(micro), len(micro)))
-    if not rows:
-        raise ValueError(
-            "benchmarks must hold `peers` that agree: python -m benchmarks --only peers"
-        )
-    rows.sort(key=lambda row: row[1])
-    longest = max(row[3] for row in rows)
-    return {"rows": rows, "longest": longest, "machine": benchmarks["machine"]}
+    timed = [row for row in benchmarks.get("peers", []) if row.get("agree") and row.get("seconds")]
+    if not timed or "machine" not in benchmarks:
+        raise ValueError("benchmarks must hold peers that agree: python -m benchmarks --only peers")
+    peers = [
+        {key: row[key] for key in ("name", "form", "stream", "threads")}
+        | _spread([1e6 * seconds / row["steps"] for seconds in row["seconds"]])
+        for row in timed
+    ]
+    low, high = (pick(row[key] for row in peers) for pick, key in ((min, "low"), (max, "high")))
+    for row in peers:
+        for key in ("low", "middle", "high"):
+            row[f"at_{key}"] = 100 * np.log(row[key] / low) / max(np.log(high / low), 1e-9)
+    experiments = [
+        {"name": row["experiment"], "ratio": row["ratio"]}
+        | {side: _spread(row[f"seconds_{side}"]) for side in ("torch", "jaxnet")}
+        for row in benchmarks.get("experiments", [])
+        if row["agree"]
+    ]
+    return {
+        "peers": sorted(peers, key=lambda row: row["middle"]),
+        "experiments": experiments,
+        "machine": benchmarks["machine"],
+    }
 
 
-def _place(machine: Mapping[str, str]) -> Any:
-    return machine.get("processor"), machine.get("system")
+def _spread(values: list[float]) -> dict[str, float]:
+    middle = statistics.median(values)
+    return {"low": min(values), "middle": middle, "high": max(values), "n": len(values)}
 
 
 def _as_json(value: Any) -> Markup:

@@ -1,9 +1,7 @@
 """The lecture's sections as the report tells them: what each asks, why, and its code."""
 
-import ast
 from dataclasses import dataclass
-from importlib import resources, util
-from pathlib import Path
+from importlib import resources
 
 from jaxnet.checks import nearest
 
@@ -19,7 +17,7 @@ class Section:
     why: tuple[str, ...]
     experiments: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
-    """Names of files in `code/`; an experiment's torch code is torchref's own."""
+    """Names of programs in `code/`, an experiment's its own."""
     pictures: tuple[str, ...] = ()
 
 
@@ -65,7 +63,8 @@ SECTIONS = (
         "What changes when the net goes to a GPU?",
         (
             "In torch the net and the arrays are moved, and the masks change: a card has its own "
-            "stream. In JAX only the arrays are moved; a program is compiled for where they are. "
+            "stream. In JAX a program is compiled for where its arrays are: the training rows are "
+            "moved, and the weights are made beside them. "
             "jaxnet draws the CPU's masks wherever it runs, so that the device changes no integer.",
         ),
         (),
@@ -138,7 +137,8 @@ PICTURES = {
     "and strokes.",
     "overfitting": "Train against test on few rows, some of them labelled wrong, without dropout "
     "and with it.",
-    "batch_sizes": "The loss over an epoch at three batch sizes; its noise against the size.",
+    "batch_sizes": "The loss over a shuffled epoch at three batch sizes; the size against its "
+    "noise.",
     "sigmoid": "Where the loss by hand jumps and overflows; why the sign of a logit decides.",
     "multinomial": "Draws of a multinomial with n = 1 are one-hot vectors.",
     "codes": "Codes 0, 1, 2 against one-hot: the net of one output takes many a 2 for a 1.",
@@ -149,38 +149,18 @@ PICTURES = {
 
 
 def read_code(name: str) -> tuple[str, str]:
-    """A section's code in torch and in jaxnet.
-
-    torch's is what `torchref` runs, read as text: torch need not be installed.
+    """A section's code in torch and in jaxnet: programs, kept as text, which the tests run.
 
     >>> theirs, ours = read_code("one_hot")
     >>> "torch.nn.functional.one_hot" in theirs, "jaxnet.data.one_hot" in ours
     (True, True)
     """
     folder = resources.files("jaxnet.report") / "code"
-    names = sorted(path.name.removesuffix(".py") for path in folder.iterdir())
+    names = sorted({path.name.partition(".")[0] for path in folder.iterdir()})
     if name not in names:
-        raise ValueError(
-            f"name must be one of {', '.join(names)}, not {name!r}{nearest(name, names)}"
-        )
-    ours = (folder / f"{name}.py").read_text(encoding="utf-8")
-    own = folder / f"{name}_torch.py"
-    theirs = own.read_text(encoding="utf-8") if own.is_file() else _read_torchref(name)
+        meant = nearest(name, names)
+        raise ValueError(f"name must be one of {', '.join(names)}, not {name!r}{meant}")
+    theirs, ours = (
+        (folder / f"{name}.{side}.txt").read_text(encoding="utf-8") for side in ("torch", "jaxnet")
+    )
     return theirs, ours
-
-
-def _read_torchref(name: str) -> str:
-    """How torchref builds and trains an experiment."""
-    found = util.find_spec("torchref")  # does not import it, and so not torch
-    if found is None or found.origin is None:
-        return "# torchref is not installed beside jaxnet"
-    text = (Path(found.origin).parent / "lecture.py").read_text(encoding="utf-8")
-    functions = {
-        node.name: ast.get_source_segment(text, node)
-        for node in ast.parse(text).body
-        if isinstance(node, ast.FunctionDef)
-    }
-    built = functions[f"build_{name}"] or ""
-    if "build_" in built.partition("\n")[2]:  # one that changes another
-        built = (functions["build_manual_sigmoid"] or "") + "\n\n\n" + built
-    return built + "\n\n\n" + (functions[name] or "")

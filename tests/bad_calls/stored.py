@@ -18,9 +18,9 @@ import jaxnet.figures
 import jaxnet.files
 from jaxnet import convert, data, doctor, figures, lessons, progress, report
 from jaxnet.data import Dataset
-from jaxnet.lecture import Result
+from jaxnet.lecture import EXPERIMENTS, Result
 from jaxnet.state import History
-from jaxnet.torch_results import TorchRun, load_torch
+from jaxnet.torch_results import TorchRun, check_same, digest_rows, load_torch
 from tests.bad_calls import Row
 from tests.bad_calls.files import LIKE, OPTIMIZER, state
 
@@ -29,18 +29,30 @@ DIGITS = Dataset(np.ones((2, 784), np.float32), np.array([0, 1], np.int32))
 FOUR = "expected a folder that holds MNIST's four IDX files"
 
 
-KEYS = "experiment seed train_accuracy test_accuracy reports steps run_seconds losses machine"
-KEYS = KEYS.split()
+RUN = {
+    "experiment": "logits",
+    "seed": 0,
+    "train_accuracy": 0.5,
+    "test_accuracy": 0.5,
+    "run_seconds": 1.0,
+    "steps": 1,
+    "rows": "",
+    "reports": [{"epoch": 1, "loss": 0.5, "accuracy": 0.5}],
+    "losses": [0.5],
+    "machine": {},
+    "certificate": None,
+    "loss_bound": None,
+}
 
 
 def torch_run(losses):
-    return TorchRun({"reports": []}, np.array(losses), {}, None)
+    return TorchRun({"reports": []}, np.array(losses), {}, None, "", None)
 
 
-def result():
+def result(name="logits"):
     """A run of one step."""
     nothing = {"train": None, "test": None}
-    record = {"experiment": "logits", "reports": [], "published": nothing, "test_accuracy": 0.5}
+    record = {"experiment": name, "reports": [], "published": nothing, "test_accuracy": 0.5}
     return Result(record, state(), History(np.zeros(1, np.float32), (), 0.0, 0.0, "parity"))
 
 
@@ -432,18 +444,41 @@ _REST = [
         "must end in .html, not .*new.pdf"),
     Row("jaxnet.report.write_report", "benchmarks",
         lambda files: report.write_report([result()], {}, files / "new.html", benchmarks={}),
-        "must hold `peers` that agree"),
+        "must hold peers that agree"),
     *(
         Row("jaxnet.torch_results.load_torch", "path",
             lambda _, text=text: load_written(text), says)
         for text, says in (
             ("{", "is no JSON"), ("{}", "is no list of runs"), ("[]", "holds no run"),
-            ('[{"experiment": "logits"}]', "a run without losses, machine, .*steps"),
-            (json.dumps([dict.fromkeys(KEYS, "x")]), "unknown experiment, 'x'"),
+            ('[{"experiment": "logits"}]', "a run without .*losses, machine, .*steps"),
+            *(
+                (json.dumps([RUN | changes]), says)
+                for changes, says in (
+                    ({"experiment": "x"}, "unknown experiment, 'x'"),
+                    ({"losses": "abc"}, "for logits a value of losses that is none: 'abc'"),
+                    ({"losses": ["a"]}, "for logits losses that are no numbers"),
+                    ({"losses": []}, "for logits 1 steps but 0 losses"),
+                    ({"machine": "here"}, "a value of machine that is none: 'here'"),
+                    ({"reports": [{}]}, "a report without epoch, loss, accuracy"),
+                    ({"certificate": {}}, "a certificate without agrees, headline"),
+                )
+            ),
         )
     ),
     Row("jaxnet.torch_results.load_torch", "file", lambda files: load_torch(files / "file" / "a"),
         "", OSError),
+    Row("jaxnet.torch_results.digest_rows", "data", lambda _: digest_rows((DIGITS, None)),
+        "a Dataset each, not NoneType", TypeError),
+    Row("jaxnet.torch_results.check_same", "torch",
+        lambda _: check_same({"logits": torch_run([0.5])}, [EXPERIMENTS["logits"]],
+                             {(0, 1): (DIGITS, DIGITS)}), "on the same rows"),
+    Row("jaxnet.report.write_report", "results",
+        lambda files: report.write_report([result("ten_class")], {}, files / "new.html"),
+        "the lecture's experiments, not 'ten_class'"),
+    Row("jaxnet.report.write_report", "torch",
+        lambda files: report.write_report([result()], {}, files / "new.html",
+                                          torch={"logits": torch_run([0.5] * 3)}),
+        "the same steps: 3 there, 1 here"),
     Row("jaxnet.progress.count", "total", lambda _: progress.count("x", 0).__enter__(),
         "integer of at least 1, not 0"),
     *(
