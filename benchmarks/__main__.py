@@ -16,7 +16,7 @@ from benchmarks.lanes import compare_lanes
 from benchmarks.memory import compare_memory
 from benchmarks.peers.floor import measure_peaks
 from benchmarks.processes import compare_processes
-from benchmarks.saving import compare_saving
+from benchmarks.saving import compare_saving, measure_bar
 from benchmarks.streams import compare_masks, compare_random_steps
 from benchmarks.tables import CAPTIONS, WIDTH, list_tables, say_machine
 from benchmarks.task import Missing
@@ -27,7 +27,7 @@ from jaxnet.files import write_whole
 from jaxnet.lecture import EXPERIMENTS
 from jaxnet.progress import count
 
-PARTS = ("peers", "processes", "growth", "memory", "saving", "sweep", "masks", "steps")
+PARTS = ("peers", "processes", "growth", "memory", "saving", "bar", "sweep", "masks", "steps")
 QUICK = ("peers", "minibatch", "logits", "growth", "sweep")
 QUICK_PEERS = ("torch, DataLoader", "torch, sliced by hand", "NumPy, backward by hand", NAMES[-1])
 STREAM_ROUNDS = 10  # to each round of an experiment: these take milliseconds
@@ -39,8 +39,8 @@ STREAM_ROUNDS = 10  # to each round of an experiment: these take milliseconds
     type=click.Choice([*EXPERIMENTS, *PARTS]),
     multiple=True,
     help="An experiment whole; peers: its steps against every other way; processes: from the "
-    "shell; growth: time against sizes; memory; saving: what checkpoints and the bar cost; sweep: "
-    "many seeds at once; masks, steps: random numbers. Repeatable.",
+    "shell; growth: time against sizes; memory; saving, bar: what checkpoints and "
+    "the bar cost; sweep: many seeds at once; masks, steps: random numbers. Repeatable.",
 )
 @click.option("--peers", type=click.Choice(NAMES), multiple=True, help="Of the peers these alone.")
 @click.option("--quick", is_flag=True, help="Under a minute: few parts, peers, rounds.")
@@ -115,6 +115,7 @@ def _measure(
         "growth": ("growth", lambda: compare_growth(task.x, task.y, rounds + 2, quick=quick)),
         "memory": ("memory", lambda: compare_memory(task)),
         "saving": ("saving", lambda: compare_saving(train, rounds)),
+        "bar": ("bar", lambda: measure_bar(rounds)),
         "masks": ("streams", lambda: compare_masks(STREAM_ROUNDS * rounds)),
         "steps": ("streams", lambda: compare_random_steps(train, STREAM_ROUNDS * rounds)),
         "sweep": ("sweep", lambda: compare_lanes((train, test), rounds)),

@@ -41,9 +41,9 @@ CAPTIONS = {
     "thread or all, whichever is faster. Slope: of the logarithms, from the size before.",
     "memory": "Peak resident MiB of one process each that trains two epochs, and what of it was "
     "there before: imports, then the data.",
-    "saving": "Seconds of a run of about twenty: plain, with checkpoints at the default rate, and "
-    "with its bar on a terminal. Cost: its time over the plain one's, less one. The losses are the "
-    "same bits.",
+    "saving": "Seconds of a run of about twenty, plain and with checkpoints at the default rate. "
+    "Cost: the saved run's time over the plain one's, less one. The losses are the same bits.",
+    "bar": "Processor time of the bar that a terminal shows, as a share of one core.",
     "sweep": "Milliseconds of `minibatch` for each lane of a sweep, and of the same run alone, "
     "compilation apart; the share that a lane takes of it, quartiles of the rounds' ratios.",
     "streams": "Microseconds inside a compiled run; quartiles of the rounds' ratios. A mask is of "
@@ -77,6 +77,7 @@ def list_tables(results: dict[str, Any]) -> dict[str, Table]:
         "growth": tabulate_growth,
         "memory": tabulate_memory,
         "saving": tabulate_saving,
+        "bar": tabulate_bar,
         "streams": tabulate_streams,
         "sweep": tabulate_sweep,
     }
@@ -208,18 +209,24 @@ def tabulate_memory(rows: Sequence[dict[str, Any]]) -> Table:
 
 def tabulate_saving(rows: Sequence[dict[str, Any]]) -> Table:
     """A row for each experiment."""
-    table = _make_table(
-        ("experiment",), ("epochs", "n", "plain s", "saved s", "cost", "shown s", "cost")
-    )
+    table = _make_table(("experiment",), ("epochs", "n", "plain s", "saved s", "cost"))
     for row in rows:
-        times = ["DIFFER", "", "", "", ""]
+        times = ["DIFFER", "", ""]
         if row["agree"]:
-            plain, saved, shown = (
-                f"{statistics.median(row[side]):.2f}" for side in ("plain", "saved", "shown")
-            )
-            costs = [f"{row[ratio] - 1:.1%}" for ratio in ("ratio", "ratio_shown")]
-            times = [plain, saved, costs[0], shown, costs[1]]
+            times = [f"{statistics.median(row[side]):.2f}" for side in ("plain", "saved")]
+            times.append(f"{row['ratio'] - 1:.1%}")
         table.add_row(row["name"], str(row["epochs"]), str(len(row["plain"])), *times)
+    return table
+
+
+def tabulate_bar(rows: Sequence[dict[str, Any]]) -> Table:
+    """A row for the bar."""
+    table = _make_table(("bar of",), ("n", "of a core", "min-max"))
+    for row in rows:
+        shares = row["shares"]
+        low, high = min(shares), max(shares)
+        spread = f"{low:.2%}-{high:.2%}"
+        table.add_row(row["name"], str(len(shares)), f"{statistics.median(shares):.2%}", spread)
     return table
 
 

@@ -77,7 +77,7 @@ def count(
         _Time(),
     )
     hidden = hidden or not console.is_terminal
-    with Progress(*columns, console=console, disable=hidden) as progress:
+    with Progress(*columns, console=console, disable=hidden, refresh_per_second=5) as progress:
         task = progress.add_task(name, total=total, status=begin)
 
         def tell(done: int, status: str) -> None:
