@@ -1,6 +1,7 @@
 """Every test runs with rank promotion refused, warnings as errors and annotations checked."""
 
 import os
+import signal
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several processes whose torch each takes every core wait for one another, spinning.
@@ -8,6 +9,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import jax
 import pytest
+
+# A suite that was started in the background inherits a Ctrl-C that is ignored, and hands it on.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter):

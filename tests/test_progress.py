@@ -86,14 +86,18 @@ def test_what_nobody_can_count_pulses_until_it_is_done():
 JAXNET, TORCHREF = jaxnet.cli.main, torchref.cli.main
 COMMANDS: dict[str, tuple[click.Command, str, str]] = {
     "lecture": (JAXNET, "lecture --only logits", "epoch 10, loss 0.4014, accuracy 0.9577"),
-    "figures": (JAXNET, "lecture --only logits --figures {}/figures", "drawing sigmoid"),
+    "figures": (JAXNET, "lecture --only logits --figures {}/figures", "drawn"),
     "sweep": (JAXNET, "sweep logits --seeds 0:2 --epochs 1", "2 of 2 runs"),
-    "report": (JAXNET, "report --only logits --out {}/report.html", "drawing sigmoid"),
+    "report": (JAXNET, "report --only logits --out {}/report.html", "written"),
     "show": (JAXNET, "show --out {}/digits.png", "drawing"),
     "doctor": (JAXNET, "doctor", "measuring"),
-    "torch": (TORCHREF, "lecture --only logits --certify 1 --json {}/torch.json", "loss 0.4014"),
+    "torch": (
+        TORCHREF,
+        "lecture --only logits --certify 1 --json {}/torch.json",
+        "loss 0.4014, accuracy 0.9577",
+    ),
     "certify": (TORCHREF, "certify {}/net.py:build --epochs 2", "step 2 of 2"),
-    "benchmarks": (benchmarks.__main__.main, "--only logits --rounds 1", "logits"),
+    "benchmarks": (benchmarks.__main__.main, "--only logits --rounds 1", "measured"),
 }
 NET = """
 import torch

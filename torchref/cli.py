@@ -85,7 +85,8 @@ def lecture(
 
             found.append(measure(name, data[find(name).classes], epochs=epochs, tell=show))
             save(found, path)  # after each: a later one that breaks loses none
-            tell(1000, "done")
+            last = found[-1]["losses"][-1], found[-1]["train_accuracy"]
+            tell(1000, "loss {:.4f}, accuracy {:.4f}".format(*last))
         certificate = found[-1]["certificate"]
         verdict = f"  {certificate['headline']}" if certificate else ""
         right = f"{found[-1]['train_accuracy']:.4f}/{found[-1]['test_accuracy']:.4f}"
