@@ -58,7 +58,7 @@ def write_report(
       The path.
 
     Raises:
-      ValueError: there is no result, one is of no section, torch's run is of other rows or steps,
+      ValueError: there is no result, one is of no section, torch's run has other steps,
         or the path ends in something else.
       TypeError: something else than a result is among them.
     """
