@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnet.hosts import fetch
+from jaxnet.placement import put
 from jaxnet.random import Generator
 from jaxnet.state import History, Report, TrainState
 
@@ -78,24 +80,30 @@ def name_leaves(state: TrainState) -> dict[str, Any]:
 
 def describe(arrays: Mapping[str, Any]) -> dict[str, str]:
     """Type and shape of each array."""
-    found = {name: as_array(leaf) for name, leaf in arrays.items()}
+    found = {name: _as_words(leaf) for name, leaf in arrays.items()}
+    found = {name: a if hasattr(a, "dtype") else np.asarray(a) for name, a in found.items()}
     return {name: f"{array.dtype} {array.shape}" for name, array in found.items()}
 
 
 def as_array(leaf: Any) -> np.ndarray:
-    """An array of the state as NumPy has it; of a key, its words."""
+    """An array of the state as NumPy has it, of a key its words; called by every process."""
+    return fetch(_as_words(leaf))
+
+
+def _as_words(leaf: Any) -> Any:
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-    return np.asarray(leaf)
+        return jax.random.key_data(leaf)
+    return leaf
 
 
 def _as_leaf(array: np.ndarray, like: Any) -> Any:
     """The array where `like` lies, and of its kind."""
     if isinstance(like, jax.Array) and jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
+        key = jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
+        return put(key, like.sharding) if like.committed else key
     if not isinstance(like, jax.Array):
         return jnp.asarray(array)
-    return jax.device_put(array, like.sharding) if like.committed else jnp.asarray(array)
+    return put(array, like.sharding) if like.committed else jnp.asarray(array)
 
 
 def digest_array(values: Any) -> str:

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32
 
-from jaxnet.checks import check_count, check_pair, check_stream
+from jaxnet.checks import check_count, check_stream
 from jaxnet.random import Generator, randperm
 from jaxnet.random.arguments import as_integer
 from jaxnet.random.engine import draw, seed_words
+from jaxnet.rows import check_data
 
 _BASE_SEED = 2  # words that each iteration of a DataLoader draws for its workers, shuffled or not
 
@@ -33,8 +34,8 @@ class DataLoader(NamedTuple):
     Source: `torch.utils.data.DataLoader`.
     """
 
-    data: tuple[Any, Any]
-    """`(x, y)`, arrays with the same number of rows."""
+    data: Any
+    """`(x, y)`, arrays with the same number of rows, or a Grain `MapDataset` of such rows."""
     batch_size: int = 1
     """Rows of a minibatch."""
     shuffle: bool = False
@@ -107,8 +108,8 @@ def make_loader(data: Any, batch_size: Any, shuffle: bool) -> DataLoader:
     True
     """
     if not isinstance(data, DataLoader):
-        return DataLoader(check_pair(data), batch_size, shuffle)
-    check_pair(data.data)
+        return DataLoader(check_data(data), batch_size, shuffle)
+    check_data(data.data)
     if batch_size is not None or shuffle:
         raise ValueError("batch_size and shuffle are the DataLoader's own: give them there alone")
     check_count("batch_size", data.batch_size)

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxnet.archive import Damaged, check, describe, list_differences, name_leaves, pack, unpack
 from jaxnet.checks import check_count, check_number, check_state_kind
+from jaxnet.hosts import agree, is_first, on_first
 from jaxnet.state import Chunk, History, TrainState
 
 _SHARE = 20  # a long history takes long to write: saving stays below this part of the time
@@ -91,9 +92,9 @@ class Checkpoints:
             raise TypeError(f"about must be a dictionary that JSON can hold: {error}") from error
         self._next = -float("inf")
         self._unreadable: list[int] = []
-        _prepare(self.directory)
         self._manager: Any = None
-        self._open()
+        on_first(lambda: _prepare(self.directory))
+        on_first(self._open)
 
     def _open(self) -> None:
         """Look at the folder anew."""
@@ -108,7 +109,7 @@ class Checkpoints:
     def __call__(self, chunk: Chunk) -> None:
         """Save the run as it stands after a chunk, unless one was saved a moment ago."""
         begun = time.monotonic()
-        if begun >= self._next or chunk.epoch == chunk.epochs:
+        if agree(begun >= self._next) or chunk.epoch == chunk.epochs:
             self.save(chunk.epoch, chunk.state, chunk.history)
             pause = max(self._seconds, _SHARE * (time.monotonic() - begun))
             self._next = begun + pause if self._seconds else begun
@@ -129,26 +130,34 @@ class Checkpoints:
                 f"directory {self.directory} has checkpoints, up to epoch {epochs[-1]}, of a run "
                 "that was not restored: restore it, or choose an empty folder"
             )
+        packed = pack(state, history, self._about)
+        self.failure = on_first(lambda: self._save(epoch, packed))
+        if self.failure is not None:
+            self.failed = epoch
+            if is_first():
+                warnings.warn(f"{self.failure}; what was saved before stays", stacklevel=2)
+            return False
+        self.saved, self.failed = epoch, None
+        return True
+
+    def _save(self, epoch: int, packed: tuple[dict[str, np.ndarray], dict[str, Any]]) -> str | None:
+        """Write what was packed; why that could not be done, if it could not."""
         replaced = None
         try:
             replaced = self._move_aside(epoch)
-            _write(self._manager, epoch, *pack(state, history, self._about))
+            _write(self._manager, epoch, *packed)
         except Exception as error:  # of whatever kind: Orbax's layers raise their own
             if replaced is not None:
                 replaced.replace(self.directory / str(epoch))
                 self._open()
-            self.failed = epoch
-            self.failure = f"epoch {epoch} could not be saved in {self.directory}: {_line(error)}"
-            warnings.warn(f"{self.failure}; what was saved before stays", stacklevel=2)
-            return False
+            return f"epoch {epoch} could not be saved in {self.directory}: {_line(error)}"
         if replaced is not None:
             shutil.rmtree(replaced, ignore_errors=True)
-        self.saved, self.failed, self.failure = epoch, None, None
-        return True
+        return None
 
     def list_epochs(self) -> list[int]:
         """The epochs that have a checkpoint, whole or not, the oldest first."""
-        return sorted(self._manager.all_steps())
+        return on_first(lambda: sorted(self._manager.all_steps()))
 
     def restore(self, like: TrainState) -> tuple[TrainState, History] | None:
         """The newest run that is whole, for `jaxnet.fit(..., state=...)`; None where there is none.
@@ -165,7 +174,16 @@ class Checkpoints:
           Damaged: there are checkpoints, and none can be read; a ValueError.
         """
         check_state_kind(like, "like")
-        epochs, why = self.list_epochs(), ""
+        shapes = describe(name_leaves(like))
+        found, self._unreadable = on_first(lambda: self._find(shapes))
+        if found is None:
+            return None
+        self.saved, arrays, record = found
+        return unpack(arrays, record, like)
+
+    def _find(self, shapes: dict[str, str]) -> tuple[Any, list[int]]:
+        """The newest checkpoint that is whole, and those that cannot be read."""
+        epochs, why = sorted(self._manager.all_steps()), ""
         for epoch in reversed(epochs):
             place = self.directory / str(epoch)
             try:
@@ -176,18 +194,17 @@ class Checkpoints:
                 self._unreadable.append(epoch)
                 continue
             differences = list_differences(record["about"], self._about)
-            shapes = list_differences(record["arrays"], describe(name_leaves(like)))
-            differences += shapes[:_SHOWN]
-            if more := shapes[_SHOWN:]:
+            others = list_differences(record["arrays"], shapes)
+            differences += others[:_SHOWN]
+            if more := others[_SHOWN:]:
                 differences.append(f"and {len(more)} more arrays")
             if differences:
                 listed = "\n  ".join(differences)
                 raise Another(f"checkpoint {place} is of another run:\n  {listed}")
-            self.saved = epoch
-            return unpack(arrays, record, like)
+            return (epoch, arrays, record), self._unreadable
         if epochs:
             raise Damaged(f"{self.directory} has no checkpoint that can be read: {why}")
-        return None
+        return None, self._unreadable
 
     def _move_aside(self, epoch: int) -> Path | None:
         """Rename what cannot be read, and an epoch that is saved again; gives the latter's place.
@@ -237,7 +254,14 @@ def _open(directory: Path, keep: int) -> Any:
     import orbax.checkpoint as ocp  # takes half a second to import
 
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        max_to_keep=keep,
+        create=False,
+        enable_async_checkpointing=False,
+        cleanup_tmp_directories=True,
+        # The first process alone reads and writes; the others have what it found.
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            primary_host=0, active_processes={0}, barrier_sync_key_prefix="jaxnet"
+        ),
     )
     with _quiet():  # an old one whose deletion was cut off lacks files, and is deleted later
         return ocp.CheckpointManager(directory, options=options, item_names=("arrays", "record"))

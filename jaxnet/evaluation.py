@@ -1,7 +1,7 @@
 """A net in evaluation mode: its outputs, and metrics of them."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen
@@ -14,14 +14,24 @@ from jaxnet.checks import (
     check_function,
     check_looks,
     check_net,
-    check_pair,
     check_real,
     check_rows,
     check_scalar,
     check_state_kind,
 )
 from jaxnet.nn import call_keywords
+from jaxnet.placement import Layout, mesh_of, put
 from jaxnet.precision import following
+from jaxnet.rows import (
+    BLOCK,
+    Rows,
+    check_data,
+    count_rows,
+    cut,
+    is_map_dataset,
+    is_streamed,
+    prefetch,
+)
 from jaxnet.state import TrainState
 
 Metrics = Mapping[str, Callable[[Any, Any], Any]]
@@ -96,7 +106,8 @@ def evaluate(
 
     Args:
       net, state: as `fit` took and gave them.
-      data: `(x, y)`.
+      data: `(x, y)`, or a Grain `MapDataset` of rows; mapped arrays and data sets are read block by
+        block, and a loss that is given is then the mean of the blocks', by their rows.
       loss: `loss(outputs, y)`, reported as "loss".
       metrics: `{name: metric}`, each `metric(outputs, y)` giving one value for each row.
 
@@ -114,19 +125,40 @@ def evaluate(
     """
     check_net(net)
     check_state_kind(state)
-    x, y = check_pair(data)
+    data = data if isinstance(data, Rows) else check_data(data)
     check_looks(metrics)
     if loss is not None:
         check_function("loss", loss, "a function loss(outputs, y)")
-    check_rows(x, y)
     if loss is not None and metrics and "loss" in metrics:
         raise ValueError("metrics must not be named 'loss' where a loss is given")
-    check_devices(state=state, x=x, y=y)
+    streamed = isinstance(data, Rows) or is_streamed(data)
+    if not isinstance(data, Rows) and not is_map_dataset(data):
+        check_rows(*data)
+    mesh = mesh_of(state)
+    if not streamed and mesh is None:
+        check_devices(state=state, x=data[0], y=data[1])
     measure = make_measure(net, loss, tuple((metrics or {}).items()))
-    with following(state) as put:
-        values = measure(state.params, state.model_state, put(x), put(y))
-    values = {name: value.item() for name, value in values.items()}
-    return {name: v / len(x) if isinstance(v, int) else v for name, v in values.items()}
+    count, totals = count_rows(data), dict[str, float]()
+    with following(state) as cast:
+        for x, y in _read(data, cast) if streamed else [data]:
+            batch = (cast(x), cast(y))
+            if mesh is not None:
+                batch = tuple(put(values, Layout(mesh).rows(len(x))) for values in batch)
+            values = measure(state.params, state.model_state, *batch)
+            for name, value in values.items():
+                value = value.item()
+                share = 1 if isinstance(value, int) else len(x) / count  # counted, or a mean
+                totals[name] = totals.get(name, 0) + value * share
+    return {name: t / count if isinstance(t, int) else t for name, t in totals.items()}
+
+
+def _read(data: Any, cast: Callable) -> Iterator[tuple[Any, Any]]:
+    """Rows in their own order, block by block, the next one while the last one is computed."""
+    if not isinstance(data, Rows):
+        wide = cast(np.zeros(0)).dtype == np.float64
+        data = Rows(data, "float64" if wide else "parity")
+    count = max(1, BLOCK // max(1, data.bytes))
+    return prefetch(lambda part: data.take(np.asarray(part)), cut(len(data), count))
 
 
 @memoise

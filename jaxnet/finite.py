@@ -11,8 +11,11 @@ from flax.traverse_util import flatten_dict
 from jaxnet import nn
 from jaxnet.batches import Batching, start_epoch
 from jaxnet.checks import check_state_kind
+from jaxnet.placement import Layout, put
+from jaxnet.precision import Precision
+from jaxnet.rows import Rows
 from jaxnet.state import Chunk, History, StepInfo, TrainState
-from jaxnet.train import draw_noise, make_run, make_train_step
+from jaxnet.train import Ready, draw_noise, make_runner, make_train_step
 
 _EXP = 88.0  # exp overflows float32 a little above
 
@@ -67,9 +70,11 @@ class Guard:
 
     Args:
       net, loss, optimizer: as `jaxnet.fit` takes them.
-      data: `(x, y)`, in the run's precision.
+      data: `(x, y)`, in the run's precision, or `Rows`.
       batching: how the rows are cut into batches.
       start: the state and the history that the run starts with.
+      layout: how the state lies on a mesh, if it does.
+      precision: the run's.
 
     Raises:
       NotFinite: when called with a chunk that is not sound.
@@ -83,9 +88,12 @@ class Guard:
         data: tuple[Any, Any],
         batching: Batching,
         start: tuple[TrainState, History],
+        layout: Layout | None = None,
+        precision: Precision = "parity",
     ):
         self._net, self._loss, self._optimizer = net, loss, optimizer
         self._data, self._batching, self._good = data, batching, start
+        self._layout, self._precision = layout, precision
 
     def __call__(self, chunk: Chunk) -> None:
         if not is_sound(chunk.state, chunk.losses):
@@ -94,11 +102,12 @@ class Guard:
 
     def _find(self, epochs: int) -> NotFinite:
         """Replay the epochs after the last sound state until one is bad, then its steps."""
-        run = make_run(self._net, self._loss, self._optimizer, self._batching, 1)
         state, history = self._good
+        ready = Ready(state, history, range(0), self._data, self._batching, self._layout)
+        run = make_runner(self._net, self._loss, self._optimizer, ready, 1, self._precision)
         done = len(history.losses) // self._batching.steps
         for epoch in range(done + 1, done + epochs + 1):
-            after, losses = run(state, *self._data, 1)
+            after, losses = run(state, 1)
             if not is_sound(after, losses) or epoch == done + epochs:
                 return self._replay(state, epoch)
             state = after
@@ -114,7 +123,7 @@ class Guard:
         train_step = jax.jit(make_train_step(self._net, self._loss, self._optimizer))
         for step in range(1, batching.steps + 1):
             rows = order[(step - 1) * batching.size :][: batching.size]
-            batch = tuple(values[rows] for values in self._data)
+            batch = self._take(rows)
             after, info = train_step(state, batch)
             if not is_sound(after, info.loss) or step == batching.steps:
                 place = epoch, (epoch - 1) * batching.steps + step, rows
@@ -122,6 +131,16 @@ class Guard:
                 return NotFinite(place, *_blame(tensors), self._good)
             state = after
         raise AssertionError("an epoch has a step")
+
+    def _take(self, rows: np.ndarray) -> tuple[Any, Any]:
+        if not isinstance(self._data, Rows):
+            x, y = self._data
+            return x[rows], y[rows]
+        batch = self._data.take(rows)
+        if self._layout is None:
+            return batch
+        x, y = (put(values, self._layout.whole) for values in batch)
+        return x, y
 
 
 def _list_tensors(

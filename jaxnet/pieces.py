@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxnet.hosts import agree, any_of
 from jaxnet.state import Chunk, History, Hook, Report, TrainState
 
 _PIECE = 1.0  # seconds, about, between two calls of the hooks where no report is due
@@ -48,14 +49,18 @@ def train_on(
             report = Report(done, float(losses[-1]), values)
             history = history._replace(reports=(*history.reports, report))
         now = time.perf_counter()
-        if hooks:
-            allowed = max(1, int(count * _PIECE / (now - started)))
-        if report is None and done < epochs.stop and now - called < _PIECE:
+        if hooks:  # in many processes the first one's clock decides, so that all compute the same
+            fits = max(1, min(int(count * _PIECE / (now - started)), len(epochs)))
+            allowed, early = agree([fits, now - called < _PIECE]).tolist()
+            if report is None and done < epochs.stop and early:
+                continue
+        elif report is None and done < epochs.stop:
             continue
         so_far = history._replace(losses=losses, run_seconds=history.run_seconds + now - begin)
         chunk = Chunk(done, epochs.stop, state, losses[seen:], report, so_far)
         called, seen = now, len(losses)
-        if any([hook(chunk) is True for hook in hooks]):  # a list: every hook sees every chunk
+        over = any([hook(chunk) is True for hook in hooks])  # a list: every hook sees every chunk
+        if hooks and any_of(over):
             break
     seconds = history.run_seconds + time.perf_counter() - begin
     return state, history._replace(losses=tape.append(()).copy(), run_seconds=seconds)

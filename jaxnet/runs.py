@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import jax
+import numpy as np
 
 import jaxnet.train
 from jaxnet.archive import digest_array, digest_text, name_function, name_net, name_seed
@@ -14,12 +15,14 @@ from jaxnet.checks import check_looks, check_parts, check_past, check_reports, n
 from jaxnet.finite import Guard, NotFinite
 from jaxnet.interrupts import patient
 from jaxnet.precision import Precision, use
+from jaxnet.rows import Rows
 from jaxnet.state import Chunk, History, Hook, TrainState
 from jaxnet.train import Ready, make_train_step, prepare
 
 OnNan = Literal["stop", "ignore"]
 
-_BASIC = ("batch_size", "shuffle", "seed", "state", "precision")
+_BASIC = ("batch_size", "shuffle", "seed", "state", "precision", "mesh", "specs")
+_SAMPLE = 64  # rows that tell data sets apart which are too large to be read for that
 _LOOKS = ("report_every", "report_loader", "metrics")
 
 
@@ -104,7 +107,8 @@ def fit(
         ready = _resume(checkpoints, ready, resume, precision)
     inner: list[Hook] = list(hooks)
     if on_nan == "stop":
-        guard = Guard(net, loss, optimizer, ready.data, ready.batching, ready[:2])
+        parts = (ready.data, ready.batching, ready[:2], ready.layout, precision)
+        guard = Guard(net, loss, optimizer, *parts)
         inner.insert(0, use(precision)(guard.__call__))
     if checkpoints is not None:
         inner.append(checkpoints)
@@ -123,6 +127,8 @@ def fit(
                 state=ready[:2],
                 hooks=[*inner, lambda chunk: was_pressed()],
                 precision=precision,
+                mesh=options.get("mesh"),
+                specs=options.get("specs"),
                 **looks,
             )
     done = len(history.losses) // ready.batching.steps
@@ -156,15 +162,15 @@ def _describe(
     net: Any, loss: Any, optimizer: Any, ready: Ready, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What makes a run this one, beside its arrays' shapes."""
-    x, y = ready.data
+    x, y = _describe_data(ready.data)
     every = options.get("report_every")
     seed = options.get("seed")
     begin = f"a state at step {ready.state.step}" if seed is None else name_seed(seed)
     return {
         "net": name_net(net),
         "loss": name_function(loss),
-        "x": f"{x.dtype} {x.shape}, SHA-256 {digest_array(x)}",
-        "y": f"{y.dtype} {y.shape}, SHA-256 {digest_array(y)}",
+        "x": x,
+        "y": y,
         "batches": str(ready.batching),
         "seed": begin,
         "report_every": None if every is None else int(every),
@@ -177,11 +183,24 @@ def _describe(
     }
 
 
+def _describe_data(data: Any) -> list[str]:
+    """Type, shape and digest of x and of y: of all rows, or of some where they are read."""
+    if not isinstance(data, Rows):
+        return [f"{v.dtype} {v.shape}, SHA-256 {digest_array(v)}" for v in data]
+    sample = np.unique(np.linspace(0, len(data) - 1, _SAMPLE).astype(np.int64))
+    return [
+        f"{text}, SHA-256 of {len(sample)} rows {digest_array(values)}"
+        for text, values in zip(data.describe(), data.take(sample), strict=True)
+    ]
+
+
 def _digest_step(
     net: Any, loss: Any, optimizer: Any, ready: Ready, precision: Precision
 ) -> dict[str, str]:
     """What tells runs apart whose losses or optimizers bear one name: a rate, for one."""
-    batch = tuple(values[: ready.batching.size] for values in ready.data)
+    data = ready.data.like if isinstance(ready.data, Rows) else ready.data
+    size = ready.batching.size
+    batch = tuple(jax.ShapeDtypeStruct((size, *v.shape[1:]), v.dtype) for v in data)
     with use(precision):
         traced = jax.make_jaxpr(make_train_step(net, loss, optimizer))(ready.state, batch)
     constants = [digest_array(value) for value in traced.consts]

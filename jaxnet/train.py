@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
 
 from jaxnet import nn
 from jaxnet.batches import Batching, DataLoader, make_batching, make_loader, start_epoch
@@ -25,99 +24,32 @@ from jaxnet.checks import (
     check_past,
     check_reports,
     check_rows,
-    check_scalar,
     check_source,
     check_stream,
     committed_arrays,
     split_run,
 )
-from jaxnet.evaluation import Metrics, evaluate, memoise
-from jaxnet.masks import cut_masks, draw_ahead, draw_masks, list_drops
+from jaxnet.evaluation import Metrics, evaluate
 from jaxnet.pieces import train_on
+from jaxnet.placement import Layout, as_mesh, place_state, put
 from jaxnet.precision import Precision, cast, cast_array, check_precision, check_state, use
 from jaxnet.random import Generator, manual_seed
 from jaxnet.random.engine import check_generator
-from jaxnet.state import History, Hook, StepInfo, TrainState
+from jaxnet.rows import Rows, count_rows, is_map_dataset, is_streamed
+from jaxnet.state import History, Hook, TrainState
+from jaxnet.steps import draw_noise, make_run, make_train_step
+from jaxnet.streaming import make_stream
 
-_AHEAD = 2**25  # elements of masks that an epoch draws before its first step: 64 MiB meanwhile
-
-
-def make_train_step(
-    net: flax.linen.Module, loss: Callable, optimizer: optax.GradientTransformation
-) -> Callable[[TrainState, tuple[Any, Any]], tuple[TrainState, StepInfo]]:
-    """The pure function `train_step(state, (x, y)) -> (state, info)`, ready for jit and scan.
-
-    $g = \\nabla_\\theta\\, \\mathrm{loss}(\\mathrm{net}_\\theta(x), y)$ in training mode, then
-    the optimizer's update is added to $\\theta$. Dropout masks come from the state's generator:
-    torch's stream from a `Generator`, Flax's from a JAX key. In torch this is `zero_grad`,
-    forward, `backward`, `optimizer.step`; gradients do not accumulate here.
-
-    >>> import jaxnet
-    >>> net = jaxnet.nn.Sequential([jaxnet.nn.Linear(1, 1)])
-    >>> loss = lambda outputs, y: ((outputs - y) ** 2).mean()
-    >>> optimizer = jaxnet.optim.sgd(lr=0.5)
-    >>> params = {"0": {"weight": jnp.array([[1.0]]), "bias": jnp.array([0.0])}}
-    >>> state = start(optimizer, {"params": params}, jaxnet.random.manual_seed(0))
-    >>> train_step = make_train_step(net, loss, optimizer)
-    >>> state, info = train_step(state, (jnp.ones((1, 1)), jnp.zeros((1, 1))))
-    >>> print(info.loss, state.params["0"]["weight"])
-    1.0 [[0.]]
-    """
-    check_parts(net, loss, optimizer)
-    step = _make_noiseless_step(net, loss, optimizer)
-
-    def train_step(state: TrainState, batch: tuple[Any, Any]) -> tuple[TrainState, StepInfo]:
-        generator, noise = draw_noise(net, state.generator, batch[0])
-        return step(state._replace(generator=generator), batch, noise)
-
-    return train_step
-
-
-def _make_noiseless_step(net: Any, loss: Callable, optimizer: Any) -> Callable:
-    """`step(state, batch, noise)`, which draws nothing: `noise` holds the masks, or Flax's keys."""
-    mode = nn.call_keywords(net, train=True)
-    update = optax.with_extra_args_support(optimizer).update
-
-    def step(state, batch, noise):
-        x, y = batch
-
-        def objective(params):
-            variables = {"params": params, **state.model_state}
-            outputs, model_state = net.apply(
-                variables, x, mutable=list(state.model_state), **mode, **noise
-            )
-            return check_scalar(loss(outputs, y)), (outputs, model_state)
-
-        (value, aux), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
-        outputs, model_state = aux
-        updates, opt_state = update(
-            grads,
-            state.opt_state,
-            state.params,
-            value=value,
-            grad=grads,
-            value_fn=lambda params: objective(params)[0],
-        )
-        params: Any = optax.apply_updates(state.params, updates)
-        after = state._replace(
-            params=params,
-            model_state=model_state,
-            opt_state=opt_state,
-            step=state.step + 1,
-        )
-        return after, StepInfo(value, outputs, grads, updates)
-
-    return step
-
-
-def draw_noise(net: flax.linen.Module, generator: Any, x: Any) -> tuple[Any, dict[str, Any]]:
-    """The generator after one forward, and the keywords that hand its randomness to the net."""
-    if isinstance(generator, Generator):
-        generator, masks = draw_masks(net, generator, x)
-        has_masks = not isinstance(masks, dict) or masks
-        return generator, {"masks": masks} if has_masks else {}
-    generator, key = jax.random.split(generator)
-    return generator, {"rngs": {"dropout": key}}
+__all__ = [
+    "Ready",
+    "draw_noise",
+    "fit",
+    "make_run",
+    "make_runner",
+    "make_train_step",
+    "prepare",
+    "start",
+]
 
 
 def start(
@@ -161,7 +93,7 @@ def _draw_variables(net: Any, seed: Any, x: Any) -> tuple[Any, Any]:
 
 def fit(
     net: flax.linen.Module,
-    data: tuple[Any, Any] | DataLoader,
+    data: Any,
     *,
     loss: Callable,
     optimizer: optax.GradientTransformation,
@@ -175,6 +107,8 @@ def fit(
     metrics: Metrics | None = None,
     hooks: Sequence[Hook] = (),
     precision: Precision = "parity",
+    mesh: jax.sharding.Mesh | None = None,
+    specs: Any = None,
 ) -> tuple[TrainState, History]:
     """Train a net: every epoch between two reports is one compiled program.
 
@@ -184,7 +118,10 @@ def fit(
         With an integer seed, a net of `jaxnet.nn`.
       data: `(x, y)`, arrays with the same number of rows, y already shaped for the loss; or a
         `jaxnet.batches.DataLoader` of them, which can also drop a short last batch and have a
-        generator of its own.
+        generator of its own. Where x or y is a `numpy.memmap`, or in place of the pair stands a
+        Grain `MapDataset` of rows `(x, y)`, rows are read as batches need them, the next ones
+        while the last ones are computed: memory holds two blocks of some 16 MiB and the order of
+        the rows, whatever there is on disk. Without a batch_size all rows are read at once.
       loss: `loss(outputs, y)`, a scalar: the mean over the batch, as in `jaxnet.losses`.
       optimizer: any optax optimizer, `jaxnet.optim`'s among them; one that looks at the loss, such
         as `optax.lbfgs`, is given it.
@@ -212,6 +149,14 @@ def fit(
         best, which on a CPU is the same; "float64" widens the initial weights, as `net.double()`
         does in torch, and the data. It decides, whatever is set for all of JAX. Random numbers
         of torch's stream do not depend on it; masks from a `jax.random.key` do, in float64.
+      mesh: devices to compute on, `jax.make_mesh((8,), ("data",))` for example, of one process or
+        of many (`jaxnet.hosts`). Each batch's rows are spread over the axis "data"; a batch that
+        does not divide by its size is computed whole on every device. Weights are whole on each,
+        unless `specs` spreads them. Masks and orders are drawn for the whole batch and then spread:
+        they do not depend on the mesh. Losses do, within the rounding of sums.
+      specs: for weights too large for one device, a `jax.sharding.PartitionSpec` for all of them,
+        or a mapping, nested as the weights are, of specs for some: `{"0": PartitionSpec("data")}`
+        spreads the outputs of the first layer. The optimizer's moments lie as their weights do.
 
     Returns:
       The state after the last step and the `History`. Where the run is cut into compiled pieces
@@ -220,8 +165,9 @@ def fit(
     Raises:
       ValueError, TypeError: an argument is out of range, x holds nan or an infinity, both or
         neither of `seed` and `state` are given, `state` is another optimizer's or of another
-        precision, its history is longer than `epochs` or of other batches, or the arrays lie on
-        different devices.
+        precision, its history is longer than `epochs` or of other batches, the arrays lie on
+        different devices and no `mesh` is given, or `specs` does not fit the weights or the mesh.
+        Of rows that are read as they are needed, nan or an infinity is found when it is read.
 
     torch has no such function; the loop that the lecture repeats is this one.
 
@@ -249,26 +195,22 @@ def fit(
         seed=seed,
         state=state,
         precision=precision,
+        mesh=mesh,
+        specs=specs,
     )
-    x, y = ready.data
     if report_loader and ready.batching.batch_size is None:
         raise ValueError("report_loader=True needs report_every and batch_size")
     capacity = epochs if report_every is None else min(report_every, epochs)
-    run = use(precision)(make_run(net, loss, optimizer, ready.batching, capacity))
-    jax.block_until_ready(run(ready.state, x, y, 0))  # no epochs: compiles, computes nothing
+    run = make_runner(net, loss, optimizer, ready, capacity, precision)
+    run(ready.state, 0)  # no epochs: compiles, computes nothing
     rest = ready.batching if report_loader else None
-    look = use(precision)(partial(_report, net, (x, y), metrics, rest))
-    if report_every is not None:
+    look = use(precision)(partial(_report, net, ready.data, metrics, rest))
+    if report_every is not None and not isinstance(ready.data, Rows):
         look(ready.state)
     past = ready.history
     seconds = past.compile_seconds + time.perf_counter() - begin
     history = past._replace(compile_seconds=seconds, precision=precision)
-
-    def run_on(now: TrainState, count: int) -> tuple[TrainState, Any]:
-        now, rows = run(now, x, y, count)
-        return now, np.asarray(rows)[:count]
-
-    return train_on(run_on, look, ready.state, ready.epochs, report_every, history, hooks)
+    return train_on(run, look, ready.state, ready.epochs, report_every, history, hooks)
 
 
 class Ready(NamedTuple):
@@ -279,9 +221,11 @@ class Ready(NamedTuple):
     """What was trained before, empty where nothing was."""
     epochs: range
     """Those to train, counted from 0."""
-    data: tuple[Any, Any]
-    """`(x, y)`, in the run's precision and in one place with the state."""
+    data: Any
+    """`(x, y)`, in the run's precision and in one place with the state; or `Rows` to be read."""
     batching: Batching
+    layout: Layout | None = None
+    """How the state lies on a mesh, if it does."""
 
 
 def prepare(
@@ -295,27 +239,79 @@ def prepare(
     seed: Any = None,
     state: Any = None,
     precision: Precision = "parity",
+    mesh: Any = None,
+    specs: Any = None,
 ) -> Ready:
     """Check what `fit` was given, draw the weights and put everything in one place."""
     loader = make_loader(data, batch_size, shuffle)
-    x, y = loader.data
-    check_rows(x, y)
+    check_precision(precision)
+    data = _take_in(loader, precision)
     state, past = split_run(state)
-    check_devices(state=state, seed=seed, generator=loader.generator, x=x, y=y)
-    check_finite(x)
+    if mesh is not None:
+        mesh = as_mesh(mesh, specs)
+    elif specs is not None:
+        raise ValueError("specs needs mesh: the devices that the weights are spread over")
+    elif not isinstance(data, Rows):
+        x, y = data
+        check_devices(state=state, seed=seed, generator=loader.generator, x=x, y=y)
     check_source(optimizer, seed, state)
-    check_state(state, check_precision(precision))
+    check_state(state, precision)
     epochs = check_count("epochs", epochs)
-    own = loader.generator is not None
-    batching = make_batching(len(x), loader.batch_size, loader.shuffle, loader.drop_last, own)
+    own, count = loader.generator is not None, count_rows(data)
+    batching = make_batching(count, loader.batch_size, loader.shuffle, loader.drop_last, own)
     done = check_past(past, batching.steps, epochs)
+    layout = None
     with use(precision):
-        x, y = (cast_array(values, precision) for values in loader.data)
+        if not isinstance(data, Rows):
+            data = tuple(cast_array(values, precision) for values in data)
         if state is None:
+            x = data.like[0] if isinstance(data, Rows) else data[0]
             generator, variables = _draw_variables(net, seed, x)
             state = start(optimizer, cast(variables, precision), generator)
-        state, x, y = _put_together(_give_generator(state, loader), x, y)
-    return Ready(state, past, range(done, epochs), (x, y), batching)
+        state = _give_generator(state, loader)
+        if mesh is not None:
+            state, layout = place_state(state, optimizer, mesh, specs)
+            data = _spread(data, batching, layout)
+        else:
+            state, data = _put_together(state, data)
+    return Ready(state, past, range(done, epochs), data, batching, layout)
+
+
+def _take_in(loader: DataLoader, precision: Precision) -> Any:
+    """The loader's data, checked: a pair, or `Rows` where batches are to be read as they come."""
+    if not is_streamed(loader.data):
+        x, y = loader.data
+        check_rows(x, y)
+        check_finite(x)
+        return x, y
+    if not is_map_dataset(loader.data):
+        check_rows(*loader.data)
+    rows = Rows(loader.data, precision)
+    return rows if loader.batch_size is not None else rows.take(np.arange(len(rows)))
+
+
+def _spread(data: Any, batching: Batching, layout: Layout) -> Any:
+    """Rows on a mesh: spread if every step takes all of them, else whole, as any may be next."""
+    if isinstance(data, Rows):
+        return data
+    sharding = layout.rows(batching.rows) if batching.batch_size is None else layout.whole
+    return tuple(put(values, sharding) for values in data)
+
+
+def make_runner(
+    net: Any, loss: Callable, optimizer: Any, ready: Ready, capacity: int, precision: Precision
+) -> Callable[[TrainState, int], tuple[TrainState, np.ndarray]]:
+    """`run(state, epochs)`, at most `capacity` of them: the state after, and every step's loss."""
+    if isinstance(ready.data, Rows):
+        parts = (ready.data, ready.batching, ready.layout, precision)
+        return use(precision)(make_stream(net, loss, optimizer, *parts))
+    run = use(precision)(make_run(net, loss, optimizer, ready.batching, capacity, ready.layout))
+
+    def run_on(state: TrainState, epochs: int) -> tuple[TrainState, np.ndarray]:
+        state, losses = run(state, *ready.data, epochs)
+        return state, np.asarray(losses)[:epochs].reshape(-1)
+
+    return run_on
 
 
 def _give_generator(state: TrainState, loader: DataLoader) -> TrainState:
@@ -344,92 +340,14 @@ def _report(
     return values, state
 
 
-@memoise
-def make_run(net: Any, loss: Callable, optimizer: Any, batching: Batching, capacity: int):
-    """`run(state, x, y, epochs)`, compiled once for every number of epochs up to `capacity`.
-
-    The number of epochs is an argument, not a constant: the loop's body is the same machine code
-    however the run is cut, and so are its results, bit for bit.
-    """
-    drawing_step = make_train_step(net, loss, optimizer)
-    noiseless_step = _make_noiseless_step(net, loss, optimizer)
-
-    @partial(jax.jit, inline=True)  # traced once, though it is called twice
-    def run_epoch(state, x, y):
-        source = "loader_generator" if batching.own else "generator"
-        generator, order = start_epoch(getattr(state, source), batching)
-        state = state._replace(**{source: generator})
-        size = batching.size
-        forwards = _list_forwards(net, state.generator, batching, x)
-        ranks: list[Any] = [None, None]  # of full batches and of the rest; None: a step draws
-        if forwards:
-            generator, ranks = draw_ahead(state.generator, forwards)
-            state = state._replace(generator=generator)
-
-        def take(rows, begin, count):
-            if order is None:
-                return lax.dynamic_slice_in_dim(rows, begin, count)
-            picked = lax.dynamic_slice_in_dim(order, begin, count)
-            return rows.at[picked].get(mode="promise_in_bounds")
-
-        def step(state, turn, count=size, kind=0):
-            begin, drawn = turn
-            batch = (take(x, begin, count), take(y, begin, count))
-            if drawn is None:
-                state, info = drawing_step(state, batch)
-            else:
-                masks = cut_masks(forwards, kind, drawn)
-                state, info = noiseless_step(state, batch, {"masks": masks})
-            return state, info.loss
-
-        begins = jnp.arange(batching.full, dtype=jnp.int32) * size
-        state, losses = lax.scan(step, state, (begins, ranks[0]))
-        if batching.left:
-            rest = jax.tree.map(lambda rows: rows[0], ranks[1])
-            state, last = step(state, (batching.full * size, rest), batching.left, 1)
-            losses = jnp.append(losses, last)
-        return state, losses
-
-    @jax.jit
-    def run(state, x, y, epochs):
-        shape = jax.eval_shape(run_epoch, state, x, y)[1]
-
-        def epoch(index, carry):
-            state, losses = carry
-            state, row = run_epoch(state, x, y)
-            return state, lax.dynamic_update_index_in_dim(losses, row, index, 0)
-
-        losses = jnp.zeros((capacity, *shape.shape), shape.dtype)
-        return lax.fori_loop(0, epochs, epoch, (state, losses))
-
-    return run
-
-
-def _list_forwards(net: Any, generator: Any, batching: Batching, x: Any) -> list[tuple[int, Any]]:
-    """An epoch's forwards that drop alike, if their masks are drawn before the first: times, drops.
-
-    One draw is faster than hundreds and compiles sooner; the bits are the same. Not for one step,
-    not for more masks than `_AHEAD`, and not where a stream other than the CPU's gives them.
-    """
-    if not isinstance(generator, Generator) or generator.cuda is not None or batching.steps == 1:
-        return []
-    parts = [(batching.full, batching.size), (1, batching.left)]
-    forwards = [
-        (times, list_drops(net, jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype)))
-        for times, rows in parts
-        if rows
-    ]
-    elements = sum(times * drop.size for times, drops in forwards for drop in drops)
-    return forwards if 0 < elements <= _AHEAD else []
-
-
-def _put_together(state: TrainState, x: Any, y: Any) -> tuple[TrainState, Any, Any]:
+def _put_together(state: TrainState, data: Any) -> tuple[TrainState, Any]:
     """Everything onto the one device that some of it was put on, if that is how it lies.
 
     A program is compiled for where its arguments lie, and gives back arrays that were put there:
     without this the second chunk would compile again.
     """
-    placed = committed_arrays((state, x, y))
+    rows = () if isinstance(data, Rows) else data
+    placed = committed_arrays((state, rows))
     if placed and isinstance(placed[0].sharding, jax.sharding.SingleDeviceSharding):
-        return jax.device_put((state, x, y), placed[0].sharding)
-    return state, x, y
+        state, rows = jax.device_put((state, rows), placed[0].sharding)
+    return state, data if isinstance(data, Rows) else rows

@@ -1,0 +1,280 @@
+"""One run in many processes, on one machine or on many: who is there, who is first, who was lost.
+
+`jax.distributed` connects them, JAX's collectives do the work. Here is what a run needs around
+that: decisions that depend on a clock or a disk are the first process's, files are its alone, and
+a process that is lost ends the others with its number, in a stated time.
+"""
+
+import os
+import pickle
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jaxnet.checks import check_count
+
+HEARTBEAT = 10
+"""Seconds without a sign of life after which a process counts as lost."""
+GRACE = 5
+"""Seconds that the main thread has to end by itself, once a peer is lost."""
+LOST = 75
+"""The exit status of a process that ends because a peer was lost: start all of them again."""
+
+_SIGNS = ("gloo", "nccl", "unavailable", "connection", "peer", "heartbeat", "coordination")
+
+_Value = TypeVar("_Value")
+
+
+class PeerLost(RuntimeError):
+    """Another process of the run ended or fell silent; `processes` are the numbers of those."""
+
+    def __init__(self, processes: list[int], count: int, advice: str = ""):
+        self.processes = processes
+        which = ", ".join(map(str, processes))
+        many = "processes" if len(processes) > 1 else "process"
+        verb = "were" if len(processes) > 1 else "was"
+        super().__init__(
+            f"{many} {which} of {count} {verb} lost: this run cannot go on without"
+            + (f"\n{advice}" if advice else "")
+        )
+
+
+def is_first() -> bool:
+    """Whether this process is the one that prints and writes; true where there is only one.
+
+    >>> is_first()
+    True
+    """
+    return jax.process_index() == 0
+
+
+def agree(value: Any) -> np.ndarray:
+    """The first process's value, a number or an array that has one shape in all processes.
+
+    Every process must call it, in one order with all else that they compute together.
+
+    >>> int(agree(3))
+    3
+    """
+    return np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+
+
+def any_of(flag: bool) -> bool:
+    """Whether it holds in any process; called by all, as `agree` is.
+
+    >>> any_of(False)
+    False
+    """
+    if jax.process_count() == 1:
+        return bool(flag)
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(bool(flag)))))
+
+
+def on_first(function: Callable[[], _Value]) -> _Value:
+    """What a function gives, or raises, in the first process, where alone it is called.
+
+    For files: one process reads or writes them, and all go on with what came of it. Called by all.
+
+    >>> on_first(lambda: "read once")
+    'read once'
+    """
+    if jax.process_count() == 1:
+        return function()
+    packed = b""
+    if is_first():
+        try:
+            packed = pickle.dumps((function(), None))
+        except Exception as error:
+            packed = _pack_error(error)
+    size = int(agree(np.int32(len(packed))))
+    buffer = np.frombuffer(packed, np.uint8) if packed else np.zeros(size, np.uint8)
+    value, error = pickle.loads(agree(buffer).tobytes())
+    if error is not None:
+        raise error
+    return value
+
+
+def _pack_error(error: Exception) -> bytes:
+    try:
+        packed = pickle.dumps((None, error))
+        pickle.loads(packed)
+        return packed
+    except Exception:  # an error of more arguments than it gives back, for one
+        return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}")))
+
+
+def fetch(values: Any) -> np.ndarray:
+    """An array as NumPy has it, also one whose parts lie with other processes; called by all.
+
+    >>> print(fetch(np.ones(2)))
+    [1. 1.]
+    """
+    if isinstance(values, jax.Array) and not (
+        values.is_fully_addressable or values.is_fully_replicated
+    ):
+        return np.asarray(multihost_utils.process_allgather(values, tiled=True))
+    return np.asarray(values)
+
+
+@contextmanager
+def connect(
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    *,
+    heartbeat: int = HEARTBEAT,
+    advice: str = "",
+) -> Iterator[None]:
+    """What runs in here runs in every process together, on all of their devices.
+
+    Without arguments `jax.distributed.initialize` finds the others by itself, on Slurm, Open MPI,
+    Kubernetes and cloud TPUs. To be entered before JAX is used for anything.
+
+    When a process is killed, freezes or loses its network, each of the others ends within
+    `heartbeat + GRACE` seconds and some: with `PeerLost`, or, where its main thread waits inside a
+    collective that never ends, by printing that error and leaving with the status `LOST`. The
+    coordinator is process 0; when that one is lost, JAX's runtime aborts the others at once, with
+    a message of its own: `python -m jaxnet.launch` says it in a sentence.
+
+    Args:
+      coordinator: "HOST:PORT", where process 0 can be reached.
+      num_processes: how many there are.
+      process_id: which of them this one is, from 0.
+      heartbeat: seconds after which a silent process counts as lost.
+      advice: what to do then; ends the error's message.
+
+    Raises:
+      ValueError: an argument is out of range, or only some of the first three are given.
+      RuntimeError: JAX was used before, or the others were not found.
+      PeerLost: a process was lost.
+
+    torch has `torch.distributed.init_process_group`, and `torchrun` to start processes.
+
+    Source: `jax.distributed.initialize`, `jax.experimental.multihost_utils.live_devices`.
+    """
+    check_place(coordinator, num_processes, process_id)
+    check_count("heartbeat", heartbeat)
+    _initialize(coordinator, num_processes, process_id, heartbeat)
+    watch = _Watch(heartbeat, advice)
+    try:
+        yield
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("jaxnet: the run is over")
+    except Exception as error:
+        if _is_of_a_peer(error) and (lost := watch.wait(2 * heartbeat)):
+            raise PeerLost(lost, jax.process_count(), advice) from error
+        raise
+    finally:
+        watch.stop()
+        _leave(heartbeat)
+
+
+def check_place(coordinator: Any, num_processes: Any, process_id: Any) -> None:
+    """Refuse a place among processes that cannot be."""
+    given = {
+        "coordinator": coordinator,
+        "num_processes": num_processes,
+        "process_id": process_id,
+    }
+    missing = [name for name, value in given.items() if value is None]
+    if len(missing) == len(given):
+        return
+    if missing:
+        raise ValueError(
+            f"coordinator, num_processes and process_id go together, or none of them where the "
+            f"cluster tells; {', '.join(missing)} is missing"
+        )
+    host, _, port = str(coordinator).rpartition(":")
+    if not isinstance(coordinator, str) or not host or not port.isdecimal():
+        raise ValueError(f"coordinator must be 'HOST:PORT', not {coordinator!r}")
+    if not 0 < int(port) < 65536:
+        raise ValueError(f"coordinator must have a port from 1 to 65535, not {port}")
+    count = check_count("num_processes", num_processes)
+    if isinstance(process_id, bool) or not isinstance(process_id, int | np.integer):
+        raise ValueError(f"process_id must be an integer, not {process_id!r}")
+    if not 0 <= process_id < count:
+        raise ValueError(f"process_id must be from 0 to {count - 1}, not {process_id}")
+
+
+def _initialize(coordinator: Any, count: Any, number: Any, heartbeat: int) -> None:
+    config: Any = jax.config
+    # Without this the runtime aborts each process when any is lost, before one can say which.
+    config.update("jax_enable_recoverability", True)
+    try:
+        jax.distributed.initialize(coordinator, count, number, heartbeat_timeout_seconds=heartbeat)
+    except ValueError as error:
+        raise ValueError(
+            f"the other processes were not found ({error}): on Slurm, Open MPI, Kubernetes and "
+            "cloud TPUs they are, elsewhere give coordinator, num_processes and process_id"
+        ) from error
+
+
+def _is_of_a_peer(error: BaseException) -> bool:
+    """Whether an error may come of a peer that is gone; a collective's is of no special type."""
+    text = f"{type(error).__name__} {error}".lower()
+    return any(sign in text for sign in _SIGNS)
+
+
+def _list_live() -> set[int]:
+    """The numbers of the processes that live; waits for each of these to ask the same."""
+    live: Any = getattr(jax, "live_devices", None) or multihost_utils.live_devices
+    try:
+        with live(jax.devices()):
+            pass
+    except Exception:  # someone was lost between the two: asked again, it says who is left
+        pass
+    with live(jax.devices()) as devices:
+        return {device.process_index for device in devices}
+
+
+class _Watch:
+    """A thread that asks once a second who lives, and ends the process if that is not all."""
+
+    def __init__(self, heartbeat: int, advice: str):
+        self._advice, self._lost = advice, []
+        self._found, self._over = threading.Event(), threading.Event()
+        if jax.process_count() > 1:
+            threading.Thread(target=self._run, daemon=True).start()
+
+    def wait(self, seconds: float) -> list[int]:
+        """The lost processes, once they are known; none if nobody is lost for so long."""
+        self._found.wait(seconds)
+        return self._lost
+
+    def stop(self) -> None:
+        self._over.set()
+
+    def _run(self) -> None:
+        everyone = set(range(jax.process_count()))
+        while not self._over.wait(1):
+            try:
+                lost = everyone - _list_live()
+            except Exception:  # the runtime is shutting down
+                return
+            if lost and not self._over.is_set():
+                self._lost = sorted(lost)
+                self._found.set()
+                if not self._over.wait(GRACE):
+                    error = PeerLost(self._lost, len(everyone), self._advice)
+                    print(f"Error: {error}", file=sys.stderr, flush=True)
+                    os._exit(LOST)
+                return
+
+
+def _leave(heartbeat: int) -> None:
+    """Take leave of the others; the first, whom they all depend on, is the last to go."""
+    end = time.monotonic() + heartbeat
+    if jax.process_count() > 1 and is_first():
+        try:
+            while time.monotonic() < end and _list_live() != {0}:
+                time.sleep(0.05)
+        except Exception:
+            pass
+    jax.distributed.shutdown()
