@@ -1,10 +1,13 @@
 """Where a run's arrays lie on a mesh of devices: rows spread over it, weights whole or in parts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.core
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -85,11 +88,23 @@ def as_mesh(mesh: Any, specs: Any = None) -> Mesh:
     return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
 
 
+@contextmanager
+def on_host() -> Iterator[None]:
+    """Arrays that are made in here are the host's: no one device need hold what is to be spread."""
+    try:
+        host = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS names accelerators alone
+        yield
+        return
+    with jax.default_device(host):
+        yield
+
+
 def put(values: Any, sharding: Any) -> jax.Array:
     """An array where a sharding says, of which each process has all or, if it is a `jax.Array`,
     its own part.
     """
-    if isinstance(values, jax.Array) and jax.dtypes.issubdtype(values.dtype, jax.dtypes.prng_key):
+    if isinstance(values, jax.Array) and jnp.issubdtype(values.dtype, jax.dtypes.prng_key):
         words = put(jax.random.key_data(values), sharding)
         return jax.random.wrap_key_data(words, impl=jax.random.key_impl(values))
     elsewhere = isinstance(values, jax.Array) and not values.is_fully_addressable

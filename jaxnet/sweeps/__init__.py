@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from jaxnet.archive import digest_text, name_function, name_net
-from jaxnet.batches import DataLoader, make_batching, make_loader
+from jaxnet.batches import make_batching, make_loader
 from jaxnet.checks import (
     check_count,
     check_devices,
@@ -23,8 +23,11 @@ from jaxnet.checks import (
     check_rows,
 )
 from jaxnet.evaluation import Metrics
+from jaxnet.hosts import any_of, on_first
 from jaxnet.interrupts import patient
+from jaxnet.placement import as_mesh
 from jaxnet.precision import Precision, cast_array, check_precision, use
+from jaxnet.rows import read_all
 from jaxnet.sweeps.folder import Folder, digest
 from jaxnet.sweeps.lanes import Grid, Lane, Program, group_lanes, list_lanes
 from jaxnet.sweeps.programs import Outcome, Task, draw, find_group, make_lane, run_groups
@@ -53,7 +56,7 @@ class Progress(NamedTuple):
 
 def run_sweep(
     net: flax.linen.Module | Callable[..., flax.linen.Module],
-    data: tuple[Any, Any] | DataLoader,
+    data: Any,
     *,
     loss: Callable,
     optimizer: Callable[..., optax.GradientTransformation] | optax.GradientTransformation,
@@ -65,13 +68,14 @@ def run_sweep(
     report_every: int | None = None,
     report_loader: bool = False,
     metrics: Metrics | None = None,
-    test: tuple[Any, Any] | None = None,
+    test: Any = None,
     precision: Precision = "parity",
     memory: int | None = None,
     width: int | None = None,
     directory: Any = None,
     resume: bool = False,
     hooks: Sequence[Callable[[Progress], Any]] = (),
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Sweep:
     """Train a net from every seed at every point of a grid; each run is a lane of one program.
 
@@ -84,7 +88,8 @@ def run_sweep(
 
     Args:
       net: as for `fit`, a net of `jaxnet.nn`; or a function `net(**hyper)` that makes one.
-      data: `(x, y)` or a `DataLoader`, as for `fit`.
+      data: `(x, y)` or a `DataLoader`, as for `fit`; here all rows are held in memory, those of a
+        memory-mapped array or a `MapDataset` too.
       loss: `loss(outputs, y)`, a scalar.
       optimizer: a function of keywords that makes an optax optimizer, `jaxnet.optim.sgd` or your
         own; or an optimizer, where the grid does not vary it.
@@ -108,6 +113,9 @@ def run_sweep(
       resume: go on with the sweep in `directory`; its lanes are not computed again. Another
         sweep's folder is refused: other seeds, data, names, or other computations by them.
       hooks: called with a `Progress` after each group, and once for what `directory` had.
+      mesh: devices that the lanes are spread over, as for `fit`: each computes its own lanes, and
+        none waits for another. In many processes (`jaxnet.hosts`) the first alone uses
+        `directory`.
 
     Returns:
       A `Sweep`: the table, the losses, the reports, the last states. A lane whose numbers become
@@ -131,10 +139,13 @@ def run_sweep(
     [(0, 0, 0.5, 0.0), (1, 1, 0.5, 0.0), (2, 0, 0.0, 1.226), (3, 1, 0.0, 1.952)]
     """
     begin = time.perf_counter()
+    mesh = None if mesh is None else as_mesh(mesh)
     lanes = list_lanes(seeds, grid)
+    loader, test = make_loader(data, batch_size, shuffle), read_all(test)
     task = _make_task(
-        (make_loader(data, batch_size, shuffle), loss, epochs, test),
+        (loader._replace(data=read_all(loader.data)), loss, epochs, test),
         (report_every, report_loader, metrics, check_precision(precision)),
+        mesh,
     )
     _check_limits(memory, width, directory, resume)
     programs = group_lanes(lanes, net, optimizer)
@@ -145,32 +156,36 @@ def run_sweep(
         if directory is not None:
             shapes, texts = _trace(programs, task, arrays)
             description = _describe(task, optimizer, lanes, programs) | {"programs": texts}
-            folder = Folder(Path(directory), description, resume)
-            outcomes = folder.read(shapes)
+            folder = on_first(lambda: Folder(Path(directory), description, resume))
+            outcomes = on_first(lambda: folder.read(shapes))
 
         def tell(new: Sequence[Lane]) -> None:
             rows = [make_row(lane, outcomes[lane.number], counts) for lane in new]
             if folder is not None and rows:
-                folder.write_table(rows)
+                on_first(partial(folder.write_table, rows))
             for hook in hooks:
                 hook(Progress(len(outcomes), len(lanes), rows))
 
         if outcomes:
             tell([lane for lane in lanes if lane.number in outcomes])
         sizes, ran = [], 0.0
-        with patient(_UNDER_WAY) as was_pressed:
+        with patient(_UNDER_WAY) as pressed_here:
+
+            def was_pressed() -> bool:
+                return any_of(pressed_here())
+
             for program in programs:
                 left = tuple(lane for lane in program.lanes if lane.number not in outcomes)
                 if not left or was_pressed():
                     continue
                 program = program._replace(lanes=left)
-                group, workers = find_group(program, task, arrays, width, memory)
+                group, workers = find_group(program, task, arrays, width, memory, mesh)
                 sizes.append(group.size)
                 started = time.perf_counter()
-                groups = run_groups(program, task, group, workers, arrays, was_pressed)
+                groups = run_groups(program, task, group, workers, was_pressed)
                 for done, outcome in groups:
                     if folder is not None:
-                        folder.write(done, outcome)
+                        on_first(partial(folder.write, done, outcome))
                     outcomes |= {lane.number: take(outcome, i) for i, lane in enumerate(done)}
                     tell(done)
                 ran += time.perf_counter() - started
@@ -180,7 +195,7 @@ def run_sweep(
     return collect(lanes, outcomes, counts, report_every, seconds, tuple(sizes))
 
 
-def _make_task(what: tuple, how: tuple) -> Task:
+def _make_task(what: tuple, how: tuple, mesh: Any) -> Task:
     """What all lanes share, checked."""
     loader, loss, epochs, test = what
     report_every, report_loader, metrics, precision = how
@@ -188,7 +203,8 @@ def _make_task(what: tuple, how: tuple) -> Task:
     check_rows(x, y)
     if test is not None:
         _check_test(test, x, y)
-    check_devices(data=(x, y), test=test, generator=loader.generator)
+    if mesh is None:
+        check_devices(data=(x, y), test=test, generator=loader.generator)
     check_finite(x)
     check_function("loss", loss, "a function loss(outputs, y)")
     check_looks(metrics)

@@ -11,10 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnet import nn
 from jaxnet.batches import Batching, DataLoader, start_epoch
 from jaxnet.evaluation import Metrics, make_measure
+from jaxnet.hosts import fetch
+from jaxnet.placement import AXIS, Layout, put
 from jaxnet.precision import Precision, cast_array, use
 from jaxnet.random import manual_seed
 from jaxnet.state import TrainState
@@ -107,8 +110,10 @@ class Group(NamedTuple):
     """A compiled program of so many lanes, and what it needs."""
 
     size: int
-    run: Any
+    run: Callable[[Any], Outcome]
+    """Of the lanes' generators, variables and numbers, stacked; the rows are its own."""
     bytes: int
+    """On a device."""
 
 
 def draw(lanes: Sequence[Lane], program: Program, precision: Precision) -> Any:
@@ -122,19 +127,30 @@ def draw(lanes: Sequence[Lane], program: Program, precision: Precision) -> Any:
 
 
 def find_group(
-    program: Program, task: Task, arrays: Any, width: int | None, budget: int | None
+    program: Program,
+    task: Task,
+    arrays: Any,
+    width: int | None,
+    budget: int | None,
+    mesh: Mesh | None = None,
 ) -> tuple[Group, int]:
     """A program of as many lanes as fit in memory, compiled, and how many of it run at once.
 
-    What XLA says that a group needs is affine in its lanes: two programs tell how many fit.
+    What XLA says that a group needs is affine in its lanes: two programs tell how many fit. On a
+    mesh every device has as many lanes of a group, and one group is computed at a time.
     """
-    workers = _count_workers()
     budget = find_budget() if budget is None else budget
-    count = len(program.lanes)
+    parts = 1 if mesh is None else mesh.shape[AXIS]
+    workers = _count_workers() if mesh is None else 1
+    if mesh is not None and mesh.devices.flat[0].platform == "cpu":
+        budget //= jax.local_device_count()  # they share it
+    count = -(-len(program.lanes) // parts)
     width, most = _find_width(width)
+    if mesh is not None:
+        arrays = put_whole(arrays, mesh)
 
     def compile(size: int) -> Group:
-        return _compile(program, task, arrays, size, min(width, size))
+        return _compile(program, task, arrays, size, min(width, size), mesh)
 
     turns = -(-count // (most * workers))
     size = -(-count // (turns * workers))  # groups as even as can be, a core each
@@ -156,7 +172,10 @@ def find_group(
     return group, workers
 
 
-def _compile(program: Program, task: Task, arrays: Any, size: int, width: int) -> Group:
+def _compile(
+    program: Program, task: Task, arrays: Any, size: int, width: int, mesh: Mesh | None
+) -> Group:
+    """A group of `size` lanes, on a mesh of so many on every device."""
     lane = make_lane(program, task)
 
     def group(drawn, data, test):
@@ -168,14 +187,40 @@ def _compile(program: Program, task: Task, arrays: Any, size: int, width: int) -
         return lax.map(one, drawn, batch_size=width if width > 1 else None)
 
     first = draw(program.lanes[:1], program, task.precision)
-    drawn = jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), first)
-    compiled = jax.jit(group).lower(drawn, *arrays).compile()
+    lanes, sharding, whole_group = size, None, group
+    if mesh is not None:
+        lanes, sharding = size * mesh.shape[AXIS], NamedSharding(mesh, PartitionSpec(AXIS))
+        # Each device maps over its own lanes, as it would alone.
+        spread, whole = PartitionSpec(AXIS), PartitionSpec()
+        whole_group = jax.shard_map(
+            group,
+            mesh=mesh,
+            in_specs=(spread, whole, whole),
+            out_specs=spread,
+            check_vma=False,
+        )
+
+    def shape(values):
+        return jax.ShapeDtypeStruct((lanes, *values.shape[1:]), values.dtype, sharding=sharding)
+
+    compiled = jax.jit(whole_group).lower(jax.tree.map(shape, first), *arrays).compile()
     needs = compiled.memory_analysis()
     total = 0
     if needs is not None:
         total = needs.temp_size_in_bytes + needs.argument_size_in_bytes
         total += needs.output_size_in_bytes - needs.alias_size_in_bytes
-    return Group(size, compiled, total)
+
+    def run(drawn):
+        if sharding is not None:
+            drawn = jax.tree.map(lambda values: put(values, sharding), drawn)
+        return compiled(drawn, *arrays)
+
+    return Group(lanes, run, total)
+
+
+def put_whole(tree: Any, mesh: Mesh) -> Any:
+    """Arrays, all of them on every device."""
+    return jax.tree.map(lambda values: put(values, Layout(mesh).whole), tree)
 
 
 def _find_width(width: int | None) -> tuple[int, int]:
@@ -212,12 +257,7 @@ def find_budget() -> int:
 
 
 def run_groups(
-    program: Program,
-    task: Task,
-    group: Group,
-    workers: int,
-    arrays: Any,
-    was_pressed: Callable[[], bool],
+    program: Program, task: Task, group: Group, workers: int, was_pressed: Callable[[], bool]
 ) -> Iterator[tuple[tuple[Lane, ...], Outcome]]:
     """Each group's lanes and what they left, as groups finish; a short one is filled up.
 
@@ -230,11 +270,17 @@ def run_groups(
         filled = real + real[-1:] * (group.size - len(real))
         # A thread of its own has JAX's settings of its own, and its programs run beside others'.
         with use(task.precision):
-            outcome = group.run(draw(filled, program, task.precision), *arrays)
-            whole = jax.tree.map(np.asarray, jax.block_until_ready(outcome))
+            outcome = group.run(draw(filled, program, task.precision))
+            whole = jax.tree.map(fetch, jax.block_until_ready(outcome))
         return real, jax.tree.map(lambda values: values[: len(real)], whole)
 
     begins = iter(range(0, len(lanes), group.size))
+    if jax.process_count() > 1:  # all of them compute the same in the same order: no threads
+        for begin in begins:
+            yield compute(begin)
+            if was_pressed():
+                return
+        return
     pool = ThreadPoolExecutor(workers)
     try:
         under_way = {pool.submit(compute, begin) for begin in islice(begins, workers)}

@@ -1,0 +1,204 @@
+"""`python -m tests.spread DEVICES FILE FOLDER`: runs on so many devices, written to a file.
+
+No devices are no mesh at all. The parent sets JAX_NUM_CPU_DEVICES before JAX starts.
+"""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import flax.linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import PartitionSpec
+
+import jaxnet
+from jaxnet import nn, runs
+from jaxnet.lecture import EXPERIMENTS
+from jaxnet.precision import use
+from jaxnet.steps import make_run
+from jaxnet.train import prepare
+
+ROWS = 409  # the last batch of 16 has 9, as the lecture's
+WIDE = nn.Sequential([nn.Linear(784, 64), nn.ReLU(), nn.Dropout(0.5), nn.Linear(64, 8)])
+SPECS = {
+    "0": PartitionSpec("model"),
+    "3": {"weight": PartitionSpec(None, "model")},
+}
+
+
+class FlaxNet(flax.linen.Module):
+    """A net of Flax's own layers, for JAX's own random numbers."""
+
+    @flax.linen.compact
+    def __call__(self, x, train=False):
+        x = flax.linen.Dropout(0.5, deterministic=not train)(flax.linen.Dense(16)(x))
+        return flax.linen.Dense(1)(flax.linen.relu(x))
+
+
+def load(rows: int = ROWS) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of both digits, and their labels."""
+    train, _ = jaxnet.data.load_mnist((0, 1))
+    step = len(train.images) // rows
+    chosen = slice(0, rows * step, step)
+    return train.images[chosen], train.labels[chosen, None].astype(np.float32)
+
+
+def hash_batch(outputs: Any, y: Any) -> Any:
+    """A sum of integers, exact in float64 in whatever order: another row or mask changes it."""
+    places = (7919 * jnp.arange(outputs.size) % 10007).astype(outputs.dtype)
+    return (outputs * places.reshape(outputs.shape)).sum() + (y[:, 0] * places[: len(y)]).sum()
+
+
+def make_mesh(devices: int, *axes: str) -> Any:
+    """So many devices in a row, or half of them in each of two rows; None of none."""
+    if not devices:
+        return None
+    parts = 2 if devices > 1 else 1
+    shape = (devices,) if len(axes) == 1 else (devices // parts, parts)
+    return jax.make_mesh(shape, axes)
+
+
+def collect(state: Any, history: Any) -> dict[str, Any]:
+    """What is compared of a run."""
+    accuracies = [list(report.metrics.values()) for report in history.reports]
+    return {
+        "losses": history.losses,
+        "accuracies": np.array(accuracies, np.float64),
+        "weights": np.concatenate(
+            [np.asarray(leaf).reshape(-1) for leaf in jax.tree.leaves(state.params)] + [[]]
+        ),
+        "variables": np.concatenate(
+            [np.asarray(leaf).reshape(-1) for leaf in jax.tree.leaves(state.model_state)] + [[]]
+        ),
+        "stream": np.concatenate(
+            [
+                np.asarray(leaf).reshape(-1).astype(np.uint32)
+                for leaf in jax.tree.leaves((state.generator, state.loader_generator))
+                if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            ]
+            + [np.zeros(0, np.uint32)]
+        ),
+    }
+
+
+def list_runs(devices: int, folder: Path) -> dict[str, Any]:
+    """A function for each run."""
+    mesh = make_mesh(devices, "data")
+    lecture = EXPERIMENTS["minibatch"]
+    logits, cross_entropy = (
+        jaxnet.losses.binary_cross_entropy_with_logits,
+        jaxnet.losses.cross_entropy,
+    )
+    x, y = load()
+    sgd, adam = jaxnet.optim.sgd(), jaxnet.optim.adam()
+    integers = np.arange(ROWS * 8, dtype=np.float64).reshape(ROWS, 8)
+    dropped = nn.Sequential([nn.Dropout(0.5)])
+    norms = nn.Sequential([nn.Linear(784, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 1)])
+    small = nn.Sequential([nn.Linear(784, 8), nn.Dropout(0.5), nn.Linear(8, 1)])
+    own = jaxnet.batches.DataLoader(
+        (x, y), 16, shuffle=True, drop_last=True, generator=jaxnet.random.manual_seed(5)
+    )
+    ten = jaxnet.data.one_hot(y[:, 0].astype(int), 8)
+    exact: dict[str, Any] = {"loss": hash_batch, "optimizer": sgd, "precision": "float64"}
+    shuffled: dict[str, Any] = {"batch_size": 16, "shuffle": True}
+    looks: dict[str, Any] = {
+        "report_every": 1,
+        "report_loader": True,
+        "metrics": {"accuracy": lecture.metric},
+    }
+
+    def fit(net: Any, data: Any, seed: Any = 1, **options: Any) -> dict[str, Any]:
+        options = {"mesh": mesh, "epochs": 2} | options
+        return collect(*jaxnet.fit(net, data, seed=seed, **options))
+
+    def wide() -> dict[str, Any]:
+        """Weights in parts, on a mesh of two axes."""
+        options: dict[str, Any] = {"epochs": 2, "seed": 3, "batch_size": 16}
+        options |= {"mesh": make_mesh(devices, "data", "model"), "loss": cross_entropy}
+        specs = SPECS if devices else None
+        state, history = jaxnet.fit(WIDE, (x, ten), optimizer=adam, specs=specs, **options)
+        leaves = jax.tree.leaves((state.params, state.opt_state[0]))
+        parts = [np.prod(leaf.addressable_shards[0].data.shape) for leaf in leaves]
+        refusal = ""
+        if devices > 1:
+            uneven = {"0": {"weight": PartitionSpec("model", "data")}, "3": PartitionSpec("model")}
+            options["mesh"] = jax.make_mesh((1, devices), ("data", "model"))
+            thin = nn.Sequential([*WIDE.layers[:3], nn.Linear(64, 7)])
+            try:
+                jaxnet.fit(thin, (x, ten[:, :7]), optimizer=adam, specs=uneven, **options)
+            except ValueError as error:
+                refusal = str(error)
+        found = {"shard_sizes": np.array(parts), "refusal": np.array(refusal)}
+        return collect(state, history) | found
+
+    def sweep() -> dict[str, Any]:
+        found = jaxnet.run_sweep(
+            lecture.net,
+            (x, y),
+            loss=lecture.loss,
+            optimizer=jaxnet.optim.sgd,
+            epochs=1,
+            seeds=range(5),
+            grid={"lr": [0.1, 0.01]},
+            batch_size=16,
+            mesh=mesh,
+            metrics={"accuracy": lecture.metric},
+        )
+        rows = [[row["seed"], row["lr"], row["train_accuracy"]] for row in found.table]
+        return {"losses": np.asarray(found.losses), "accuracies": np.array(rows)}
+
+    def saved() -> dict[str, Any]:
+        """The first epoch here, saved; a folder for each number of devices."""
+        options = shuffled | {"loss": logits, "optimizer": adam, "seed": 2, "epochs": 1}
+        place = folder / str(devices)
+        return collect(*runs.fit(small, (x, y), mesh=mesh, checkpoint=place, **options))
+
+    bce: dict[str, Any] = {"loss": lecture.loss, "optimizer": sgd}
+    keys: dict[str, Any] = {"loss": logits, "optimizer": optax.adam(1e-3)}
+    return {
+        "lecture": lambda: fit(lecture.net, (x, y), batch_size=16, **bce, **looks),
+        "order_and_masks": lambda: fit(dropped, (integers, integers[:, :1]), **exact, **shuffled),
+        "masks_of_one_step": lambda: fit(dropped, (integers[:400], integers[:400, :1]), **exact),
+        "full_batch": lambda: fit(lecture.net, (x[:400], y[:400]), **bce),
+        "norms": lambda: fit(norms, (x, y), loss=logits, optimizer=sgd, **shuffled),
+        "own_generator": lambda: fit(lecture.net, own, **bce),
+        "keys": lambda: fit(FlaxNet(), (x, y), seed=jax.random.key(1), **keys, **shuffled),
+        "wide": wide,
+        "saved": saved,
+        "sweep": sweep,
+    }
+
+
+def count_collectives(devices: int) -> dict[str, Any]:
+    """The collectives of the program that trains the lecture's net, by kind."""
+    lecture = EXPERIMENTS["minibatch"]
+    mesh = make_mesh(devices, "data")
+    options: dict[str, Any] = {"epochs": 1, "batch_size": 16, "seed": 1}
+    ready = prepare(lecture.net, load(), mesh=mesh, optimizer=lecture.optimizer, **options)
+    with use("parity"):
+        run = make_run(
+            lecture.net, lecture.loss, lecture.optimizer, ready.batching, 1, ready.layout
+        )
+        text = run.lower(ready.state, *ready.data, 1).compile().as_text()
+        state, _ = run(ready.state, *ready.data, 1)
+        run(state, *ready.data, 1)
+    kinds = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
+    counts = [len(re.findall(rf"= .*\b{kind}(?:-start)?\(", text)) for kind in kinds]
+    return {"counts": np.array(counts), "programs": np.array(run._cache_size())}
+
+
+def main(devices: int, file: Path, folder: Path) -> None:
+    """Every run, into one file."""
+    found = {name: run() for name, run in list_runs(devices, folder).items()}
+    if devices:
+        found["collectives"] = count_collectives(devices)
+    arrays = {f"{run}.{name}": a for run, values in found.items() for name, a in values.items()}
+    np.savez(file, **arrays)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))

@@ -1,0 +1,200 @@
+"""Runs on 1, 2, 4 and 8 devices: the same masks and orders, losses within the rounding of sums."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+import jaxnet
+from jaxnet import nn, runs
+from jaxnet.placement import Layout, as_mesh, spread_specs
+from tests import spread
+from torchref.tolerances import PREDICTION_MARGIN
+
+DEVICES = (1, 2, 4, 8)
+REDUCTION = 1e-6  # relative: sums over the devices' rows are added in another order
+RUNS = (
+    "lecture",
+    "order_and_masks",
+    "masks_of_one_step",
+    "full_batch",
+    "norms",
+    "own_generator",
+    "keys",
+    "wide",
+    "saved",
+    "sweep",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Where the processes below leave what they found, and their checkpoints."""
+    return tmp_path_factory.mktemp("spread")
+
+
+@pytest.fixture(scope="module")
+def found(folder) -> dict[int, dict[str, np.ndarray]]:
+    """What came of the runs, by the number of devices; 0 is without a mesh."""
+
+    def run(devices: int) -> dict[str, np.ndarray]:
+        path = folder / f"{devices}.npz"
+        environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "tests.spread", str(devices), path, folder],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        with np.load(path) as file:
+            return dict(file)
+
+    with ThreadPoolExecutor(2) as pool:
+        numbers = (0, *DEVICES)
+        return dict(zip(numbers, pool.map(run, numbers), strict=True))
+
+
+def test_every_run_is_compared(found):
+    assert {name.split(".")[0] for name in found[0]} == set(RUNS)
+
+
+@pytest.mark.parametrize("devices", DEVICES)
+def test_integers_are_the_same(found, devices):
+    """Losses made of integers are exact: one other row, place or mask would change them."""
+    one, many = found[0], found[devices]
+    assert len(set(one["order_and_masks.losses"])) == 52, "each step's rows and masks are its own"
+    for name in ("order_and_masks.losses", "masks_of_one_step.losses"):
+        np.testing.assert_array_equal(many[name], one[name])
+    for run in RUNS:
+        if f"{run}.stream" in one:
+            np.testing.assert_array_equal(many[f"{run}.stream"], one[f"{run}.stream"])
+
+
+@pytest.mark.parametrize("devices", DEVICES)
+@pytest.mark.parametrize("run", RUNS)
+def test_floats_agree_within_the_rounding_of_sums(found, devices, run):
+    one, many = found[0], found[devices]
+    np.testing.assert_allclose(many[f"{run}.losses"], one[f"{run}.losses"], rtol=REDUCTION)
+    for part in ("weights", "variables"):
+        if f"{run}.{part}" in one:
+            expected = one[f"{run}.{part}"]
+            scale = np.abs(expected).max(initial=0.0)
+            np.testing.assert_allclose(many[f"{run}.{part}"], expected, atol=2e-6 * scale)
+
+
+@pytest.mark.parametrize("devices", DEVICES)
+def test_the_same_rows_are_right_but_for_those_on_the_edge(found, devices):
+    """Counts at the reports, against the rows that the margin leaves open at the last."""
+    lecture, (x, y) = spread.EXPERIMENTS["minibatch"], spread.load()
+    options = {"optimizer": jaxnet.optim.sgd(), "epochs": 2, "batch_size": 16, "seed": 1}
+    looks = {"report_every": 1, "metrics": {"accuracy": lecture.metric}, "report_loader": True}
+    state, history = jaxnet.fit(lecture.net, (x, y), loss=lecture.loss, **options, **looks)
+    margins = np.abs(np.asarray(jaxnet.predict(lecture.net, state, x)) - 0.5)
+    edge = int((margins < PREDICTION_MARGIN.atol).sum())
+    expected = [[report.metrics["accuracy"]] for report in history.reports]
+    np.testing.assert_array_equal(found[0]["lecture.accuracies"], expected)
+    counts = np.rint(spread.ROWS * found[devices]["lecture.accuracies"])
+    assert np.abs(counts - np.rint(spread.ROWS * np.array(expected))).max() <= edge
+    ours, theirs = (found[n]["sweep.accuracies"] for n in (devices, 0))
+    np.testing.assert_array_equal(ours[:, :2], theirs[:, :2])  # seeds and rates, in order
+    assert np.abs(ours[:, 2] - theirs[:, 2]).max() * spread.ROWS < 1.5
+
+
+@pytest.mark.parametrize("devices", DEVICES)
+def test_a_step_communicates_once_and_a_batch_that_does_not_divide_never(found, devices):
+    """One all-reduce in the program: of the full batches; those of 9 rows are computed whole."""
+    counts = found[devices]["collectives.counts"]
+    assert counts.tolist() == ([1, 0, 0, 0, 0] if devices > 1 else [0, 0, 0, 0, 0])
+    assert found[devices]["collectives.programs"] == 1, "a second piece compiles nothing"
+
+
+@pytest.mark.parametrize("devices", DEVICES)
+def test_weights_lie_in_parts_where_specs_say_so(found, devices):
+    """Each device holds its part of the first layer, of the last one's inputs, and of moments."""
+    parts = 2 if devices > 1 else 1
+    sizes = found[devices]["wide.shard_sizes"]
+    tensors = [64 / parts, 64 * 784 / parts, 8, 8 * 64 / parts]
+    assert sizes.tolist() == tensors + [1] + tensors + tensors
+
+
+def test_parts_that_do_not_come_out_even_are_refused(found):
+    refusal = str(found[2]["wide.refusal"])
+    assert "cuts 3.bias, whose shape is (7,), into 2 parts of 7" in refusal
+
+
+@pytest.mark.parametrize("written", DEVICES)
+def test_what_many_devices_saved_restores_on_one(found, folder, written):
+    """And goes on as the run that was never moved; on a mesh of one device too."""
+    x, y = spread.load()
+    net = nn.Sequential([nn.Linear(784, 8), nn.Dropout(0.5), nn.Linear(8, 1)])
+    run = {
+        "loss": jaxnet.losses.binary_cross_entropy_with_logits,
+        "optimizer": jaxnet.optim.adam(),
+        "batch_size": 16,
+        "shuffle": True,
+        "seed": 2,
+        "epochs": 2,
+    }
+    _, whole = runs.fit(net, (x, y), **run)
+    place = folder / str(written)
+    mesh = jax.make_mesh((1,), ("data",)) if written == 8 else None
+    state, history = runs.fit(net, (x, y), checkpoint=place, resume=True, mesh=mesh, **run)
+    assert len(history.losses) == 52 and int(state.step) == 52
+    saved = found[written]["saved.losses"]
+    np.testing.assert_array_equal(history.losses[:26], saved)
+    np.testing.assert_allclose(history.losses, whole.losses, rtol=REDUCTION)
+
+
+def test_what_is_saved_names_no_device(found, folder):
+    """A checkpoint's files hold arrays and a record: neither a kind of device nor a number."""
+    texts = [
+        path.read_bytes().lower()
+        for path in (folder / "8").rglob("*")
+        if path.is_file() and path.stat().st_size < 2**20
+    ]
+    assert texts
+    for word in (b"cpudevice", b"cudadevice", b"namedsharding", b"device_kind", b"mesh"):
+        assert not any(word in text for text in texts), word
+
+
+def test_rows_are_spread_only_where_they_come_out_even():
+    mesh = as_mesh(jax.make_mesh((1,), ("data",)))
+    assert Layout(mesh).rows(9).spec == PartitionSpec("data")
+    other = as_mesh(jax.make_mesh((1,), ("model",)), specs=PartitionSpec())
+    assert Layout(other).rows(9).spec == PartitionSpec()
+
+
+def test_a_spec_reaches_what_it_names():
+    mesh = as_mesh(jax.make_mesh((1, 1), ("data", "model")))
+    params = {"0": {"weight": np.ones((4, 3)), "bias": np.ones(4)}, "1": {"bias": np.ones(2)}}
+    specs = {"0": {"weight": PartitionSpec(None, "model")}, "1": PartitionSpec("data")}
+    spread_out = spread_specs(specs, params, mesh)
+    found = {name: {key: s.spec for key, s in part.items()} for name, part in spread_out.items()}
+    assert found == {
+        "0": {"weight": PartitionSpec(None, "model"), "bias": PartitionSpec()},
+        "1": {"bias": PartitionSpec("data")},
+    }
+
+
+def test_a_run_that_began_on_a_mesh_goes_on_without_one():
+    """And the other way round, in one process."""
+    x, y = spread.load(64)
+    net = nn.Sequential([nn.Linear(784, 4), nn.Dropout(0.5), nn.Linear(4, 1)])
+    run = {
+        "loss": jaxnet.losses.binary_cross_entropy_with_logits,
+        "optimizer": jaxnet.optim.adam(),
+        "batch_size": 16,
+    }
+    mesh = jax.make_mesh((1,), ("data",))
+    _, whole = jaxnet.fit(net, (x, y), epochs=3, seed=1, **run)
+    for first, second in ((mesh, None), (None, mesh)):
+        begun = jaxnet.fit(net, (x, y), epochs=1, seed=1, mesh=first, **run)
+        _, history = jaxnet.fit(net, (x, y), epochs=3, state=begun, mesh=second, **run)
+        np.testing.assert_allclose(history.losses, whole.losses, rtol=REDUCTION)
