@@ -17,6 +17,10 @@ from benchmarks.memory import compare_memory
 from benchmarks.peers.floor import measure_peaks
 from benchmarks.processes import compare_processes
 from benchmarks.saving import compare_saving, measure_bar
+from benchmarks.scaling import compare_scaling
+from benchmarks.scaling_tables import CAPTIONS as SCALING
+from benchmarks.scaling_tables import list_scaling, say_scaling
+from benchmarks.streaming import compare_streaming
 from benchmarks.streams import compare_masks, compare_random_steps
 from benchmarks.tables import CAPTIONS, WIDTH, list_tables, say_machine
 from benchmarks.task import Missing
@@ -28,6 +32,7 @@ from jaxnet.lecture import EXPERIMENTS
 from jaxnet.progress import count
 
 PARTS = ("peers", "processes", "growth", "memory", "saving", "bar", "sweep", "masks", "steps")
+PARTS += ("scaling", "streaming")
 QUICK = ("peers", "minibatch", "logits", "growth", "sweep")
 QUICK_PEERS = ("torch, DataLoader", "torch, sliced by hand", "NumPy, backward by hand", NAMES[-1])
 STREAM_ROUNDS = 10  # to each round of an experiment: these take milliseconds
@@ -40,7 +45,8 @@ STREAM_ROUNDS = 10  # to each round of an experiment: these take milliseconds
     multiple=True,
     help="An experiment whole; peers: its steps against every other way; processes: from the "
     "shell; growth: time against sizes; memory; saving, bar: what checkpoints and "
-    "the bar cost; sweep: many seeds at once; masks, steps: random numbers. Repeatable.",
+    "the bar cost; sweep: many seeds at once; masks, steps: random numbers; scaling: several "
+    "devices; streaming: rows that are read as they are needed. Repeatable.",
 )
 @click.option("--peers", type=click.Choice(NAMES), multiple=True, help="Of the peers these alone.")
 @click.option("--quick", is_flag=True, help="Under a minute: few parts, peers, rounds.")
@@ -119,6 +125,8 @@ def _measure(
         "masks": ("streams", lambda: compare_masks(STREAM_ROUNDS * rounds)),
         "steps": ("streams", lambda: compare_random_steps(train, STREAM_ROUNDS * rounds)),
         "sweep": ("sweep", lambda: compare_lanes((train, test), rounds)),
+        "scaling": ("scaling", lambda: compare_scaling(rounds + 2)),
+        "streaming": ("streaming", lambda: compare_streaming(train, rounds + 2)),
     }
     if name in measures:
         part, measure = measures[name]
@@ -139,9 +147,12 @@ def _list_rows(results: dict[str, Any]) -> list[list[dict[str, Any]]]:
 
 def _show(results: dict[str, Any], console: Console) -> None:
     console.print(say_machine(results), highlight=False)
-    for part, table in list_tables(results).items():
-        console.print(f"\n{CAPTIONS[part]}", highlight=False)
+    captions = {**CAPTIONS, **SCALING}
+    for part, table in {**list_tables(results), **list_scaling(results)}.items():
+        console.print(f"\n{captions[part]}", highlight=False)
         console.print(table)
+    for sentence in say_scaling(results).values():
+        console.print(f"\n{sentence}", highlight=False)
 
 
 if __name__ == "__main__":

@@ -14,25 +14,27 @@ import click
 from rich.console import Console
 
 from benchmarks.figures import draw_results
+from benchmarks.scaling_tables import list_scaling, say_scaling
 from benchmarks.tables import WIDTH, list_tables, say_machine
 from jaxnet.files import write_whole
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "cpu.json"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "speed.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "speed.md", ROOT / "docs" / "scaling.md")
 GALLERY = ROOT / "docs" / "gallery"
 _PLACES = re.compile(r"(<!-- benchmark: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fill(text: str, results: dict[str, Any]) -> str:
     """A page with the results in their places; a ValueError where a part was not measured."""
-    tables: dict[str, Any] = {"machine": say_machine(results), **list_tables(results)}
+    sentences = {"machine": say_machine(results), **say_scaling(results)}
+    tables: dict[str, Any] = {**sentences, **list_tables(results), **list_scaling(results)}
 
     def show(place: re.Match) -> str:
         begin, part, end = place.groups()
         if part not in tables:
             raise ValueError(f"the page shows {part!r}, which the results do not hold")
-        if part == "machine":
+        if part in sentences:
             return f"{begin}{tables[part]}\n{end}"
         return f"{begin}```\n{_render(tables[part])}\n```\n{end}"
 

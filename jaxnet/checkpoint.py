@@ -213,7 +213,7 @@ class Checkpoints:
         """
         moved = {
             number: self._rename(number)
-            for number in {*self._unreadable, epoch} & set(self.list_epochs())
+            for number in {*self._unreadable, epoch} & set(self._manager.all_steps())
         }
         if not moved:
             return None

@@ -65,8 +65,11 @@ def check_real(**arrays: Any) -> None:
             raise TypeError(f"{name} must hold real numbers, not {what}")
 
 
-def check_finite(x: Any) -> None:
-    """Refuse rows with nan or an infinity, by the first of them: every weight would become nan."""
+def check_finite(x: Any, numbers: Any = None) -> None:
+    """Refuse rows with nan or an infinity, by the first of them: every weight would become nan.
+
+    `numbers` says which rows these are, if not all in their order.
+    """
     if isinstance(x, jax.core.Tracer):
         return
     if not jnp.issubdtype(getattr(x, "dtype", np.float64), jnp.floating):
@@ -80,7 +83,8 @@ def check_finite(x: Any) -> None:
         return
     row = int(np.argmin(finite.reshape(len(finite), -1).all(axis=1)))
     value = np.asarray(values[row])[~finite[row]].reshape(-1)[0]
-    raise ValueError(f"x must be finite, but its row {row} holds {value}")
+    number = row if numbers is None else int(numbers[row])
+    raise ValueError(f"x must be finite, but its row {number} holds {value}")
 
 
 @jax.jit

@@ -1,7 +1,7 @@
 """A net in evaluation mode: its outputs, and metrics of them."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import flax.linen
@@ -21,17 +21,8 @@ from jaxnet.checks import (
 )
 from jaxnet.nn import call_keywords
 from jaxnet.placement import Layout, mesh_of, put
-from jaxnet.precision import following
-from jaxnet.rows import (
-    BLOCK,
-    Rows,
-    check_data,
-    count_rows,
-    cut,
-    is_map_dataset,
-    is_streamed,
-    prefetch,
-)
+from jaxnet.precision import following, use
+from jaxnet.rows import Rows, check_data, count_rows, cut, is_streamed, place, prefetch
 from jaxnet.state import TrainState
 
 Metrics = Mapping[str, Callable[[Any, Any], Any]]
@@ -94,7 +85,7 @@ def _make_forward(net: Any):
 def evaluate(
     net: flax.linen.Module,
     state: TrainState,
-    data: tuple[Any, Any],
+    data: Any,
     *,
     loss: Callable | None = None,
     metrics: Metrics | None = None,
@@ -125,40 +116,53 @@ def evaluate(
     """
     check_net(net)
     check_state_kind(state)
-    data = data if isinstance(data, Rows) else check_data(data)
     check_looks(metrics)
     if loss is not None:
         check_function("loss", loss, "a function loss(outputs, y)")
     if loss is not None and metrics and "loss" in metrics:
         raise ValueError("metrics must not be named 'loss' where a loss is given")
-    streamed = isinstance(data, Rows) or is_streamed(data)
-    if not isinstance(data, Rows) and not is_map_dataset(data):
-        check_rows(*data)
-    mesh = mesh_of(state)
-    if not streamed and mesh is None:
-        check_devices(state=state, x=data[0], y=data[1])
     measure = make_measure(net, loss, tuple((metrics or {}).items()))
-    count, totals = count_rows(data), dict[str, float]()
     with following(state) as cast:
-        for x, y in _read(data, cast) if streamed else [data]:
-            batch = (cast(x), cast(y))
-            if mesh is not None:
-                batch = tuple(put(values, Layout(mesh).rows(len(x))) for values in batch)
-            values = measure(state.params, state.model_state, *batch)
-            for name, value in values.items():
-                value = value.item()
-                share = 1 if isinstance(value, int) else len(x) / count  # counted, or a mean
+        data = _open(data, state, cast)
+        count, totals = count_rows(data), dict[str, float]()
+        for batch in _list_batches(data, mesh_of(state), cast):
+            for name, array in measure(state.params, state.model_state, *batch).items():
+                value = array.item()
+                share = 1 if isinstance(value, int) else len(batch[0]) / count  # counted, or a mean
                 totals[name] = totals.get(name, 0) + value * share
     return {name: t / count if isinstance(t, int) else t for name, t in totals.items()}
 
 
-def _read(data: Any, cast: Callable) -> Iterator[tuple[Any, Any]]:
-    """Rows in their own order, block by block, the next one while the last one is computed."""
-    if not isinstance(data, Rows):
+def _open(data: Any, state: TrainState, cast: Callable) -> Any:
+    """A pair, checked, or `Rows`; they may hold nan, as a pair may."""
+    if isinstance(data, Rows):
+        return data
+    data = check_data(data)
+    if is_streamed(data):
         wide = cast(np.zeros(0)).dtype == np.float64
-        data = Rows(data, "float64" if wide else "parity")
-    count = max(1, BLOCK // max(1, data.bytes))
-    return prefetch(lambda part: data.take(np.asarray(part)), cut(len(data), count))
+        return Rows(data, "float64" if wide else "parity", finite=False)
+    check_rows(*data)
+    if mesh_of(state) is None:
+        check_devices(state=state, x=data[0], y=data[1])
+    return data
+
+
+def _list_batches(data: Any, mesh: Any, cast: Callable) -> Iterable[tuple[jax.Array, jax.Array]]:
+    """All rows at once, or block by block, the next one while the last one is computed."""
+
+    def find_place(count: int) -> Any:
+        return None if mesh is None else Layout(mesh).rows(count)
+
+    if not isinstance(data, Rows):
+        x, y = (cast(values) for values in data)
+        where = find_place(len(x))
+        return [(x, y) if where is None else (put(x, where), put(y, where))]
+
+    @use(data.precision)  # a thread has JAX's settings of its own
+    def load(part: range) -> tuple[jax.Array, jax.Array]:
+        return place(data.take, np.asarray(part), find_place(len(part)))
+
+    return prefetch(load, cut(len(data), data.block))
 
 
 @memoise

@@ -85,7 +85,7 @@ class Guard:
         net: Any,
         loss: Callable,
         optimizer: Any,
-        data: tuple[Any, Any],
+        data: Any,
         batching: Batching,
         start: tuple[TrainState, History],
         layout: Layout | None = None,
@@ -93,7 +93,8 @@ class Guard:
     ):
         self._net, self._loss, self._optimizer = net, loss, optimizer
         self._data, self._batching, self._good = data, batching, start
-        self._layout, self._precision = layout, precision
+        self._layout = layout
+        self._precision: Precision = precision
 
     def __call__(self, chunk: Chunk) -> None:
         if not is_sound(chunk.state, chunk.losses):

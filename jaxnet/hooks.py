@@ -15,11 +15,10 @@ from jaxnet.checks import (
     check_looks,
     check_net,
     check_number,
-    check_pair,
-    check_rows,
     nearest,
 )
 from jaxnet.evaluation import Metrics, evaluate
+from jaxnet.rows import check_data, check_readable
 from jaxnet.state import Chunk, Report, TrainState
 
 Mode = Literal["min", "max"]
@@ -43,7 +42,8 @@ class Validation:
 
     Args:
       net: the one that is trained.
-      data: `(x, y)` of the rows held back.
+      data: `(x, y)` of the rows held back, or a Grain `MapDataset` of them, as `evaluate` takes
+        them.
       loss: `loss(outputs, y)`, reported as `"validation loss"`.
       metrics: `{name: metric}`, each giving one value for each row.
 
@@ -63,13 +63,13 @@ class Validation:
     def __init__(
         self,
         net: flax.linen.Module,
-        data: tuple[Any, Any],
+        data: Any,
         *,
         loss: Any = None,
         metrics: Metrics | None = None,
     ):
         check_net(net)
-        check_rows(*check_pair(data))
+        check_readable(data := check_data(data))
         check_looks(metrics)
         if loss is None and not metrics:
             raise ValueError("loss or metrics must be given: without them there is no validation")

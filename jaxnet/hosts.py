@@ -5,17 +5,21 @@ that: decisions that depend on a clock or a disk are the first process's, files 
 a process that is lost ends the others with its number, in a stated time.
 """
 
+import hashlib
+import itertools
 import os
 import pickle
+import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax._src import distributed
 from jax.experimental import multihost_utils
 
 from jaxnet.checks import check_count
@@ -27,6 +31,8 @@ GRACE = 5
 LOST = 75
 """The exit status of a process that ends because a peer was lost: start all of them again."""
 
+_ENDS = "jaxnet/ends/"  # where each process that ends before its time says why
+_LONG = 10**9  # milliseconds: as long as it takes, the watch sees whether the others live
 _SIGNS = ("gloo", "nccl", "unavailable", "connection", "peer", "heartbeat", "coordination")
 
 _Value = TypeVar("_Value")
@@ -93,6 +99,7 @@ def on_first(function: Callable[[], _Value]) -> _Value:
             packed = pickle.dumps((function(), None))
         except Exception as error:
             packed = _pack_error(error)
+    meet()  # the function may take longer than a collective waits
     size = int(agree(np.int32(len(packed))))
     buffer = np.frombuffer(packed, np.uint8) if packed else np.zeros(size, np.uint8)
     value, error = pickle.loads(agree(buffer).tobytes())
@@ -110,6 +117,41 @@ def _pack_error(error: Exception) -> bytes:
         return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}")))
 
 
+_meetings = itertools.count()
+
+
+def meet() -> None:
+    """Wait until every process is here, however long that takes; called by all.
+
+    Collectives by themselves wait for a process that is late for half a minute.
+
+    >>> meet()
+    """
+    if jax.process_count() > 1:
+        _client().wait_at_barrier(f"jaxnet/meet/{next(_meetings)}", _LONG)
+
+
+def _client() -> Any:
+    """The coordinator's client, for which JAX has no public name yet."""
+    return distributed.global_state.client
+
+
+def check_same(name: str, texts: Sequence[str]) -> None:
+    """Refuse what is not the same in every process; called by all.
+
+    >>> check_same("data", ["float32 (4, 2)"])
+    """
+    if jax.process_count() == 1:
+        return
+    digest = np.frombuffer(hashlib.sha256("\n".join(texts).encode()).digest(), np.uint8)
+    others = np.any(multihost_utils.process_allgather(digest) != agree(digest), axis=1)
+    if others.any():
+        raise ValueError(
+            f"{name} must be the same in every process, but process {int(np.argmax(others))} has "
+            "other than process 0"
+        )
+
+
 def fetch(values: Any) -> np.ndarray:
     """An array as NumPy has it, also one whose parts lie with other processes; called by all.
 
@@ -121,6 +163,16 @@ def fetch(values: Any) -> np.ndarray:
     ):
         return np.asarray(multihost_utils.process_allgather(values, tiled=True))
     return np.asarray(values)
+
+
+def is_shared(tree: Any) -> bool:
+    """Whether some of these arrays lie with other processes too.
+
+    >>> is_shared({"weight": np.ones(2)})
+    False
+    """
+    arrays = (leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array))
+    return not all(array.is_fully_addressable for array in arrays)
 
 
 @contextmanager
@@ -165,15 +217,47 @@ def connect(
     watch = _Watch(heartbeat, advice)
     try:
         yield
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("jaxnet: the run is over")
-    except Exception as error:
+        meet()
+    except BaseException as error:
         if _is_of_a_peer(error) and (lost := watch.wait(2 * heartbeat)):
             raise PeerLost(lost, jax.process_count(), advice) from error
+        _tell(error)
         raise
     finally:
         watch.stop()
         _leave(heartbeat)
+
+
+def is_of_all(error: BaseException) -> bool:
+    """Whether the first process, too, ends with this error, and so is the one to say it.
+
+    To be asked while `connect` is open. Waits two seconds for the first process to end.
+
+    >>> is_of_all(ValueError("mine"))
+    False
+    """
+    if jax.process_count() == 1 or is_first():
+        return False
+    _tell(error)
+    try:
+        return _client().blocking_key_value_get(f"{_ENDS}0", 2000) == _name(error)
+    except Exception:  # it goes on, or is gone
+        return False
+
+
+def _name(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _tell(error: BaseException) -> None:
+    """Let the others know that this process ends, and does not wait to be found missing."""
+    if jax.process_count() == 1:
+        return
+    try:
+        key = f"{_ENDS}{jax.process_index()}"
+        _client().key_value_set(key, _name(error), allow_overwrite=True)
+    except Exception:  # there is nobody left to be told
+        pass
 
 
 def check_place(coordinator: Any, num_processes: Any, process_id: Any) -> None:
@@ -207,17 +291,35 @@ def _initialize(coordinator: Any, count: Any, number: Any, heartbeat: int) -> No
     config: Any = jax.config
     # Without this the runtime aborts each process when any is lost, before one can say which.
     config.update("jax_enable_recoverability", True)
+    if number == 0:
+        _check_port(coordinator)
     try:
         jax.distributed.initialize(coordinator, count, number, heartbeat_timeout_seconds=heartbeat)
     except ValueError as error:
         raise ValueError(
-            f"the other processes were not found ({error}): on Slurm, Open MPI, Kubernetes and "
-            "cloud TPUs they are, elsewhere give coordinator, num_processes and process_id"
+            f"the other processes were not found ({str(error).rstrip('.')}): on Slurm, Open MPI, "
+            "Kubernetes and cloud TPUs they are, elsewhere give coordinator, num_processes and "
+            "process_id"
         ) from error
+
+
+def _check_port(coordinator: str) -> None:
+    """Refuse a port that another program has: the runtime would share it, and wait for nobody."""
+    port = int(coordinator.rpartition(":")[2])
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise ConnectionError(
+                f"coordinator {coordinator} cannot be set up, port {port} is taken: choose another"
+            ) from error
 
 
 def _is_of_a_peer(error: BaseException) -> bool:
     """Whether an error may come of a peer that is gone; a collective's is of no special type."""
+    if not isinstance(error, RuntimeError | ValueError):
+        return False
     text = f"{type(error).__name__} {error}".lower()
     return any(sign in text for sign in _SIGNS)
 
@@ -255,7 +357,7 @@ class _Watch:
         everyone = set(range(jax.process_count()))
         while not self._over.wait(1):
             try:
-                lost = everyone - _list_live()
+                lost = _list_ended() or everyone - _list_live()
             except Exception:  # the runtime is shutting down
                 return
             if lost and not self._over.is_set():
@@ -264,13 +366,20 @@ class _Watch:
                 if not self._over.wait(GRACE):
                     error = PeerLost(self._lost, len(everyone), self._advice)
                     print(f"Error: {error}", file=sys.stderr, flush=True)
+                    _leave(GRACE)
                     os._exit(LOST)
                 return
 
 
-def _leave(heartbeat: int) -> None:
+def _list_ended() -> set[int]:
+    """The numbers of the other processes that have said that they end."""
+    found = {int(key.rpartition("/")[2]) for key, _ in _client().key_value_dir_get(_ENDS)}
+    return found - {jax.process_index()}
+
+
+def _leave(seconds: int) -> None:
     """Take leave of the others; the first, whom they all depend on, is the last to go."""
-    end = time.monotonic() + heartbeat
+    end = time.monotonic() + seconds
     if jax.process_count() > 1 and is_first():
         try:
             while time.monotonic() < end and _list_live() != {0}:

@@ -20,6 +20,7 @@ from jaxnet.losses import (
     binary_cross_entropy_with_logits,
     cross_entropy,
 )
+from jaxnet.placement import as_mesh
 from jaxnet.precision import Precision, use
 from jaxnet.random import Generator
 from jaxnet.state import History, Hook, TrainState
@@ -203,6 +204,8 @@ def make_record(
     device: str,
     random: str,
     precision: str = "parity",
+    devices: int = 1,
+    processes: int = 1,
 ) -> dict[str, Any]:
     """A run of an experiment as JSON has it, whichever framework ran it.
 
@@ -216,6 +219,7 @@ def make_record(
       random: whose random numbers it used: "torch" (the CPU's), "torch cuda" (masks of a card's)
         or "jax".
       precision: how exactly it was computed, by its name in `jaxnet.precision`.
+      devices, processes: how many computed it together.
     """
     return {
         "experiment": experiment.id,
@@ -231,6 +235,8 @@ def make_record(
         "device": device,
         "random": random,
         "precision": precision,
+        "devices": devices,
+        "processes": processes,
     }
 
 
@@ -245,6 +251,7 @@ def run(
     data: tuple[Dataset, Dataset] | None = None,
     *,
     device: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
     hooks: Sequence[Hook] = (),
     precision: Precision = "parity",
     train: Callable = fit,
@@ -258,6 +265,7 @@ def run(
       data: training and test rows, `load_mnist(experiment.classes)` if None.
       device: where to run, one of `jax.devices()`; JAX's default if None. Which random numbers
         are used does not depend on it.
+      mesh: many devices to run on together, in place of one; as in `jaxnet.fit`.
       hooks, precision: as in `jaxnet.fit`.
       train: what trains; `functools.partial(jaxnet.runs.fit, checkpoint=...)` for example.
 
@@ -273,6 +281,9 @@ def run(
         )
     if device is not None and not isinstance(device, jax.Device | jax.sharding.Sharding):
         raise TypeError(f"device must be one of jax.devices(), not {device!r}")
+    if device is not None and mesh is not None:
+        raise ValueError("device and mesh exclude each other: give one of them")
+    where: dict[str, Any] = {} if mesh is None else {"mesh": as_mesh(mesh)}
     if data is not None:
         for rows in check_pair(data, "(train, test)"):
             if not isinstance(rows, Dataset):
@@ -280,9 +291,14 @@ def run(
                     f"data must be (train, test), a Dataset each, not {type(rows).__name__}"
                 )
     train_xy, test_xy = (
-        jax.device_put((rows.images, experiment.targets(rows)), device)
+        (rows.images, experiment.targets(rows))
         for rows in (load_mnist(experiment.classes) if data is None else data)
     )
+    if mesh is None:  # a mesh is given NumPy's arrays, of which each process takes its part
+        train_xy, test_xy = jax.device_put((train_xy, test_xy), device)
+        used = sorted(train_xy[0].devices(), key=str)
+    else:
+        used = list(mesh.devices.flat)
     chosen = {"accuracy": experiment.metric}
     state, history = train(
         experiment.net,
@@ -298,6 +314,7 @@ def run(
         metrics=chosen,
         hooks=hooks,
         precision=precision,
+        **where,
     )
     with use(precision):
         train_accuracy, test_accuracy = (
@@ -310,9 +327,11 @@ def run(
         (train_accuracy, test_accuracy),
         (history.compile_seconds, history.run_seconds),
         steps=int(state.step),
-        device=min(train_xy[0].devices(), key=str).platform,
+        device=used[0].platform,
         random=_name_random(state.generator),
         precision=history.precision,
+        devices=len(used),
+        processes=len({device.process_index for device in used}),
     )
     return Result(record, state, history)
 

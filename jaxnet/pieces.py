@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnet.hosts import agree, any_of
+from jaxnet.hosts import agree, any_of, is_shared, meet
 from jaxnet.state import Chunk, History, Hook, Report, TrainState
 
 _PIECE = 1.0  # seconds, about, between two calls of the hooks where no report is due
@@ -30,8 +30,12 @@ def train_on(
 
     A piece ends where a report is due, every `every` epochs, and, where there are hooks, after
     about a second: it is as long as the pace of the piece before allows, the first one epoch. A
-    hook that returns True ends the run. No number depends on where a piece ends.
+    hook that returns True ends the run. No number depends on where a piece ends. Where the state
+    is many processes' together, the first one's clock decides, and any one's hook ends the run.
     """
+    together = is_shared(state)
+    if together:
+        meet()  # one may have compiled for longer than the others
     done, tape = epochs.start, _Tape(history.losses)
     seen = len(history.losses)
     called = begin = time.perf_counter()
@@ -49,9 +53,11 @@ def train_on(
             report = Report(done, float(losses[-1]), values)
             history = history._replace(reports=(*history.reports, report))
         now = time.perf_counter()
-        if hooks:  # in many processes the first one's clock decides, so that all compute the same
+        if hooks:
             fits = max(1, min(int(count * _PIECE / (now - started)), len(epochs)))
-            allowed, early = agree([fits, now - called < _PIECE]).tolist()
+            allowed, early = fits, now - called < _PIECE
+            if together:
+                allowed, early = agree([allowed, early]).tolist()
             if report is None and done < epochs.stop and early:
                 continue
         elif report is None and done < epochs.stop:
@@ -60,7 +66,7 @@ def train_on(
         chunk = Chunk(done, epochs.stop, state, losses[seen:], report, so_far)
         called, seen = now, len(losses)
         over = any([hook(chunk) is True for hook in hooks])  # a list: every hook sees every chunk
-        if hooks and any_of(over):
+        if any_of(over) if hooks and together else over:
             break
     seconds = history.run_seconds + time.perf_counter() - begin
     return state, history._replace(losses=tape.append(()).copy(), run_seconds=seconds)

@@ -211,24 +211,33 @@ def make_run(
 
 @memoise
 def make_block(net: Any, loss: Callable, optimizer: Any, layout: Layout | None = None):
-    """`block(state, x, y)`: a step for each batch of x and y, which are stacked; compiled.
+    """`block(state, x, y, times)`: a step for each batch of x and y, which are stacked; compiled.
 
     The losses are (steps,). What an epoch draws before its steps, its order among it, is drawn.
+    `times` is 1, or 0 to compile without a step, as `make_run` does with no epochs.
     """
     stretch = Stretch(net, loss, optimizer, layout)
 
-    @jax.jit
-    def block(state, x, y):
+    @partial(jax.jit, inline=True)  # traced once, though it is called twice
+    def run_block(state, x, y):
         state, ranks, forwards = stretch.start(state, [x.shape[:2]], x[0])
 
         def step(state, turn):
             x, y, drawn = turn
             return stretch.step(state, (x, y), drawn, forwards, 0)
 
-        state, losses = lax.scan(step, state, (x, y, ranks[0]))
+        return lax.scan(step, state, (x, y, ranks[0]))
+
+    def block(state, x, y, times):
+        shape = jax.eval_shape(run_block, state, x, y)[1]
+        losses = jnp.zeros(shape.shape, shape.dtype)
+        if layout is not None:
+            losses = layout.keep_whole(losses)
+        turn = lambda _, carry: run_block(carry[0], x, y)  # noqa: E731
+        state, losses = lax.fori_loop(0, times, turn, (state, losses))
         return state, losses if layout is None else layout.keep_whole(losses)
 
-    return block
+    return jax.jit(block)
 
 
 def _list_forwards(

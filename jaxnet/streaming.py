@@ -1,17 +1,21 @@
 """Epochs over rows that are read as they are needed, block by block."""
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxnet.batches import Batching, start_epoch
+from jaxnet.checks import committed_arrays
 from jaxnet.placement import Layout
-from jaxnet.precision import Precision, use
-from jaxnet.rows import BLOCK, Rows, cut, prefetch, put_pieces
+from jaxnet.precision import use
+from jaxnet.rows import Rows, cut, place, prefetch
 from jaxnet.state import TrainState
 from jaxnet.steps import make_block
+
+_begin = jax.jit(start_epoch, static_argnums=1)
 
 
 def make_stream(
@@ -21,45 +25,70 @@ def make_stream(
     rows: Rows,
     batching: Batching,
     layout: Layout | None,
-    precision: Precision,
 ) -> Callable[[TrainState, int], tuple[TrainState, np.ndarray]]:
     """`run(state, epochs)`, which reads a block of batches while the last one is computed.
 
     The losses are (epochs * steps,). A block is some steps of one program; at most two are in
-    memory, and the order of the rows. Each of at most three shapes of blocks is compiled at its
-    first use.
+    memory, and the order of the rows. No epochs compile the programs of the blocks, of which there
+    are at most three shapes, and read nothing.
     """
     block = make_block(net, loss, optimizer, layout)
-    length = max(1, BLOCK // max(1, rows.bytes * batching.size))
+    length = max(1, rows.block // batching.size)
 
-    def plan(order: np.ndarray) -> list[np.ndarray]:
-        """The rows of each block, (steps, rows of a step)."""
-        ends = batching.full * batching.size
-        whole = order[:ends].reshape(batching.full, batching.size)
-        blocks = [whole[part.start : part.stop] for part in cut(batching.full, length)]
-        if batching.left:
-            blocks.append(order[None, ends:])
-        return blocks
+    def load(take: Callable, indices: np.ndarray, device: Any) -> tuple[jax.Array, jax.Array]:
+        """The batches of (steps, rows of a step) indices, where they are computed."""
+        with use(rows.precision):  # a thread has JAX's settings of its own
+            where = device if layout is None else layout.rows(indices.shape[1], axis=1)
+            return place(take, indices, where)
 
-    def read(indices: np.ndarray) -> Any:
-        with use(precision):  # a thread has JAX's settings of its own
-            shardings = None
-            if layout is not None:
-                shardings = (layout.rows(indices.shape[1], axis=1),) * 2
-            return put_pieces(rows, indices, shardings)
-
-    begin = jax.jit(start_epoch, static_argnums=1)
+    def warm_up(state: TrainState) -> None:
+        blocks = plan_blocks(np.zeros(batching.rows, np.int32), batching, length)
+        for indices in {indices.shape: indices for indices in blocks}.values():
+            block(state, *load(rows.blank, indices, _find_device(state)), 0)
+        _begin(_get_source(state, batching), batching)
 
     def run(state: TrainState, epochs: int) -> tuple[TrainState, np.ndarray]:
-        losses = []
+        if epochs == 0:
+            warm_up(state)
+        losses, device = [], _find_device(state)
         for _ in range(epochs):
-            source = "loader_generator" if batching.own else "generator"
-            generator, order = begin(getattr(state, source), batching)
-            state = state._replace(**{source: generator})
+            generator, order = _begin(_get_source(state, batching), batching)
+            state = state._replace(**{_name_source(batching): generator})
             order = np.arange(batching.rows) if order is None else np.asarray(order)
-            for x, y in prefetch(read, plan(order)):
-                state, values = block(state, x, y)
-                losses.append(np.asarray(values))  # waits, so that no third block is read
+            blocks = plan_blocks(order, batching, length)
+            with closing(prefetch(lambda part: load(rows.take, part, device), blocks)) as loaded:
+                for x, y in loaded:
+                    state, values = block(state, x, y, 1)
+                    losses.append(np.asarray(values))  # waits, so that no third block is read
+                    del x, y
         return state, np.concatenate(losses) if losses else np.zeros(0, np.float32)
 
     return run
+
+
+def plan_blocks(order: np.ndarray, batching: Batching, length: int) -> list[np.ndarray]:
+    """The rows of each block of at most `length` steps, (steps, rows of a step).
+
+    >>> [block.tolist() for block in plan_blocks(np.array([4, 1, 3, 0, 2]), Batching(5, 2), 9)]
+    [[[4, 1], [3, 0]], [[2]]]
+    """
+    ends = batching.full * batching.size
+    whole = order[:ends].reshape(batching.full, batching.size)
+    blocks = [whole[part.start : part.stop] for part in cut(batching.full, length)]
+    return [*blocks, order[None, ends:]] if batching.left else blocks
+
+
+def _name_source(batching: Batching) -> str:
+    return "loader_generator" if batching.own else "generator"
+
+
+def _get_source(state: TrainState, batching: Batching) -> Any:
+    return getattr(state, _name_source(batching))
+
+
+def _find_device(state: TrainState) -> Any:
+    """Where the state was put, if that is one device: the rows go there too."""
+    for array in committed_arrays(state):
+        if isinstance(array.sharding, jax.sharding.SingleDeviceSharding):
+            return array.sharding
+    return None

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 import optax
 
 from jaxnet import nn
+from jaxnet.archive import digest_array
 from jaxnet.batches import Batching, DataLoader, make_batching, make_loader, start_epoch
 from jaxnet.checks import (
     check_count,
@@ -30,12 +32,13 @@ from jaxnet.checks import (
     split_run,
 )
 from jaxnet.evaluation import Metrics, evaluate
+from jaxnet.hosts import check_same
 from jaxnet.pieces import train_on
-from jaxnet.placement import Layout, as_mesh, place_state, put
+from jaxnet.placement import Layout, as_mesh, on_host, place_state, put
 from jaxnet.precision import Precision, cast, cast_array, check_precision, check_state, use
 from jaxnet.random import Generator, manual_seed
 from jaxnet.random.engine import check_generator
-from jaxnet.rows import Rows, count_rows, is_map_dataset, is_streamed
+from jaxnet.rows import Rows, count_rows, is_streamed, list_blanks
 from jaxnet.state import History, Hook, TrainState
 from jaxnet.steps import draw_noise, make_run, make_train_step
 from jaxnet.streaming import make_stream
@@ -120,8 +123,9 @@ def fit(
         `jaxnet.batches.DataLoader` of them, which can also drop a short last batch and have a
         generator of its own. Where x or y is a `numpy.memmap`, or in place of the pair stands a
         Grain `MapDataset` of rows `(x, y)`, rows are read as batches need them, the next ones
-        while the last ones are computed: memory holds two blocks of some 16 MiB and the order of
-        the rows, whatever there is on disk. Without a batch_size all rows are read at once.
+        while the last ones are computed: memory holds two blocks of some 4 MiB (of one batch, where
+        that is more) and a few bytes a row for their order, whatever there is on disk. Without a
+        batch_size all rows are read at once.
       loss: `loss(outputs, y)`, a scalar: the mean over the batch, as in `jaxnet.losses`.
       optimizer: any optax optimizer, `jaxnet.optim`'s among them; one that looks at the loss, such
         as `optax.lbfgs`, is given it.
@@ -204,12 +208,14 @@ def fit(
     run = make_runner(net, loss, optimizer, ready, capacity, precision)
     run(ready.state, 0)  # no epochs: compiles, computes nothing
     rest = ready.batching if report_loader else None
-    look = use(precision)(partial(_report, net, ready.data, metrics, rest))
-    if report_every is not None and not isinstance(ready.data, Rows):
-        look(ready.state)
+    look = use(precision)(partial(_report, net, metrics, rest))
+    if report_every is not None:
+        for blank in list_blanks(ready.data):
+            look(blank, ready.state)
     past = ready.history
     seconds = past.compile_seconds + time.perf_counter() - begin
     history = past._replace(compile_seconds=seconds, precision=precision)
+    look = partial(look, ready.data)
     return train_on(run, look, ready.state, ready.epochs, report_every, history, hooks)
 
 
@@ -261,7 +267,7 @@ def prepare(
     batching = make_batching(count, loader.batch_size, loader.shuffle, loader.drop_last, own)
     done = check_past(past, batching.steps, epochs)
     layout = None
-    with use(precision):
+    with use(precision), on_host() if mesh is not None else nullcontext():
         if not isinstance(data, Rows):
             data = tuple(cast_array(values, precision) for values in data)
         if state is None:
@@ -284,8 +290,6 @@ def _take_in(loader: DataLoader, precision: Precision) -> Any:
         check_rows(x, y)
         check_finite(x)
         return x, y
-    if not is_map_dataset(loader.data):
-        check_rows(*loader.data)
     rows = Rows(loader.data, precision)
     return rows if loader.batch_size is not None else rows.take(np.arange(len(rows)))
 
@@ -293,7 +297,10 @@ def _take_in(loader: DataLoader, precision: Precision) -> Any:
 def _spread(data: Any, batching: Batching, layout: Layout) -> Any:
     """Rows on a mesh: spread if every step takes all of them, else whole, as any may be next."""
     if isinstance(data, Rows):
+        check_same("data", data.describe())
         return data
+    if jax.process_count() > 1:
+        check_same("data", [digest_array(values) for values in data])
     sharding = layout.rows(batching.rows) if batching.batch_size is None else layout.whole
     return tuple(put(values, sharding) for values in data)
 
@@ -303,7 +310,7 @@ def make_runner(
 ) -> Callable[[TrainState, int], tuple[TrainState, np.ndarray]]:
     """`run(state, epochs)`, at most `capacity` of them: the state after, and every step's loss."""
     if isinstance(ready.data, Rows):
-        parts = (ready.data, ready.batching, ready.layout, precision)
+        parts = (ready.data, ready.batching, ready.layout)
         return use(precision)(make_stream(net, loss, optimizer, *parts))
     run = use(precision)(make_run(net, loss, optimizer, ready.batching, capacity, ready.layout))
 
@@ -330,7 +337,7 @@ def _give_generator(state: TrainState, loader: DataLoader) -> TrainState:
 
 
 def _report(
-    net: Any, data: Any, metrics: Metrics | None, batching: Batching | None, state: TrainState
+    net: Any, metrics: Metrics | None, batching: Batching | None, data: Any, state: TrainState
 ) -> tuple[dict[str, float], TrainState]:
     """A report's metrics, and the state after the draws of the loader that it iterates, if any."""
     values = evaluate(net, state, data, metrics=metrics)

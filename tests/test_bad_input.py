@@ -34,6 +34,16 @@ TAKES_NO_BAD_INPUT = {
     "jaxnet.evaluation.make_measure": "compiles what `evaluate` checked",
     "jaxnet.sweeps.Interrupted": "an error",
     "jaxnet.sweeps.Lane": RECORD,
+    "jaxnet.hosts.PeerLost": "an error",
+    "jaxnet.hosts.agree": "gives what the first process has, whatever that is",
+    "jaxnet.hosts.any_of": "takes a truth value alone",
+    "jaxnet.hosts.fetch": "gives anything as NumPy has it, as `numpy.asarray` does",
+    "jaxnet.hosts.is_first": "takes nothing",
+    "jaxnet.hosts.is_of_all": "takes an error that was raised",
+    "jaxnet.hosts.is_shared": "looks at arrays, and passes over all else",
+    "jaxnet.hosts.meet": "takes nothing",
+    "jaxnet.hosts.on_first": "calls what its own callers wrote",
+    "jaxnet.launch.find_port": "takes nothing",
     "jaxnet.interrupts.patient": "takes a text alone",
     "jaxnet.checkpoint.list_epochs": "gives nothing for what is no folder of checkpoints",
     "jaxnet.sweeps.Progress": RECORD,
@@ -43,6 +53,7 @@ TAKES_NO_BAD_INPUT = {
     "jaxnet.train.Ready": RECORD,
     "jaxnet.train.draw_noise": "draws for a step of what `fit` checked",
     "jaxnet.train.make_run": "compiles what `fit` checked",
+    "jaxnet.train.make_runner": "compiles what `fit` checked",
     "jaxnet.cache.kept_programs": "takes a truth value alone",
     "jaxnet.convert.Unsupported": "an error",
     "jaxnet.data.Dataset": RECORD,
@@ -75,10 +86,20 @@ TAKES_NO_BAD_INPUT = {
 }
 """Public names without a row, each with the reason."""
 
-INTERNAL = {"archive", "checks", "cli", "pieces", "state"}
+INTERNAL = {
+    "archive",
+    "checks",
+    "cli",
+    "pieces",
+    "placement",
+    "rows",
+    "state",
+    "steps",
+    "streaming",
+}
 """Modules that are no part of the public surface: the checks themselves, the command line, which
-has a table of its own below, the records that a run is made of, and what `checkpoint` and `fit` are
-built of, which is given what was checked."""
+has a table of its own below, the records that a run is made of, and what `checkpoint`, `evaluate`
+and `fit` are built of, which is given what was checked."""
 
 OURS = (ValueError, TypeError, OSError)
 
@@ -242,6 +263,24 @@ CALLS = [
     Call("lecture --jsonl {}/file/new", "--jsonl needs the folder .*, but .*file is a file"),
     Call("lecture --jsonl {}/empty", "File '.*empty' is a directory"),
     Call("lecture --jsonl {}/file", "--jsonl .*file has lines already: --resume goes on"),
+    Call("lecture --devices 0", "'--devices': 0 is not in the range x>=1"),
+    Call("lecture --devices 99999", "--devices must be at most .*, as many as JAX finds here"),
+    Call("lecture --coordinator a:1", "--coordinator is of one process of many: it needs --distr"),
+    Call("lecture --process-id 0", "--process-id is of one process of many: it needs --distrib"),
+    Call(
+        "lecture --distributed --num-processes 2",
+        "--coordinator, --num-processes and --process-id go together.*; --coordinator, --process-id"
+        " is missing",
+    ),
+    Call(
+        "lecture --distributed --coordinator here --num-processes 2 --process-id 0",
+        "--coordinator must be 'HOST:PORT', not 'here'",
+    ),
+    Call(
+        "lecture --distributed --coordinator a:1 --num-processes 2 --process-id 2",
+        "--process-id must be from 0 to 1, not 2",
+    ),
+    Call("lecture --distribute", "No such option '--distribute'.*'--distributed'"),
     Call("report --only ten_class", "'ten_class' is not one of 'full_batch'"),
     Call("report --out {}/new.pdf", "must end in .html, not .*new.pdf"),
     Call("report --out {}/file/new.html", "--out needs the folder .*, but .*file is a file"),

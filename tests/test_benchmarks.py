@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import benchmarks.__main__
 import benchmarks.streams
-from benchmarks import contest, growth, memory, processes, readme, saving
+from benchmarks import contest, growth, memory, processes, readme, saving, streaming
 from benchmarks.__main__ import main
 from benchmarks.experiments import compare
 from benchmarks.peers import contestants
@@ -252,7 +252,7 @@ def test_the_readme_shows_the_results_that_are_kept():
     )
     with pytest.raises(ValueError, match="'peers', which the results do not hold"):
         readme.fill(pages[0], {key: value for key, value in results.items() if key != "peers"})
-    for text, picture in zip(pages, ("peers.png", "growth.png"), strict=True):
+    for text, picture in zip(pages, ("peers.png", "growth.png", "scaling.png"), strict=True):
         assert f"gallery/{picture}" in text and (readme.GALLERY / picture).exists()
 
 
@@ -267,3 +267,25 @@ def test_saving_is_of_the_same_run(monkeypatch, tmp_path):
 def _save_a_little(train, rounds):
     part = train._replace(images=train.images[:64], labels=train.labels[:64])
     return saving.compare_saving(part, rounds, seconds=0.05)
+
+
+def test_streaming_is_of_the_same_runs(monkeypatch, tmp_path):
+    monkeypatch.setattr(benchmarks.__main__, "compare_streaming", _stream_a_little)
+    path = tmp_path / "results.json"
+    done = run("--only", "streaming", "--rounds", "1", "--json", str(path))
+    assert done.exit_code == 0 and "MapDataset" in done.output, done.output
+    found = json.loads(path.read_text())["streaming"]
+    assert [row["rows"] for row in found] == ["memory", "memmap", "MapDataset"]
+    assert all(row["agree"] and len(row["seconds"]) == 3 for row in found)
+    ratio = f"{found[1]['ratio']:.2f}x"
+    assert ratio in done.output
+
+    wrong = [row | {"agree": row["rows"] == "memory"} for row in found]
+    monkeypatch.setattr(benchmarks.__main__, "compare_streaming", lambda *_: wrong)
+    done = run("--only", "streaming", "--rounds", "1")
+    assert done.exit_code == 1 and done.output.count("DIFFER") == 2 and ratio not in done.output
+
+
+def _stream_a_little(train, rounds):
+    part = train._replace(images=train.images[:64], labels=train.labels[:64])
+    return streaming.compare_streaming(part, rounds, (16,))

@@ -54,7 +54,7 @@ def test_lecture_writes_table_json_and_figures(tmp_path):
         list(records[0])
         == (
             "experiment section seed published train_accuracy test_accuracy reports steps "
-            "compile_seconds run_seconds device random precision"
+            "compile_seconds run_seconds device random precision devices processes"
         ).split()
     )
     assert records[0]["steps"] == 100 and len(records[1]["reports"]) == 10

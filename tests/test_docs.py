@@ -33,6 +33,10 @@ INTERNAL = {
     "jaxnet.interrupts",
     "jaxnet.machine",
     "jaxnet.pieces",
+    "jaxnet.placement",
+    "jaxnet.rows",
+    "jaxnet.steps",
+    "jaxnet.streaming",
 }
 """Modules without a page in the reference."""
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import jaxnet
+import jaxnet.steps
 import jaxnet.train
 import torchref.lecture
 from jaxnet import lecture, nn
@@ -68,7 +69,7 @@ def listen_torch(monkeypatch):
 def listen_jax(monkeypatch):
     """`Drawn` of what runs compiled from here on do in training mode."""
     drawn = Drawn([], [])
-    make_step = jaxnet.train._make_noiseless_step
+    make_step = jaxnet.steps.make_noiseless_step
 
     def hear(x, masks):
         drawn.rows.append(digest(np.asarray(x)))
@@ -85,7 +86,7 @@ def listen_jax(monkeypatch):
 
         return tell_and_step
 
-    monkeypatch.setattr(jaxnet.train, "_make_noiseless_step", make_step_that_tells)
+    monkeypatch.setattr(jaxnet.steps, "make_noiseless_step", make_step_that_tells)
     return drawn
 
 
@@ -125,7 +126,7 @@ def test_every_step_of_shuffled_epochs(own, most, listen_torch, listen_jax, monk
 
     Their masks are drawn an epoch ahead, or, where there is no room for so many, step by step.
     """
-    monkeypatch.setattr(jaxnet.train, "_AHEAD", most)
+    monkeypatch.setattr(jaxnet.steps, "_AHEAD", most)
     data, _ = jaxnet.data.load_mnist((0, 1))
     x, y = data.images, data.labels[:, None].astype(np.float32)
     torch.manual_seed(-9)

@@ -91,6 +91,7 @@ def test_the_gallery_names_every_picture_that_is_drawn():
         "sweep-losses",
         "peers",
         "growth",
+        "scaling",
     ]
     assert sorted(named) == sorted(drawn)
     assert sorted(path.stem for path in (README.parent / "docs/gallery").iterdir()) == sorted(drawn)

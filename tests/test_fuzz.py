@@ -192,8 +192,8 @@ def draw_at_reports(monkeypatch) -> None:
     """A report takes a word from the stream."""
     report = train._report
 
-    def draw_and_report(net, data, metrics, batching, state):
-        values, state = report(net, data, metrics, batching, state)
+    def draw_and_report(net, metrics, batching, data, state):
+        values, state = report(net, metrics, batching, data, state)
         if isinstance(state.generator, jaxnet.random.Generator):
             state = state._replace(generator=draw_words(state.generator, 1)[0])
         return values, state

@@ -223,8 +223,8 @@ def test_the_size_of_a_group_is_found_from_memory(monkeypatch):
     compiled: dict[int, int] = {}
     compile_group = programs._compile
 
-    def note(program, task, arrays, size, width):
-        group = compile_group(program, task, arrays, size, width)
+    def note(program, task, arrays, size, width, mesh):
+        group = compile_group(program, task, arrays, size, width, mesh)
         compiled[size] = group.bytes
         return group
 

@@ -265,7 +265,7 @@ FAULTS = {
         "update", "0.weight", 2,
     ),
     "optimizer state not carried by the loop": Fault(
-        "adam", "jaxnet/train.py", "opt_state=opt_state", "opt_state=state.opt_state",
+        "adam", "jaxnet/steps.py", "opt_state=opt_state", "opt_state=state.opt_state",
         "whole run", "loss", 3,
     ),
 }  # fmt: skip

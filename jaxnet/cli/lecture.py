@@ -4,9 +4,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import click
+import jax
+import jax.numpy as jnp
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -35,8 +37,10 @@ from jaxnet.cli.options import (
     plain_warnings,
     write_json,
 )
+from jaxnet.cli.processes import find_mesh, joined, processes
 from jaxnet.data import Dataset, load_mnist
 from jaxnet.hooks import JsonLines
+from jaxnet.hosts import fetch, is_shared, on_first
 from jaxnet.lecture import EXPERIMENTS, Experiment, Result, find, missed, run
 from jaxnet.precision import MEANINGS, Precision
 from jaxnet.progress import bar, count
@@ -59,6 +63,7 @@ Split = tuple[Dataset, Dataset]
 @click.option("--figures", type=FOLDER, help="Draw the runs as pictures in this folder.")
 @TORCH
 @DEVICE
+@processes
 @click.option(
     "--precision",
     type=Named(get_args(Precision)),
@@ -90,6 +95,11 @@ def command(
     figures: Path | None,
     torch_path: Path | None,
     device: str | None,
+    devices: int | None,
+    distributed: bool,
+    coordinator: str | None,
+    num_processes: int | None,
+    process_id: int | None,
     precision: Precision,
     checkpoint: Path | None,
     keep: int,
@@ -112,6 +122,12 @@ def command(
 
     Compiled programs are kept in the user's cache, at most 256 MiB, and used again by the next run.
 
+    With --devices each batch is spread over so many. With --distributed that many processes are
+    one run: on Slurm, Open MPI, Kubernetes and cloud TPUs they find each other, elsewhere by
+    --coordinator, --num-processes and --process-id; `python -m jaxnet.launch` starts them on one
+    machine. The first alone prints and writes. Where one is lost the others end, with exit status
+    75, and say how to go on.
+
     \b
     Examples:
       jaxnet lecture
@@ -121,67 +137,130 @@ def command(
       jaxnet lecture --only ten_class --root FOLDER
       jaxnet lecture --checkpoint runs
       jaxnet lecture --checkpoint runs --resume
+      JAX_NUM_CPU_DEVICES=2 jaxnet lecture --devices 2
+      srun jaxnet lecture --distributed --checkpoint runs
     """
     chosen = [find(name) for name in dict.fromkeys(only or EXPERIMENTS)]
-    with input_errors():  # all of it before the first run: nothing is lost to a wrong path
-        place = find_device(device)
-        check_file("--json", json_path)
-        check_file("--jsonl", jsonl_path)
-        check_folder("--figures", figures)
-        if torch_path is not None and figures is None:
-            raise ValueError("--torch is shown in pictures: it needs --figures DIR")
-        if torch_path is not None and precision != "parity":
-            raise ValueError(f"--torch holds runs in parity, not --precision {precision}")
-        torch = load_beside(torch_path)
-        data = {classes: load_mnist(classes, root) for classes in {e.classes for e in chosen}}
-        check_beside(torch, chosen, data)
-        folders = _prepare_checkpoints(chosen, checkpoint, resume)
-        if jsonl_path is not None:
-            if jsonl_path.is_file() and jsonl_path.stat().st_size and not resume:
-                raise ValueError(
-                    f"--jsonl {jsonl_path} has lines already: --resume goes on with them, or "
-                    "choose another file"
-                )
-            jsonl_path.parent.mkdir(parents=True, exist_ok=True)
+    paths = Paths(json_path, jsonl_path, figures, torch_path, checkpoint)
+    place = (coordinator, num_processes, process_id)
+    with joined(context, distributed, *place, checkpoint) as speaks:
+        quiet = quiet or not speaks
+        with input_errors():  # all of it before the first run: nothing is lost to a wrong path
+            mesh = find_mesh(device, devices, distributed)
+            where = find_device(device) if mesh is None else None
+            on_first(lambda: _check_paths(paths, precision, resume))
+            data = {classes: load_mnist(classes, root) for classes in {e.classes for e in chosen}}
+            torch, folders = on_first(lambda: _prepare(paths, chosen, data, resume))
 
-    def train(experiment: Experiment) -> Callable:
-        where = {"checkpoint": folders[experiment.id], "keep": keep, "resume": resume}
-        return partial(runs.fit, **where, on_nan=on_nan)
+        def train(experiment: Experiment) -> Callable:
+            saved = {"checkpoint": folders[experiment.id], "keep": keep, "resume": resume}
+            return partial(runs.fit, **saved, on_nan=on_nan)
 
-    def hooks(experiment: Experiment) -> list[Hook]:
-        if jsonl_path is None:
-            return []
-        about = {"experiment": experiment.id, "seed": name_seed(experiment.seed)}
-        return [JsonLines(jsonl_path, resume=resume, **about, precision=precision)]
+        def hooks(experiment: Experiment) -> list[Hook]:
+            if jsonl_path is None or not speaks:
+                return []
+            about = {"experiment": experiment.id, "seed": name_seed(experiment.seed)}
+            return [JsonLines(jsonl_path, resume=resume, **about, precision=precision)]
 
-    with kept_programs(not no_cache) as programs, ends(context, checkpoint), plain_warnings():
-        results = run_all(
-            chosen,
-            data,
-            device=place,
-            precision=precision,
-            quiet=quiet,
-            train=train,
-            hooks=hooks,
+        with (
+            kept_programs(not no_cache) as programs,
+            ends(context, checkpoint, quiet=not speaks),
+            plain_warnings(quiet=not speaks),
+        ):
+            results = run_all(
+                chosen,
+                data,
+                device=where,
+                mesh=mesh,
+                precision=precision,
+                quiet=quiet,
+                train=train,
+                hooks=hooks,
+            )
+        status = on_first(
+            lambda: _conclude(chosen, results, data, paths, torch, precision, programs, quiet)
         )
+    context.exit(status)
+
+
+class Paths(NamedTuple):
+    """What the command reads and writes, each None where it is not asked for."""
+
+    json: Path | None
+    jsonl: Path | None
+    figures: Path | None
+    torch: Path | None
+    checkpoint: Path | None
+
+
+def _check_paths(paths: Paths, precision: Precision, resume: bool) -> None:
+    """Refuse what cannot be written, and options that do not go together."""
+    check_file("--json", paths.json)
+    check_file("--jsonl", paths.jsonl)
+    check_folder("--figures", paths.figures)
+    if paths.torch is not None and paths.figures is None:
+        raise ValueError("--torch is shown in pictures: it needs --figures DIR")
+    if paths.torch is not None and precision != "parity":
+        raise ValueError(f"--torch holds runs in parity, not --precision {precision}")
+    if resume and paths.checkpoint is None:
+        raise ValueError("--resume needs --checkpoint DIR, the folder to go on from")
+
+
+def _prepare(
+    paths: Paths, chosen: Sequence[Experiment], data: Mapping[tuple[int, ...], Split], resume: bool
+) -> tuple[Mapping[str, TorchRun], Mapping[str, Path | None]]:
+    """torch's runs, where each experiment is saved, and the folder of --jsonl, made."""
+    torch = load_beside(paths.torch)
+    check_beside(torch, chosen, data)
+    folders = _prepare_checkpoints(chosen, paths.checkpoint, resume)
+    if paths.jsonl is not None:
+        if paths.jsonl.is_file() and paths.jsonl.stat().st_size and not resume:
+            raise ValueError(
+                f"--jsonl {paths.jsonl} has lines already: --resume goes on with them, or choose "
+                "another file"
+            )
+        paths.jsonl.parent.mkdir(parents=True, exist_ok=True)
+    return torch, folders
+
+
+def _conclude(
+    chosen: Sequence[Experiment],
+    results: Sequence[Result],
+    data: Mapping[tuple[int, ...], Split],
+    paths: Paths,
+    torch: Mapping[str, TorchRun],
+    precision: Precision,
+    programs: str | None,
+    quiet: bool,
+) -> int:
+    """The table and all that is written at the end; the exit status."""
     console = Console()
     console.print(_tabulate(chosen, results))
     console.print(f"precision: {precision} ({MEANINGS[precision]})", highlight=False)
     if programs is not None:
         console.print(f"compiled programs are kept in {programs}", highlight=False, soft_wrap=True)
-    if json_path is not None:
-        write_json(json_path, [result.record for result in results])
-    if figures is not None:
-        paths = draw_all(results, data, figures, torch, quiet=quiet)
-        console.print(f"{len(paths)} figures are in {figures}{os.sep}", soft_wrap=True)
-    last = {e.id: list_epochs(checkpoint / e.id)[-1:] for e in chosen} if checkpoint else {}
+    if paths.json is not None:
+        write_json(paths.json, [result.record for result in results])
+    if paths.figures is not None:
+        drawn = draw_all([_bring_home(r) for r in results], data, paths.figures, torch, quiet=quiet)
+        console.print(f"{len(drawn)} figures are in {paths.figures}{os.sep}", soft_wrap=True)
+    folder = paths.checkpoint
+    last = {e.id: list_epochs(folder / e.id)[-1:] for e in chosen} if folder else {}
     lost = [e.id for e in chosen if last.get(e.id, [e.epochs]) != [e.epochs]]
     if lost:
         click.echo(f"Error: the end of {', '.join(lost)} could not be saved.", err=True)
-        context.exit(1)
+        return 1
     if any(missed(result.record) for result in results):
         console.print("✗: a published figure was not reproduced, or not on torch's random numbers.")
-        context.exit(1)
+        return 1
+    return 0
+
+
+def _bring_home(result: Result) -> Result:
+    """A result that one process can work with: its state whole, on a device of its own."""
+    if not is_shared(result.state):
+        return result
+    return result._replace(state=jax.tree.map(lambda leaf: jnp.asarray(fetch(leaf)), result.state))
 
 
 def run_all(
@@ -190,6 +269,7 @@ def run_all(
     *,
     device: Any,
     quiet: bool,
+    mesh: Any = None,
     precision: Precision = "parity",
     train: Callable[[Experiment], Callable] = lambda experiment: runs.fit,
     hooks: Callable[[Experiment], list[Hook]] = lambda experiment: [],
@@ -202,6 +282,7 @@ def run_all(
                 experiment,
                 data[experiment.classes],
                 device=device,
+                mesh=mesh,
                 hooks=[shown, *hooks(experiment)],
                 precision=precision,
                 train=train(experiment),
@@ -235,8 +316,6 @@ def _prepare_checkpoints(
 ) -> Mapping[str, Path | None]:
     """Where each experiment is saved; refused where one has checkpoints and does not go on."""
     if folder is None:
-        if resume:
-            raise ValueError("--resume needs --checkpoint DIR, the folder to go on from")
         return dict.fromkeys(experiment.id for experiment in chosen)
     folders = {experiment.id: folder / experiment.id for experiment in chosen}
     check_folder("--checkpoint", folder)
@@ -253,7 +332,7 @@ def _prepare_checkpoints(
     return folders
 
 
-def _tabulate(chosen: list[Experiment], results: list[Result]) -> Table:
+def _tabulate(chosen: Sequence[Experiment], results: Sequence[Result]) -> Table:
     """The lecture's figures beside ours, narrow enough for 80 columns."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     for heading in ("experiment", "section", "published\ntrain/test", "ours\ntrain/test"):

@@ -48,7 +48,7 @@ DEVICE = click.option("--device", type=Named(["cpu", "gpu"]), help="Where to run
 TORCH = click.option(
     "--torch",
     "torch_path",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FILE,
     help="Show torch's runs beside these: the file of python -m torchref lecture.",
 )
 NO_CACHE = click.option("--no-cache", is_flag=True, help="Compile anew and keep nothing on disk.")
@@ -66,10 +66,13 @@ def input_errors() -> Iterator[None]:
 
 def find_device(name: str | None) -> Any:
     """The first device of that kind, None for JAX's own choice."""
-    if name is None:
-        return None
+    return None if name is None else find_devices(name)[0]
+
+
+def find_devices(name: str | None) -> list[Any]:
+    """The devices of that kind, or of JAX's own choice."""
     try:
-        return jax.devices(name)[0]
+        return jax.devices(name)
     except RuntimeError as error:
         found = ", ".join(sorted({device.platform for device in jax.devices()}))
         raise ValueError(
@@ -81,6 +84,8 @@ def load_beside(path: Path | None) -> Mapping[str, TorchRun]:
     """torch's runs from --torch, none where it is not given."""
     if path is None:
         return {}
+    if not path.exists():
+        raise click.BadParameter(f"File {str(path)!r} does not exist.", param_hint="'--torch'")
     try:
         return load_torch(path)
     except ValueError as error:
@@ -105,17 +110,30 @@ def write_json(path: Path, listed: list[Any]) -> None:
     write_whole(path, json.dumps(listed, indent=2) + "\n")
 
 
+COMMAND = "JAXNET_COMMAND"
+"""What `jaxnet.launch` tells its processes of: how all of them were started."""
+
+LAUNCHER = "JAXNET_LAUNCHER"
+"""And of itself: the number of its own process."""
+
+
 def go_on() -> str:
     """How this command is gone on with."""
-    arguments = [part for part in sys.argv[1:] if part != "--resume"]
-    return f"to go on: {shlex.join(['jaxnet', *arguments, '--resume'])}"
+    command = shlex.split(os.environ.get(COMMAND, "")) or ["jaxnet", *sys.argv[1:]]
+    kept = [part for part in command if part != "--resume"]
+    return f"to go on: {shlex.join([*kept, '--resume'])}"
 
 
 @contextmanager
-def plain_warnings() -> Iterator[None]:
+def plain_warnings(quiet: bool = False) -> Iterator[None]:
     """A warning is a line that begins so, without the place in the program that gave it."""
+
+    def show(message: Any, *_: Any) -> None:
+        if not quiet:
+            click.echo(f"Warning: {message}", err=True)
+
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: click.echo(f"Warning: {message}", err=True)
+        warnings.showwarning = show
         yield
 
 
@@ -147,18 +165,23 @@ def _check_writable(option: str, path: Path) -> None:
 
 
 @contextmanager
-def ends(context: click.Context, checkpoint: Path | None) -> Iterator[None]:
-    """A run that ends before its time says so in a sentence, and how to go on."""
+def ends(context: click.Context, checkpoint: Path | None, *, quiet: bool = False) -> Iterator[None]:
+    """A run that ends before its time says so in a sentence, and how to go on.
+
+    Quiet where another process says it.
+    """
     try:
         yield
     except Interrupted as error:
         said = "nothing was saved; --checkpoint DIR saves a run as it goes"
         if checkpoint is not None:
             said = go_on()
-        click.echo(f"{error}\n{said}", err=True)
+        if not quiet:
+            click.echo(f"{error}\n{said}", err=True)
         context.exit(130)
     except NotFinite as error:
-        click.echo("\n".join([f"Error: {error}", *getattr(error, "__notes__", ())]), err=True)
+        if not quiet:
+            click.echo("\n".join([f"Error: {error}", *getattr(error, "__notes__", ())]), err=True)
         context.exit(1)
     except (Another, Damaged, OSError) as error:
         raise click.UsageError(str(error)) from error

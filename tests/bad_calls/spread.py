@@ -30,25 +30,54 @@ def _sweep(mesh):
 
 ROWS = [
     _fit("mesh", r"must be a jax.sharding.Mesh, .* not 8", TypeError, mesh=lambda: 8),
-    _fit("mesh", r"must be a jax.sharding.Mesh, .* not \[CpuDevice", TypeError,
-         mesh=lambda: jax.devices()),
-    _fit("mesh", r"must have an axis 'data', .* or specs .* \('model',\)",
-         mesh=lambda: _mesh("model")),
+    _fit(
+        "mesh",
+        r"must be a jax.sharding.Mesh, .* not \[CpuDevice",
+        TypeError,
+        mesh=lambda: jax.devices(),
+    ),
+    _fit(
+        "mesh",
+        r"must have an axis 'data', .* or specs .* \('model',\)",
+        mesh=lambda: _mesh("model"),
+    ),
     Row("jaxnet.fit", "specs", lambda _: fit(specs=PartitionSpec("data")), "specs needs mesh"),
     _fit("specs", "must be a PartitionSpec, or a mapping .*, not 'data'", TypeError, specs="data"),
-    _fit("specs", "must be a PartitionSpec, or a mapping .*, not 3 at 0.weight", TypeError,
-         specs={"0": {"weight": 3}}),
-    _fit("specs", "must name weights of the net, not '7'; there are 0",
-         specs={"7": PartitionSpec()}),
-    _fit("specs", "must name weights .* not '0.wieght'; .*; did you mean 'weight'?",
-         specs={"0": {"wieght": PartitionSpec()}}),
-    _fit("specs", "must have a PartitionSpec for 0.weight, which is a tensor",
-         specs={"0": {"weight": {"0": PartitionSpec()}}}),
-    _fit("specs", r"has more axes than 0.bias, whose shape is \(1,\)",
-         specs={"0": {"bias": PartitionSpec(None, "model")}}),
-    _fit("specs", "names the axis 'modle', but mesh has 'data', 'model'; did you mean 'model'?",
-         specs={"0": PartitionSpec("modle")}),
-    Row("jaxnet.run_sweep", "mesh", lambda _: _sweep(2), "must be a jax.sharding.Mesh, .* not 2",
-        TypeError),
+    _fit(
+        "specs",
+        "must be a PartitionSpec, or a mapping .*, not 3 at 0.weight",
+        TypeError,
+        specs={"0": {"weight": 3}},
+    ),
+    _fit(
+        "specs", "must name weights of the net, not '7'; there are 0", specs={"7": PartitionSpec()}
+    ),
+    _fit(
+        "specs",
+        "must name weights .* not '0.wieght'; .*; did you mean 'weight'?",
+        specs={"0": {"wieght": PartitionSpec()}},
+    ),
+    _fit(
+        "specs",
+        "must have a PartitionSpec for 0.weight, which is a tensor",
+        specs={"0": {"weight": {"0": PartitionSpec()}}},
+    ),
+    _fit(
+        "specs",
+        r"has more axes than 0.bias, whose shape is \(1,\)",
+        specs={"0": {"bias": PartitionSpec(None, "model")}},
+    ),
+    _fit(
+        "specs",
+        "names the axis 'modle', but mesh has 'data', 'model'; did you mean 'model'?",
+        specs={"0": PartitionSpec("modle")},
+    ),
+    Row(
+        "jaxnet.run_sweep",
+        "mesh",
+        lambda _: _sweep(2),
+        "must be a jax.sharding.Mesh, .* not 2",
+        TypeError,
+    ),
     Row("jaxnet.run_sweep", "mesh", lambda _: _sweep(_mesh("model")), "must have an axis 'data'"),
 ]

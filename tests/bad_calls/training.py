@@ -5,11 +5,12 @@
 
 import dataclasses
 
+import grain
 import jax.numpy as jnp
 import numpy as np
 
 import jaxnet
-from jaxnet import evaluation, lecture, precision, train
+from jaxnet import evaluation, hooks, lecture, precision, train
 from jaxnet.data import Dataset
 from tests.bad_calls import Row
 from tests.bad_calls.files import OPTIMIZER, X, Y, fit, generator, net, replaced, state
@@ -63,7 +64,48 @@ _VALUES = (
     ("x", (X.astype(np.uint8), Y), "must be floating-point, not uint8", TypeError),
 )
 
+
+def _stream(argument, says, *elements, kind=ValueError, **changes):
+    """`fit` of a MapDataset of these elements."""
+    data = grain.MapDataset.source(elements)
+    return _fit(argument, says, kind, data=data, batch_size=1, **changes)
+
+
+ROW = (X[0], Y[0])
+STREAMS = [
+    _stream("data", "at least one row; the MapDataset is empty"),
+    _stream("data", "pairs .*element 0 is a dict: data.map", {"x": X[0]}, kind=TypeError),
+    _stream("data", "pairs .*element 0 is a ndarray: data.map", X[0], kind=TypeError),
+    _stream("data", "pairs .*element 0 is a tuple of 3", (X[0], Y[0], 1), kind=TypeError),
+    _stream("data", "pairs .*element 1 is missing: filter", ROW, None, kind=TypeError),
+    _stream("data", r"one shape and type, but x of element 1 is float32 \(1,\), not float32 \(2,\)",
+            ROW, (X[0, :1], Y[0])),
+    _stream("data", r"one shape and type, but y of element 1 is int64 \(1,\), not float32 \(1,\)",
+            ROW, (X[0], Y[0].astype(int))),
+    _stream("x", "must hold real numbers, not <U32", (X[0].astype(str), Y[0]), kind=TypeError),
+    _stream("y", "must hold real numbers, not <U3", (X[0], "one"), kind=TypeError),
+    _stream("data", "must hold real numbers; element 0", ([[1.0], [1.0, 2.0]], Y[0]),
+            kind=TypeError),
+    _stream("x", "must be finite.* row 1 holds nan", ROW, (replaced(X[0], 1, NAN), Y[0])),
+    _stream("shuffle", "shuffle=True needs a batch_size", ROW, shuffle=True)._replace(
+        call=lambda _: fit(data=grain.MapDataset.source([ROW]), shuffle=True)),
+    _fit("data", "a MapDataset that ends", data=grain.MapDataset.source([ROW]).repeat()),
+    _fit("data", "or a grain.MapDataset, .* not a MapIterDataset|not a .*IterDataset", TypeError,
+         data=grain.MapDataset.source([ROW]).to_iter_dataset()),
+    Row(E + "evaluate", "data",
+        lambda _: evaluation.evaluate(net(), state(), grain.MapDataset.source([ROW]).repeat()),
+        "a MapDataset that ends"),
+    Row("jaxnet.hooks.Validation", "data",
+        lambda _: hooks.Validation(net(), grain.MapDataset.source([{}]), loss=BCE),
+        "element 0 is a dict", TypeError),
+    Row("jaxnet.run_sweep", "data",
+        lambda _: jaxnet.run_sweep(net(), grain.MapDataset.source([ROW]).repeat(), loss=BCE,
+                                   optimizer=OPTIMIZER, epochs=1, seeds=[0]),
+        "a MapDataset that ends"),
+]  # fmt: skip
+
 ROWS = [
+    *STREAMS,
     *(_fit("data", says, kind, data=data) for data, says, kind in _DATA),
     *(_fit(argument, says, kind, data=data) for argument, data, says, kind in _VALUES),
     _fit("x", "must be finite.* row 2 .*nan", data=(replaced(X, (2, 1), NAN), Y)),

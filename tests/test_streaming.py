@@ -1,0 +1,449 @@
+"""Rows that are read as they are needed: the numbers of the run from memory, in constant memory."""
+
+import _thread
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+import pytest
+import torch
+
+import jaxnet
+from jaxnet import hooks, losses, metrics, nn, optim, rows, runs
+from jaxnet.batches import DataLoader
+from jaxnet.checkpoint import Checkpoints
+from jaxnet.evaluation import make_measure
+from jaxnet.finite import NotFinite
+from jaxnet.steps import make_block
+from tests import streamed
+from tests.helpers import assert_same_bits
+from tests.test_train import assert_same_tree
+
+ROWS = 35
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(ROWS, 6)).astype(np.float32)
+Y = (X[:, :1] + X[:, 1:2] > 0).astype(np.float32)
+WORDS = RNG.integers(0, 9, size=(ROWS, 2)).astype(np.int32)
+NET = nn.Sequential([nn.Linear(6, 8), nn.Dropout(0.4), nn.ReLU(), nn.Linear(8, 1)])
+PLAIN = nn.Sequential([nn.Linear(6, 1)])
+EMBEDDED = nn.Sequential([nn.Embedding(9, 3), nn.Flatten(), nn.Linear(6, 1)])
+LOSS = losses.binary_cross_entropy_with_logits
+ADAM = optim.adam(lr=0.01)
+ACCURACY = {"accuracy": metrics.logit_is_right}
+TRAJECTORY = 1e-6  # relative, as README says of torch; here both programs gave the same bits
+RUN: dict[str, Any] = {"loss": LOSS, "optimizer": ADAM, "batch_size": 8, "seed": 1}
+LOOKS: dict[str, Any] = {"report_every": 2, "metrics": ACCURACY}
+ROOT = Path(jaxnet.__file__).parents[1]
+
+
+class Source:
+    """A data set's rows; what is to happen before one is read."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, before: Callable[[int], Any] = lambda _: None):
+        self._x, self._y, self._before = x, y, before
+
+    def __len__(self) -> int:
+        return len(self._x)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        self._before(index)
+        return self._x[index], self._y[index]
+
+
+def as_dataset(x: np.ndarray = X, y: np.ndarray = Y, before: Any = lambda _: None) -> Any:
+    return grain.MapDataset.source(Source(x, y, before))  # type: ignore[arg-type]
+
+
+def as_mapped(path: Path, values: np.ndarray) -> np.memmap:
+    np.save(path, values)
+    return np.load(path, mmap_mode="r")
+
+
+def as_pair(folder: Path, x: np.ndarray = X, y: np.ndarray = Y) -> tuple[np.ndarray, np.ndarray]:
+    """x in a file; y stays in memory."""
+    return as_mapped(folder / "x.npy", x), y
+
+
+FORMS: dict[str, Callable[..., Any]] = {
+    "memmap": as_pair,
+    "MapDataset": lambda folder, x=X, y=Y: as_dataset(x, y),
+}
+each_form = pytest.mark.parametrize("form", FORMS)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Two batches of eight rows in a block: an epoch is two such, and the short one."""
+    monkeypatch.setattr(rows, "BLOCK", 2 * 8 * 28)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_stays():
+    yield
+    assert not list_readers()
+
+
+def list_readers() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if "jaxnet" in thread.name]
+
+
+def assert_same_run(found: Any, expected: Any) -> None:
+    """Streams, steps and accuracies are equal, losses within rounding."""
+    for name in ("generator", "loader_generator", "step"):
+        assert_same_tree(
+            *(jax.tree.map(as_words, getattr(state, name)) for state in (found[0], expected[0]))
+        )
+    np.testing.assert_allclose(found[1].losses, expected[1].losses, rtol=TRAJECTORY, atol=0)
+    assert found[1].losses.dtype == expected[1].losses.dtype
+    assert [r.metrics for r in found[1].reports] == [r.metrics for r in expected[1].reports]
+    assert [r.epoch for r in found[1].reports] == [r.epoch for r in expected[1].reports]
+
+
+def as_words(leaf: Any) -> Any:
+    """A key's words; other arrays as they are."""
+    is_key = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(leaf) if is_key else leaf
+
+
+def own() -> jaxnet.random.Generator:
+    return jaxnet.random.manual_seed(5)
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "shuffled": {"shuffle": True, **LOOKS, "report_loader": True},
+    "in order": {"hooks": [lambda chunk: None]},
+    "float64": {"shuffle": True, "precision": "float64", **LOOKS},
+    "fast": {"precision": "fast", "epochs": 1},
+    "a key": {"shuffle": True, "seed": jax.random.key(3)},
+    "drop_last": {"loader": {"shuffle": True, "drop_last": True}, "epochs": 2},
+    "its own generator": {"loader": {"shuffle": True, "generator": own()}},
+    "all rows": {"batch_size": None, **LOOKS},
+    "words": {"x": WORDS, "net": EMBEDDED, "shuffle": True},
+    "float64 rows": {"x": X.astype(np.float64), "y": Y.astype(np.float64), "epochs": 1},
+}
+
+
+@each_form
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_is_the_one_from_memory(case, form, tmp_path):
+    options = {**RUN, "epochs": 4, **CASES[case]}
+    x, y = options.pop("x", X), options.pop("y", Y)
+    net, loader = options.pop("net", NET), options.pop("loader", None)
+
+    def fit(data):
+        if loader is None:
+            return jaxnet.fit(net, data, **options)
+        size, rest = options["batch_size"], {**options, "batch_size": None}
+        return jaxnet.fit(net, DataLoader(data, size, **loader), **rest)
+
+    assert_same_run(fit(FORMS[form](tmp_path, x, y)), fit((x, y)))
+
+
+def test_the_order_is_torchs(tmp_path):
+    """Which rows are read, in two epochs, against torch's own loader."""
+    read: list[int] = []
+    net, zero = nn.Sequential([nn.Linear(6, 1)]), optim.sgd(0.0)
+    data = as_dataset(before=read.append)
+    options = {**RUN, "optimizer": zero, "shuffle": True}
+    torch.manual_seed(1)
+    torch.nn.Linear(6, 1)
+    loader = torch.utils.data.DataLoader(range(ROWS), batch_size=8, shuffle=True)  # type: ignore
+    state, history = jaxnet.fit(net, data, epochs=2, **options)
+    weight, bias = (np.asarray(state.params["0"][name], np.float64) for name in ("weight", "bias"))
+    for epoch in np.split(history.losses, 2):
+        for loss, batch in zip(epoch, loader, strict=True):
+            logits, targets = X[batch.numpy()] @ weight.T + bias, Y[batch.numpy()]
+            expected = np.mean(np.logaddexp(0, logits) - targets * logits)
+            np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    assert sorted(read)[-2 * (ROWS - 1) :: 2] == list(range(1, ROWS)), "each row once an epoch"
+
+
+@each_form
+def test_a_pair_goes_on(form, tmp_path):
+    """Two epochs and two more are four, to the last bit."""
+    options = {**RUN, **LOOKS, "shuffle": True}
+    data = FORMS[form](tmp_path)
+    whole = jaxnet.fit(NET, data, epochs=4, **options)
+    half = jaxnet.fit(NET, data, epochs=2, **options)
+    again = jaxnet.fit(NET, data, epochs=4, **{**options, "seed": None}, state=half)
+    assert_same_tree(again[0], whole[0])
+    assert_same_bits(again[1].losses, whole[1].losses)
+    assert again[1].reports == whole[1].reports
+
+
+@each_form
+def test_a_saved_run_goes_on(form, tmp_path):
+    options = {**RUN, **LOOKS, "shuffle": True}
+    data, folder = FORMS[form](tmp_path), tmp_path / "saved"
+    whole = jaxnet.fit(NET, (X, Y), epochs=4, **options)
+    runs.fit(NET, data, epochs=2, checkpoint=folder, **options)
+    again = runs.fit(NET, data, epochs=4, checkpoint=folder, resume=True, **options)
+    assert_same_run(again, whole)
+    other = FORMS[form](tmp_path, x=np.flip(X).copy())
+    with pytest.raises(ValueError, match="SHA-256 of 35 rows"):
+        runs.fit(NET, other, epochs=4, checkpoint=folder, resume=True, **options)
+    assert Checkpoints(folder).list_epochs()[-1] == 4
+
+
+def test_a_bad_step_is_named_as_from_memory(tmp_path):
+    """A row so large that the weights overflow when it comes for the second time."""
+    x = X.copy()
+    x[13] *= 1e25
+    options = {**RUN, "optimizer": optim.sgd(1.0), "shuffle": True, "epochs": 3}
+    found = []
+    for data in ((x, Y), as_pair(tmp_path, x)):
+        with pytest.raises(NotFinite) as caught:
+            runs.fit(PLAIN, data, **options)
+        found.append((str(caught.value), caught.value.rows.tolist()))
+    assert found[0] == found[1] and "epoch 2" in found[0][0] and 13 in found[0][1]
+
+
+@each_form
+def test_a_sweep_reads_all_of_it(form, tmp_path):
+    options: dict[str, Any] = {"loss": LOSS, "optimizer": optim.sgd, "epochs": 2, "batch_size": 8}
+    sweeps = [
+        jaxnet.run_sweep(NET, data, **options, seeds=[3], metrics=ACCURACY, test=data)
+        for data in ((X, Y), FORMS[form](tmp_path))
+    ]
+    assert sweeps[0].table == sweeps[1].table and len(sweeps[0].table) == 1
+
+
+@each_form
+@pytest.mark.parametrize("precision", ["parity", "float64"])
+def test_evaluation_counts_the_same_rows(form, precision, tmp_path):
+    """And takes rows that hold nan, as arrays may; the loss is the mean over rows."""
+    state, _ = jaxnet.fit(NET, (X, Y), epochs=1, precision=precision, **RUN)
+    looks = {"loss": LOSS, "metrics": ACCURACY}
+    expected = jaxnet.evaluate(NET, state, (X, Y), **looks)
+    found = jaxnet.evaluate(NET, state, FORMS[form](tmp_path), **looks)
+    assert found["accuracy"] == expected["accuracy"] and isinstance(found["accuracy"], float)
+    tolerance = 1e-12 if precision == "float64" else TRAJECTORY
+    assert found["loss"] == pytest.approx(expected["loss"], rel=tolerance)
+    x = X.copy()
+    x[33] = np.nan
+    found = jaxnet.evaluate(NET, state, FORMS[form](tmp_path, x), **looks)
+    assert np.isnan(found["loss"]) and found["accuracy"] <= expected["accuracy"]
+
+
+@each_form
+def test_validation_takes_them_too(form, tmp_path):
+    def fit(data):
+        validation = hooks.Validation(NET, data, metrics=ACCURACY)
+        return jaxnet.fit(NET, (X, Y), epochs=2, report_every=1, hooks=[validation], **RUN)[1]
+
+    assert fit(FORMS[form](tmp_path)).reports == fit((X, Y)).reports
+
+
+def test_a_mesh_reads_each_row_once():
+    """On four devices: the numbers of one, the short batch whole on all, no row read twice."""
+    found = run_apart("mesh", JAX_NUM_CPU_DEVICES="4")
+    assert found["devices"] == 4 and found["same_generator"]
+    assert found["gap"] <= TRAJECTORY and found["accuracies"][0] == found["accuracies"][1]
+    more = [0, 0]  # the first row says what all are like
+    assert found["read"] == sorted([*more, *range(46)])
+
+
+@each_form
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_row_that_is_not_finite_is_named_when_it_is_read(form, value, tmp_path):
+    x = X.copy()
+    x[33, 2] = value
+    done: list[int] = []
+    options = {**RUN, "epochs": 2, "hooks": [lambda chunk: done.append(chunk.epoch)]}
+    with pytest.raises(ValueError, match=f"x must be finite, but its row 33 holds {value}"):
+        jaxnet.fit(NET, FORMS[form](tmp_path, x), **options)
+    assert not done
+    with pytest.raises(ValueError, match=f"x must be finite, but its row 33 holds {value}"):
+        jaxnet.fit(NET, FORMS[form](tmp_path, x), **{**options, "batch_size": None})
+
+
+def test_programs_are_compiled_before_the_first_block_is_read():
+    """Those of the blocks, of which there are three shapes, and those of a report, of two."""
+    net = nn.Sequential([nn.Linear(6, 3), nn.Linear(3, 1)])  # no other test's
+    programs = make_block(net, LOSS, ADAM, None), make_measure(net, None, tuple(ACCURACY.items()))
+    seen: list[Any] = []
+
+    def look(index):
+        if index > 0:
+            seen.append([program._cache_size() for program in programs])
+
+    options = {**RUN, "batch_size": 6, "report_every": 1, "metrics": ACCURACY}
+    jaxnet.fit(net, as_dataset(before=look), epochs=2, **options)
+    assert seen[0] == seen[-1] == [3, 2]
+
+
+def test_an_error_of_the_source_comes_as_it_is():
+    error = OSError("the disk is gone")
+
+    def fail(index):
+        if index == 30:
+            raise error
+
+    done: list[int] = []
+    with pytest.raises(OSError) as caught:
+        jaxnet.fit(
+            NET, as_dataset(before=fail), epochs=2, hooks=[lambda c: done.append(c.epoch)], **RUN
+        )
+    assert caught.value is error and not done
+
+
+def test_control_c_ends_the_thread():
+    """Pressed while a block is read; the next one is not begun."""
+    read: list[int] = []
+
+    def press(index):
+        read.append(index)
+        if index == 20:
+            _thread.interrupt_main()
+            time.sleep(0.2)
+
+    with pytest.raises(KeyboardInterrupt):
+        jaxnet.fit(NET, as_dataset(before=press), epochs=50, **RUN)
+    assert len(read) < 2 * ROWS and not list_readers()
+
+
+def test_an_early_end_ends_the_thread(tmp_path):
+    def stop(chunk):
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        jaxnet.fit(NET, as_pair(tmp_path), epochs=3, hooks=[stop], **RUN)
+    with pytest.raises(TypeError, match="a metric"):
+        jaxnet.fit(NET, as_pair(tmp_path), epochs=3, report_every=1, metrics=fail_late(), **RUN)
+
+
+def fail_late() -> dict[str, Callable]:
+    def metric(outputs, y):
+        raise TypeError("a metric")
+
+    return {"metric": metric}
+
+
+def test_the_next_block_is_read_while_this_one_is_computed():
+    """And no other: the one after it waits until this one is done."""
+    begun = [threading.Event() for _ in range(4)]
+
+    def make(item):
+        begun[item].set()
+        return item
+
+    for item in rows.prefetch(make, range(4)):
+        assert item == 3 or begun[item + 1].wait(5)
+        time.sleep(0.05)
+        assert item >= 2 or not begun[item + 2].is_set()
+
+
+def test_what_was_prefetched_in_vain_is_not_made():
+    made: list[int] = []
+
+    def make(item):
+        made.append(item)
+        time.sleep(0.05)
+        return item
+
+    with pytest.raises(RuntimeError):
+        for _ in rows.prefetch(make, range(9)):
+            raise RuntimeError
+    assert made in ([0], [0, 1]) and not list_readers()
+
+
+@each_form
+def test_what_is_read_is_a_copy(form, tmp_path):
+    """JAX may keep what it was given: nothing of it is the file's, or read into again."""
+    data = FORMS[form](tmp_path)
+    source, held = rows.Rows(data), data[0] if form == "memmap" else X
+    order = np.arange(8)
+    for indices in (order, order[::-1]):
+        one, two = source.take(indices)[0], source.take(indices)[0]
+        assert not np.shares_memory(one, two) and not np.shares_memory(one, held)
+        assert_same_bits(one, X[indices])
+
+
+def test_the_types_of_a_file_may_be_any(tmp_path):
+    """Big-endian numbers, half precision, and y alone in a file."""
+    options = {**RUN, "epochs": 1}
+    for kind in (">f4", "f2"):
+        x = X.astype(np.float16).astype(kind)
+        found = jaxnet.fit(PLAIN, as_pair(tmp_path, x), **options)
+        native = x.astype(x.dtype.newbyteorder("="))
+        assert_same_run(found, jaxnet.fit(PLAIN, (native, Y), **options))
+    pair = jax.numpy.asarray(X), as_mapped(tmp_path / "y.npy", Y)
+    found = jaxnet.fit(PLAIN, pair, **options)
+    assert_same_run(found, jaxnet.fit(PLAIN, (X, Y), **options))
+
+
+def test_what_is_in_memory_is_not_streamed(tmp_path):
+    mapped, _ = as_pair(tmp_path)
+    assert rows.is_streamed((mapped, Y)) and rows.is_streamed((mapped[:4], Y))
+    assert not rows.is_streamed((mapped.astype(np.float64), Y))
+    assert not rows.is_streamed((mapped + 1, Y)) and not rows.is_streamed((X, Y))
+
+
+def test_other_data_of_grains_are_refused_unread():
+    data = as_dataset(before=lambda index: pytest.fail("was read"))
+    with pytest.raises(TypeError, match="grain.MapDataset, whose rows .* not a .*IterDataset"):
+        jaxnet.fit(NET, data.to_iter_dataset(), epochs=1, **RUN)
+
+
+def test_jaxnet_does_not_need_grain(tmp_path):
+    as_pair(tmp_path)
+    program = (
+        "import sys, jaxnet, numpy as np\n"
+        "assert 'grain' not in sys.modules; sys.modules['grain'] = None\n"
+        f"x = np.load({str(tmp_path / 'x.npy')!r}, mmap_mode='r')\n"
+        "state, _ = jaxnet.fit(jaxnet.nn.Sequential([jaxnet.nn.Linear(6, 1)]), (x, x[:, :1]),\n"
+        "    loss=jaxnet.losses.mse_loss, optimizer=jaxnet.optim.sgd(), epochs=1, batch_size=8,\n"
+        "    seed=0)\n"
+        "print(int(state.step))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "5", done.stderr
+
+
+COUNT = 4096  # rows of one MiB
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_data_several_times_larger_than_the_address_space_may_be():
+    """4 GiB of rows under a limit of some 0.8: an epoch in torch's order, each batch its rows."""
+    found = run_apart("limited", COUNT, 96, MALLOC_ARENA_MAX="1")
+    assert found["VmPeak"] <= found["limit"] < COUNT * streamed.MIB / 3
+    torch.manual_seed(streamed.SEED)
+    torch.nn.Linear(streamed.WIDE, 1)
+    loader = torch.utils.data.DataLoader(range(COUNT), batch_size=4, shuffle=True)  # type: ignore
+    codes = np.array([streamed.encode(batch.numpy()).mean(dtype=np.float64) for batch in loader])
+    expected = codes * found["total"] + found["bias"] + codes
+    assert len(found["losses"]) == COUNT // 4
+    np.testing.assert_allclose(found["losses"], expected, rtol=0, atol=1e-5)
+    assert np.abs(np.diff(expected)).mean() > 1e-2, "other batches have other losses"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the figures are Linux's")
+def test_memory_does_not_grow_with_the_rows():
+    """Of 16 and of 256 MiB of rows in a file, the process's own memory takes about as much."""
+    few, many = run_apart("mapped", 1024, 16384, MALLOC_ARENA_MAX="1")
+    assert many["blocks"] > 10 * few["blocks"] > 10
+    assert abs(many["most"] - few["most"]) < 32 * streamed.MIB
+    assert many["most"] < 80 * streamed.MIB
+
+
+def run_apart(name: str, *numbers: int, **environment: str) -> Any:
+    """A run of `tests.streamed` in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tests.streamed", name, *map(str, numbers)],
+        env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
