@@ -1,10 +1,12 @@
-"""`python -m tests.spread DEVICES FILE FOLDER`: runs on so many devices, written to a file.
+"""`python -m tests.spread DEVICES FILE FOLDER [COORDINATOR NUMBER]`: runs on so many devices.
 
-No devices are no mesh at all. The parent sets JAX_NUM_CPU_DEVICES before JAX starts.
+What came of them is written to a file. No devices are no mesh at all; with a coordinator each
+device is a process, of which this is one. The parent sets JAX_NUM_CPU_DEVICES before JAX starts.
 """
 
 import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,16 @@ from jax.sharding import PartitionSpec
 
 import jaxnet
 from jaxnet import nn, runs
+from jaxnet.hosts import connect, fetch, is_first
 from jaxnet.lecture import EXPERIMENTS
 from jaxnet.precision import use
 from jaxnet.steps import make_run
 from jaxnet.train import prepare
 
-ROWS = 409  # the last batch of 16 has 9, as the lecture's
+ROWS = 153  # the last batch of 16 has 9, as the lecture's
+STEPS = 2 * 10  # of two epochs
+BASIC = ("lecture", "order_and_masks", "masks_of_one_step", "full_batch", "saved")
+"""What runs on every number of devices; the rest on none, on the most, and in two processes."""
 WIDE = nn.Sequential([nn.Linear(784, 64), nn.ReLU(), nn.Dropout(0.5), nn.Linear(64, 8)])
 SPECS = {
     "0": PartitionSpec("model"),
@@ -69,7 +75,7 @@ def collect(state: Any, history: Any) -> dict[str, Any]:
         "losses": history.losses,
         "accuracies": np.array(accuracies, np.float64),
         "weights": np.concatenate(
-            [np.asarray(leaf).reshape(-1) for leaf in jax.tree.leaves(state.params)] + [[]]
+            [fetch(leaf).reshape(-1) for leaf in jax.tree.leaves(state.params)] + [[]]
         ),
         "variables": np.concatenate(
             [np.asarray(leaf).reshape(-1) for leaf in jax.tree.leaves(state.model_state)] + [[]]
@@ -147,9 +153,18 @@ def list_runs(devices: int, folder: Path) -> dict[str, Any]:
             batch_size=16,
             mesh=mesh,
             metrics={"accuracy": lecture.metric},
+            directory=folder / f"sweep-{devices}",
         )
         rows = [[row["seed"], row["lr"], row["train_accuracy"]] for row in found.table]
         return {"losses": np.asarray(found.losses), "accuracies": np.array(rows)}
+
+    def streamed() -> dict[str, Any]:
+        """The lecture's run with rows that are read as they are needed."""
+        with tempfile.TemporaryDirectory() as place:
+            path = Path(place, "rows.npy")
+            np.save(path, x)
+            mapped = np.load(path, mmap_mode="r")
+        return fit(lecture.net, (mapped, y), **bce, **shuffled, **looks)
 
     def saved() -> dict[str, Any]:
         """The first epoch here, saved; a folder for each number of devices."""
@@ -162,13 +177,14 @@ def list_runs(devices: int, folder: Path) -> dict[str, Any]:
     return {
         "lecture": lambda: fit(lecture.net, (x, y), batch_size=16, **bce, **looks),
         "order_and_masks": lambda: fit(dropped, (integers, integers[:, :1]), **exact, **shuffled),
-        "masks_of_one_step": lambda: fit(dropped, (integers[:400], integers[:400, :1]), **exact),
-        "full_batch": lambda: fit(lecture.net, (x[:400], y[:400]), **bce),
+        "masks_of_one_step": lambda: fit(dropped, (integers[:144], integers[:144, :1]), **exact),
+        "full_batch": lambda: fit(lecture.net, (x[:144], y[:144]), **bce),
         "norms": lambda: fit(norms, (x, y), loss=logits, optimizer=sgd, **shuffled),
         "own_generator": lambda: fit(lecture.net, own, **bce),
         "keys": lambda: fit(FlaxNet(), (x, y), seed=jax.random.key(1), **keys, **shuffled),
         "wide": wide,
         "saved": saved,
+        "streamed": streamed,
         "sweep": sweep,
     }
 
@@ -191,14 +207,63 @@ def count_collectives(devices: int) -> dict[str, Any]:
     return {"counts": np.array(counts), "programs": np.array(run._cache_size())}
 
 
+def share_weights(folder: Path) -> dict[str, Any]:
+    """A run whose weights lie in parts with several processes, saved and gone on with."""
+    mesh = jax.make_mesh((jax.device_count(),), ("model",))
+    x, y = load()
+    options: dict[str, Any] = {"optimizer": jaxnet.optim.adam(), "batch_size": 16, "seed": 3}
+    options |= {"loss": jaxnet.losses.cross_entropy, "mesh": mesh, "specs": SPECS}
+    options["checkpoint"] = folder / "shared"
+    data = (x, jaxnet.data.one_hot(y[:, 0].astype(int), 8))
+    runs.fit(WIDE, data, epochs=1, **options)
+    return collect(*runs.fit(WIDE, data, epochs=2, resume=True, **options))
+
+
+def give_other_data() -> str:
+    """What is said where a process has other rows than the first."""
+    x, y = load(32)
+    x = x + np.float32(jax.process_index())
+    net, loss = nn.Sequential([nn.Linear(784, 1)]), jaxnet.losses.mse_loss
+    mesh = jax.make_mesh((jax.device_count(),), ("data",))
+    try:
+        jaxnet.fit(
+            net, (x, y), loss=loss, optimizer=jaxnet.optim.sgd(), epochs=1, seed=0, mesh=mesh
+        )
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def run_together(count: int, file: Path, folder: Path, coordinator: str, number: int) -> None:
+    """Every run on the devices of many processes; each writes what it has found."""
+    with connect(coordinator, count, number):
+        alone = folder if is_first() else folder / f"of process {number}"
+        found = {name: run() for name, run in list_runs(count, alone).items()}
+        found["shared"] = share_weights(alone)
+        found["other_data"] = {"refusal": np.array(give_other_data())}
+        found["files"] = {"made": np.array(alone.exists())}
+        write(file, found)
+
+
 def main(devices: int, file: Path, folder: Path) -> None:
     """Every run, into one file."""
-    found = {name: run() for name, run in list_runs(devices, folder).items()}
+    runs = list_runs(devices, folder)
+    names = runs if devices in (0, jax.device_count()) else BASIC
+    found = {name: runs[name]() for name in names}
     if devices:
         found["collectives"] = count_collectives(devices)
+    write(file, found)
+
+
+def write(file: Path, found: dict[str, dict[str, Any]]) -> None:
+    """All arrays by the names of their runs."""
     arrays = {f"{run}.{name}": a for run, values in found.items() for name, a in values.items()}
     np.savez(file, **arrays)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
+    where = (int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
+    if len(sys.argv) > 4:
+        run_together(*where, sys.argv[4], int(sys.argv[5]))
+    else:
+        main(*where)

@@ -1,10 +1,14 @@
-"""Runs on 1, 2, 4 and 8 devices: the same masks and orders, losses within the rounding of sums."""
+"""Runs on 1, 2, 4 and 8 devices and in 2 processes: the same masks and orders, the same losses.
+
+The losses but for the rounding of sums.
+"""
 
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,24 +17,17 @@ from jax.sharding import PartitionSpec
 
 import jaxnet
 from jaxnet import nn, runs
+from jaxnet.launch import find_port
 from jaxnet.placement import Layout, as_mesh, spread_specs
 from tests import spread
 from torchref.tolerances import PREDICTION_MARGIN
 
 DEVICES = (1, 2, 4, 8)
+PROCESSES = "2 processes"
 REDUCTION = 1e-6  # relative: sums over the devices' rows are added in another order
-RUNS = (
-    "lecture",
-    "order_and_masks",
-    "masks_of_one_step",
-    "full_batch",
-    "norms",
-    "own_generator",
-    "keys",
-    "wide",
-    "saved",
-    "sweep",
-)
+REST = ("norms", "own_generator", "keys", "wide", "sweep", "streamed")
+CASES = [(run, devices) for run in spread.BASIC for devices in (*DEVICES, PROCESSES)]
+CASES += [(run, devices) for run in REST for devices in (8, PROCESSES)]
 
 
 @pytest.fixture(scope="module")
@@ -40,46 +37,57 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(folder) -> dict[int, dict[str, np.ndarray]]:
+def found(folder) -> dict[Any, dict[str, np.ndarray]]:
     """What came of the runs, by the number of devices; 0 is without a mesh."""
 
-    def run(devices: int) -> dict[str, np.ndarray]:
-        path = folder / f"{devices}.npz"
-        environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "tests.spread", str(devices), path, folder],
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
+    def start(name: str, devices: int, local: int, *rest: Any) -> dict[str, np.ndarray]:
+        path = folder / f"{name}.npz"
+        environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(local), "JAX_PLATFORMS": "cpu"}
+        parts = [sys.executable, "-W", "error", "-m", "tests.spread", devices, path, *rest]
+        command = [str(part) for part in parts]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
         with np.load(path) as file:
             return dict(file)
 
+    together, port = folder / "together", find_port()
+    together.mkdir()
     with ThreadPoolExecutor(2) as pool:
-        numbers = (0, *DEVICES)
-        return dict(zip(numbers, pool.map(run, numbers), strict=True))
+        several = [
+            pool.submit(start, f"of {k}", 2, 1, together, f"127.0.0.1:{port}", k) for k in range(2)
+        ]
+        alone = [pool.submit(start, str(count), count, 8, folder) for count in (0, *DEVICES)]
+        runs = dict(zip((0, *DEVICES), (run.result() for run in alone), strict=True))
+        first, second = (run.result() for run in several)
+    assert first["files.made"] and not second["files.made"], "the first alone writes"
+    for name in first.keys() - {"files.made"}:
+        np.testing.assert_array_equal(first[name], second[name])
+    return runs | {PROCESSES: first}
 
 
 def test_every_run_is_compared(found):
-    assert {name.split(".")[0] for name in found[0]} == set(RUNS)
+    for devices, parts in found.items():
+        names = {name.split(".")[0] for name in parts}
+        expected = {run for run, where in CASES if devices in (0, where)}
+        assert expected <= names, f"on {devices}"
 
 
-@pytest.mark.parametrize("devices", DEVICES)
+@pytest.mark.parametrize("devices", [*DEVICES, PROCESSES])
 def test_integers_are_the_same(found, devices):
     """Losses made of integers are exact: one other row, place or mask would change them."""
     one, many = found[0], found[devices]
-    assert len(set(one["order_and_masks.losses"])) == 52, "each step's rows and masks are its own"
+    assert len(set(one["order_and_masks.losses"])) == spread.STEPS, (
+        "each step's rows and masks are its own"
+    )
     for name in ("order_and_masks.losses", "masks_of_one_step.losses"):
         np.testing.assert_array_equal(many[name], one[name])
-    for run in RUNS:
-        if f"{run}.stream" in one:
+    for run in (*spread.BASIC, *REST):
+        if f"{run}.stream" in many:
             np.testing.assert_array_equal(many[f"{run}.stream"], one[f"{run}.stream"])
 
 
-@pytest.mark.parametrize("devices", DEVICES)
-@pytest.mark.parametrize("run", RUNS)
-def test_floats_agree_within_the_rounding_of_sums(found, devices, run):
+@pytest.mark.parametrize("run, devices", CASES)
+def test_floats_agree_within_the_rounding_of_sums(found, run, devices):
     one, many = found[0], found[devices]
     np.testing.assert_allclose(many[f"{run}.losses"], one[f"{run}.losses"], rtol=REDUCTION)
     for part in ("weights", "variables"):
@@ -89,7 +97,7 @@ def test_floats_agree_within_the_rounding_of_sums(found, devices, run):
             np.testing.assert_allclose(many[f"{run}.{part}"], expected, atol=2e-6 * scale)
 
 
-@pytest.mark.parametrize("devices", DEVICES)
+@pytest.mark.parametrize("devices", [*DEVICES, PROCESSES])
 def test_the_same_rows_are_right_but_for_those_on_the_edge(found, devices):
     """Counts at the reports, against the rows that the margin leaves open at the last."""
     lecture, (x, y) = spread.EXPERIMENTS["minibatch"], spread.load()
@@ -102,9 +110,13 @@ def test_the_same_rows_are_right_but_for_those_on_the_edge(found, devices):
     np.testing.assert_array_equal(found[0]["lecture.accuracies"], expected)
     counts = np.rint(spread.ROWS * found[devices]["lecture.accuracies"])
     assert np.abs(counts - np.rint(spread.ROWS * np.array(expected))).max() <= edge
+
+
+@pytest.mark.parametrize("devices", [8, PROCESSES])
+def test_lanes_are_spread_and_stay_themselves(found, devices):
+    """Ten lanes on eight devices: two rounds up to sixteen."""
     ours, theirs = (found[n]["sweep.accuracies"] for n in (devices, 0))
-    np.testing.assert_array_equal(ours[:, :2], theirs[:, :2])  # seeds and rates, in order
-    assert np.abs(ours[:, 2] - theirs[:, 2]).max() * spread.ROWS < 1.5
+    np.testing.assert_array_equal(ours, theirs)  # seeds, rates and accuracies, in order
 
 
 @pytest.mark.parametrize("devices", DEVICES)
@@ -115,21 +127,35 @@ def test_a_step_communicates_once_and_a_batch_that_does_not_divide_never(found, 
     assert found[devices]["collectives.programs"] == 1, "a second piece compiles nothing"
 
 
-@pytest.mark.parametrize("devices", DEVICES)
+@pytest.mark.parametrize("devices", [8, PROCESSES])
 def test_weights_lie_in_parts_where_specs_say_so(found, devices):
     """Each device holds its part of the first layer, of the last one's inputs, and of moments."""
-    parts = 2 if devices > 1 else 1
+    parts = 2
     sizes = found[devices]["wide.shard_sizes"]
     tensors = [64 / parts, 64 * 784 / parts, 8, 8 * 64 / parts]
     assert sizes.tolist() == tensors + [1] + tensors + tensors
 
 
 def test_parts_that_do_not_come_out_even_are_refused(found):
-    refusal = str(found[2]["wide.refusal"])
-    assert "cuts 3.bias, whose shape is (7,), into 2 parts of 7" in refusal
+    refusal = str(found[8]["wide.refusal"])
+    assert "cuts 3.bias, whose shape is (7,), into 8 parts of 7" in refusal
 
 
-@pytest.mark.parametrize("written", DEVICES)
+def test_weights_that_several_processes_share_are_saved_and_gone_on_with(found):
+    """Each has a part; the first alone writes all of it."""
+    one, many = found[0], found[PROCESSES]
+    np.testing.assert_allclose(many["shared.losses"], one["wide.losses"], rtol=REDUCTION)
+    np.testing.assert_array_equal(many["shared.stream"], one["wide.stream"])
+
+
+def test_processes_with_other_rows_are_refused(found):
+    refusal = str(found[PROCESSES]["other_data.refusal"])
+    assert refusal == (
+        "data must be the same in every process, but process 1 has other than process 0"
+    )
+
+
+@pytest.mark.parametrize("written", [*DEVICES, PROCESSES])
 def test_what_many_devices_saved_restores_on_one(found, folder, written):
     """And goes on as the run that was never moved; on a mesh of one device too."""
     x, y = spread.load()
@@ -143,12 +169,12 @@ def test_what_many_devices_saved_restores_on_one(found, folder, written):
         "epochs": 2,
     }
     _, whole = runs.fit(net, (x, y), **run)
-    place = folder / str(written)
+    place = folder / ("together/2" if written == PROCESSES else str(written))
     mesh = jax.make_mesh((1,), ("data",)) if written == 8 else None
     state, history = runs.fit(net, (x, y), checkpoint=place, resume=True, mesh=mesh, **run)
-    assert len(history.losses) == 52 and int(state.step) == 52
+    assert len(history.losses) == int(state.step) == spread.STEPS
     saved = found[written]["saved.losses"]
-    np.testing.assert_array_equal(history.losses[:26], saved)
+    np.testing.assert_array_equal(history.losses[: len(saved)], saved)
     np.testing.assert_allclose(history.losses, whole.losses, rtol=REDUCTION)
 
 

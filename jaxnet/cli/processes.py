@@ -18,17 +18,20 @@ from jaxnet.hosts import LOST, PeerLost, check_place, connect, is_first, is_of_a
 from jaxnet.placement import AXIS
 
 _DEATHSIG = 1  # PR_SET_PDEATHSIG
+_DEVICES = "Run on so many devices together.  [default: one{}]"
 _OPTIONS = (
     click.option(
-        "--devices",
-        type=click.IntRange(1),
-        help="Run on so many devices together.  [default: one; all with --distributed]",
+        "--devices", type=click.IntRange(1), help=_DEVICES.format("; all with --distributed")
     ),
     click.option("--distributed", is_flag=True, help="This is one of many processes of one run."),
     click.option("--coordinator", metavar="HOST:PORT", help="Where process 0 can be reached."),
     click.option("--num-processes", type=click.IntRange(1), help="How many there are."),
     click.option("--process-id", type=click.IntRange(0), help="Which this one is, from 0."),
 )
+
+
+DEVICES = click.option("--devices", type=click.IntRange(1), help=_DEVICES.format(""))
+"""For a command that runs in one process."""
 
 
 def processes(command: Callable) -> Callable:

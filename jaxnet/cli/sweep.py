@@ -24,6 +24,7 @@ from jaxnet.cli.options import (
     go_on,
     plain_warnings,
 )
+from jaxnet.cli.processes import DEVICES, find_mesh
 from jaxnet.data import Dataset, load_mnist
 from jaxnet.lecture import Experiment, find, run
 from jaxnet.progress import bar, count
@@ -86,6 +87,7 @@ class Seeds(click.ParamType):
 @click.option(
     "--memory", type=click.IntRange(min=1), help="MiB to use.  [default: half of what is free]"
 )
+@DEVICES
 @ROOT
 @NO_CACHE
 @QUIET
@@ -101,13 +103,15 @@ def command(
     resume: bool,
     figures: Path | None,
     memory: int | None,
+    devices: int | None,
     root: Path | None,
     no_cache: bool,
     quiet: bool,
 ) -> None:
     """Run an experiment from many seeds at once, and say whether its figure was luck.
 
-    Each run is the one that `jaxnet lecture` makes from that seed, and so torch's.
+    Each run is the one that `jaxnet lecture` makes from that seed, and so torch's. With --devices
+    each device computes its share of them.
 
     \b
     Examples:
@@ -119,6 +123,7 @@ def command(
     grid = {key: sum(lists, []) for key, lists in (("lr", lr), ("p", p)) if lists}
     # ValueErrors and the like: what the user gave, said by the arguments' own checks.
     try:
+        mesh = find_mesh(None, devices, distributed=False)
         check_folder("--figures", figures)
         check_folder("--out", out)
         if resume and out is None:
@@ -144,6 +149,7 @@ def command(
                 directory=out,
                 resume=resume,
                 memory=None if memory is None else memory * 2**20,
+                mesh=mesh,
             )
     except sweeps.Interrupted as error:
         said = "nothing was saved; --out DIR saves the runs as they finish"
