@@ -35,7 +35,10 @@ class Checkpoints:
     `TrainState` (weights, model and optimizer state, generators, steps), the losses and reports so
     far and `about`, with a SHA-256 digest of them all. A run stands between two epochs whenever it
     is saved, so its place in the rows is an epoch's beginning, and the order of the next epoch is
-    what its generator draws.
+    what its generator draws. In many processes (`jaxnet.hosts`) every one makes this object and
+    calls it in turn with the others; the first alone reads and writes, and hands on what it found.
+    An array whose parts lie with many processes is brought together for that, so that each must be
+    able to hold it.
 
     Args:
       directory: made where it is missing.

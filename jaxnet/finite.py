@@ -11,6 +11,7 @@ from flax.traverse_util import flatten_dict
 from jaxnet import nn
 from jaxnet.batches import Batching, start_epoch
 from jaxnet.checks import check_state_kind
+from jaxnet.hosts import fetch
 from jaxnet.placement import Layout, put
 from jaxnet.precision import Precision
 from jaxnet.rows import Rows
@@ -179,7 +180,7 @@ def _blame(tensors: list[tuple[str, str, Any]]) -> tuple[str, str]:
     """The first tensor that is not finite, and what may help."""
     largest = 0.0  # of the net's outputs so far
     for kind, name, values in tensors:
-        floats = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(values)]
+        floats = [fetch(leaf).astype(np.float64) for leaf in jax.tree.leaves(values)]
         if not all(np.isfinite(leaf).all() for leaf in floats):
             return name, _hint(kind, largest)
         if kind == "output":

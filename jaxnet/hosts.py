@@ -5,7 +5,6 @@ that: decisions that depend on a clock or a disk are the first process's, files 
 a process that is lost ends the others with its number, in a stated time.
 """
 
-import hashlib
 import itertools
 import os
 import pickle
@@ -13,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -31,8 +30,17 @@ GRACE = 5
 LOST = 75
 """The exit status of a process that ends because a peer was lost: start all of them again."""
 
+END_WITHIN = 30
+"""Seconds in which every process has ended, once one was lost, where `connect` has its defaults."""
+
 _ENDS = "jaxnet/ends/"  # where each process that ends before its time says why
-_LONG = 10**9  # milliseconds: as long as it takes, the watch sees whether the others live
+_TALK = "jaxnet/talk/"  # where processes leave what others wait for
+_PART = 2**20  # bytes of a message to the coordinator
+_FAILURES = 5  # answers that may fail to come, one after another, before nobody asks any more
+_POLL = 500  # milliseconds between two looks at whether anybody was lost
+_turns = itertools.count()
+_forgotten = [0]  # turns that nobody asks for any more
+_watches: list["_Watch"] = []
 _SIGNS = ("gloo", "nccl", "unavailable", "connection", "peer", "heartbeat", "coordination")
 
 _Value = TypeVar("_Value")
@@ -61,15 +69,36 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def agree(value: Any) -> np.ndarray:
-    """The first process's value, a number or an array that has one shape in all processes.
+def agree(value: _Value) -> _Value:
+    """The first process's value, exactly; called by all, in one order with all such calls.
 
-    Every process must call it, in one order with all else that they compute together.
+    Like `gather` and `on_first` it goes by way of the coordinator, not of the devices: it waits as
+    long as it takes, and ends with `PeerLost` where a process was lost meanwhile.
 
-    >>> int(agree(3))
+    >>> agree(3)
     3
     """
-    return np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+    return on_first(lambda: value)
+
+
+def gather(value: _Value) -> list[_Value]:
+    """What each process gave, in the order of their numbers; called by all, as `agree` is.
+
+    >>> gather("mine")
+    ['mine']
+    """
+    if jax.process_count() == 1:
+        return [value]
+    turn = next(_turns)
+    _send(f"{turn}/{jax.process_index()}", pickle.dumps(value))
+    if not is_first():
+        return pickle.loads(_receive(f"{turn}/all"))
+    values = [pickle.loads(_receive(f"{turn}/{number}")) for number in range(jax.process_count())]
+    for old in range(_forgotten[0], turn):  # who is here has read what came before
+        _client().key_value_delete(f"{_TALK}{old}/")
+    _forgotten[0] = turn
+    _send(f"{turn}/all", pickle.dumps(values))
+    return values
 
 
 def any_of(flag: bool) -> bool:
@@ -78,33 +107,43 @@ def any_of(flag: bool) -> bool:
     >>> any_of(False)
     False
     """
-    if jax.process_count() == 1:
-        return bool(flag)
-    return bool(np.any(multihost_utils.process_allgather(np.asarray(bool(flag)))))
+    return any(gather(bool(flag)))
+
+
+def meet() -> None:
+    """Wait until every process is here, however long that takes; called by all.
+
+    Collectives by themselves wait for a process that is late for half a minute.
+
+    >>> meet()
+    """
+    gather(None)
 
 
 def on_first(function: Callable[[], _Value]) -> _Value:
     """What a function gives, or raises, in the first process, where alone it is called.
 
-    For files: one process reads or writes them, and all go on with what came of it. Called by all.
+    For files: one process reads or writes them, and all go on with what came of it. Called by all,
+    as `agree` is; what the function gives is pickled.
 
     >>> on_first(lambda: "read once")
     'read once'
     """
     if jax.process_count() == 1:
         return function()
-    packed = b""
-    if is_first():
-        try:
-            packed = pickle.dumps((function(), None))
-        except Exception as error:
-            packed = _pack_error(error)
-    meet()  # the function may take longer than a collective waits
-    size = int(agree(np.int32(len(packed))))
-    buffer = np.frombuffer(packed, np.uint8) if packed else np.zeros(size, np.uint8)
-    value, error = pickle.loads(agree(buffer).tobytes())
-    if error is not None:
-        raise error
+    turn = next(_turns)
+    if not is_first():
+        value, error = pickle.loads(_receive(f"{turn}/first"))
+        if error is not None:
+            raise error
+        return value
+    try:
+        value = function()
+        packed = pickle.dumps((value, None))
+    except Exception as error:
+        _send(f"{turn}/first", _pack_error(error))
+        raise
+    _send(f"{turn}/first", packed)
     return value
 
 
@@ -117,39 +156,50 @@ def _pack_error(error: Exception) -> bytes:
         return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}")))
 
 
-_meetings = itertools.count()
+def check_same(values: Mapping[str, Any]) -> None:
+    """Refuse what is not the same in every process, by its name; called by all.
 
-
-def meet() -> None:
-    """Wait until every process is here, however long that takes; called by all.
-
-    Collectives by themselves wait for a process that is late for half a minute.
-
-    >>> meet()
+    >>> check_same({"epochs": 3})
     """
-    if jax.process_count() > 1:
-        _client().wait_at_barrier(f"jaxnet/meet/{next(_meetings)}", _LONG)
+    first, *others = gather(dict(values))
+    for number, theirs in enumerate(others, 1):
+        for name, value in first.items():
+            if value != theirs.get(name):
+                raise ValueError(
+                    f"{name} must be the same in every process, but process {number} has "
+                    f"{theirs.get(name)!s:.80} and process 0 has {value!s:.80}"
+                )
+
+
+def _send(name: str, packed: bytes) -> None:
+    """Leave bytes with the coordinator, in parts that a message can carry."""
+    parts = [packed[begin : begin + _PART] for begin in range(0, len(packed), _PART)]
+    for number, part in enumerate(parts):
+        _client().key_value_set_bytes(f"{_TALK}{name}/{number}", part)
+    _client().key_value_set_bytes(f"{_TALK}{name}/parts", str(len(parts)).encode())
+
+
+def _receive(name: str) -> bytes:
+    """Wait for bytes that another process leaves."""
+    count = int(_wait_for(f"{_TALK}{name}/parts"))
+    return b"".join(_wait_for(f"{_TALK}{name}/{number}") for number in range(count))
+
+
+def _wait_for(key: str) -> bytes:
+    """A value of the coordinator's; meanwhile Ctrl-C works, and a lost process is an error."""
+    while True:
+        try:
+            return _client().blocking_key_value_get_bytes(key, _POLL)
+        except Exception as error:  # of no special type
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise
+        if _watches and _watches[-1].lost:
+            raise _watches[-1].error()
 
 
 def _client() -> Any:
     """The coordinator's client, for which JAX has no public name yet."""
     return distributed.global_state.client
-
-
-def check_same(name: str, texts: Sequence[str]) -> None:
-    """Refuse what is not the same in every process; called by all.
-
-    >>> check_same("data", ["float32 (4, 2)"])
-    """
-    if jax.process_count() == 1:
-        return
-    digest = np.frombuffer(hashlib.sha256("\n".join(texts).encode()).digest(), np.uint8)
-    others = np.any(multihost_utils.process_allgather(digest) != agree(digest), axis=1)
-    if others.any():
-        raise ValueError(
-            f"{name} must be the same in every process, but process {int(np.argmax(others))} has "
-            "other than process 0"
-        )
 
 
 def fetch(values: Any) -> np.ndarray:
@@ -190,10 +240,14 @@ def connect(
     Kubernetes and cloud TPUs. To be entered before JAX is used for anything.
 
     When a process is killed, freezes or loses its network, each of the others ends within
-    `heartbeat + GRACE` seconds and some: with `PeerLost`, or, where its main thread waits inside a
-    collective that never ends, by printing that error and leaving with the status `LOST`. The
-    coordinator is process 0; when that one is lost, JAX's runtime aborts the others at once, with
-    a message of its own: `python -m jaxnet.launch` says it in a sentence.
+    `END_WITHIN` seconds: with `PeerLost`, or, where its main thread waits inside a collective that
+    never ends, by printing that error and leaving with the status `LOST`. The coordinator is
+    process 0; when that one is lost, JAX's runtime aborts the others at once, with a message of its
+    own: `python -m jaxnet.launch` says it in a sentence.
+
+    All processes make the same calls in the same order, as JAX demands: they pass the same
+    arguments to `jaxnet.fit` and have the same hooks. What is not the same of data, seeds and
+    settings is refused.
 
     Args:
       coordinator: "HOST:PORT", where process 0 can be reached.
@@ -205,6 +259,7 @@ def connect(
     Raises:
       ValueError: an argument is out of range, or only some of the first three are given.
       RuntimeError: JAX was used before, or the others were not found.
+      ConnectionError: the coordinator's port is taken.
       PeerLost: a process was lost.
 
     torch has `torch.distributed.init_process_group`, and `torchrun` to start processes.
@@ -214,18 +269,21 @@ def connect(
     check_place(coordinator, num_processes, process_id)
     check_count("heartbeat", heartbeat)
     _initialize(coordinator, num_processes, process_id, heartbeat)
-    watch = _Watch(heartbeat, advice)
+    watch = _Watch(advice)
+    _watches.append(watch)
     try:
         yield
         meet()
     except BaseException as error:
-        if _is_of_a_peer(error) and (lost := watch.wait(2 * heartbeat)):
-            raise PeerLost(lost, jax.process_count(), advice) from error
+        if _is_of_a_peer(error) and watch.wait(2 * heartbeat):
+            raise watch.error() from error
         _tell(error)
         raise
     finally:
+        _watches.remove(watch)
         watch.stop()
         _leave(heartbeat)
+        watch.join()
 
 
 def is_of_all(error: BaseException) -> bool:
@@ -291,6 +349,8 @@ def _initialize(coordinator: Any, count: Any, number: Any, heartbeat: int) -> No
     config: Any = jax.config
     # Without this the runtime aborts each process when any is lost, before one can say which.
     config.update("jax_enable_recoverability", True)
+    # It would take SIGTERM, and nobody asks it: a process that is told to end is to end.
+    config.update("jax_enable_preemption_service", False)
     if number == 0:
         _check_port(coordinator)
     try:
@@ -318,7 +378,7 @@ def _check_port(coordinator: str) -> None:
 
 def _is_of_a_peer(error: BaseException) -> bool:
     """Whether an error may come of a peer that is gone; a collective's is of no special type."""
-    if not isinstance(error, RuntimeError | ValueError):
+    if isinstance(error, PeerLost) or not isinstance(error, RuntimeError | ValueError):
         return False
     text = f"{type(error).__name__} {error}".lower()
     return any(sign in text for sign in _SIGNS)
@@ -339,34 +399,49 @@ def _list_live() -> set[int]:
 class _Watch:
     """A thread that asks once a second who lives, and ends the process if that is not all."""
 
-    def __init__(self, heartbeat: int, advice: str):
-        self._advice, self._lost = advice, []
+    def __init__(self, advice: str):
+        self.lost: list[int] = []
+        """The lost processes, once they are known."""
+        self._advice = advice
         self._found, self._over = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
         if jax.process_count() > 1:
-            threading.Thread(target=self._run, daemon=True).start()
+            self._thread.start()
 
-    def wait(self, seconds: float) -> list[int]:
-        """The lost processes, once they are known; none if nobody is lost for so long."""
+    def wait(self, seconds: float) -> bool:
+        """Wait until it is known whether somebody was lost, at most so long."""
         self._found.wait(seconds)
-        return self._lost
+        return bool(self.lost)
+
+    def error(self) -> PeerLost:
+        """What is to be raised once somebody was lost."""
+        return PeerLost(self.lost, jax.process_count(), self._advice)
 
     def stop(self) -> None:
         self._over.set()
 
+    def join(self) -> None:
+        """Wait for the thread: Python may not end while it is inside the runtime."""
+        if self._thread.ident is not None:
+            self._thread.join(GRACE)
+
     def _run(self) -> None:
-        everyone = set(range(jax.process_count()))
+        everyone, failures = set(range(jax.process_count())), 0
         while not self._over.wait(1):
             try:
-                lost = _list_ended() or everyone - _list_live()
-            except Exception:  # the runtime is shutting down
-                return
+                lost, failures = _list_ended() or everyone - _list_live(), 0
+            except Exception:  # the runtime is shutting down, or was too busy to answer
+                lost, failures = set(), failures + 1
+                if failures == _FAILURES:
+                    return
             if lost and not self._over.is_set():
-                self._lost = sorted(lost)
+                self.lost = sorted(lost)
                 self._found.set()
                 if not self._over.wait(GRACE):
-                    error = PeerLost(self._lost, len(everyone), self._advice)
-                    print(f"Error: {error}", file=sys.stderr, flush=True)
-                    _leave(GRACE)
+                    # The runtime is the main thread's to shut down, and that is stuck in it.
+                    print(f"Error: {self.error()}", file=sys.stderr, flush=True)
+                    sys.stdout.flush()
+                    time.sleep(GRACE if is_first() else 0)  # the others depend on it until they end
                     os._exit(LOST)
                 return
 

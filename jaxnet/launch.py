@@ -24,7 +24,7 @@ from jaxnet.cli.options import COMMAND, LAUNCHER
 from jaxnet.hosts import LOST
 
 WAIT = 8
-"""Seconds that the others have to end by themselves, once one has ended before its time."""
+"""Seconds that the others have to end by themselves, once one has failed; none if it was killed."""
 KILL = 3
 """Seconds from SIGTERM to SIGKILL, for what is still there then."""
 
@@ -60,7 +60,8 @@ def command(
     ones, process 1 the next. What the first prints is shown as it is, what the others say on
     standard error begins with their number.
 
-    When a process is killed or fails, the others have 8 seconds to end by themselves. The exit
+    When a process fails, the others have 8 seconds to end by themselves; when one is killed, they
+    are ended at once. The exit
     status is 75 where one was killed by a signal, else that of the one that failed. Ctrl-C lets
     all finish what is under way and save; a second one kills them.
 
@@ -260,7 +261,8 @@ class _Group:
                 time.sleep(2 * _POLL)  # what one drags along ends with it
                 culprit = _find_culprit([process.poll() for process in self._processes])
                 code = self._processes[culprit].returncode
-                self._end = min(self._end, time.monotonic() + WAIT)
+                wait = WAIT if code > 0 else 0  # of a kill they would hear later than that
+                self._end = min(self._end, time.monotonic() + wait)
                 if code < 0 and self._told is None:
                     self._blame(culprit, code)
             self._end_rest()
@@ -279,7 +281,7 @@ class _Group:
     def _judge(self, codes: list[int], culprit: int | None, advice: str) -> int:
         """The status of it all, said where no process has said it."""
         if self._told is not None:
-            return 128 + self._told
+            return 128 + self._told if any(codes) else 0
         if len(set(codes)) == 1 and codes[0] >= 0:
             return codes[0]
         if culprit is None:
@@ -300,7 +302,8 @@ class _Group:
         who = f"process {number} of {len(self._processes)}"
         if number == 0:
             who += ", the coordinator,"
-        _say(f"Error: {who} {how}: the others cannot go on, and end within {WAIT + KILL} seconds")
+        end = KILL if code < 0 else WAIT + KILL
+        _say(f"Error: {who} {how}: the others cannot go on, and end within {end} seconds")
 
 
 def _find_culprit(codes: Sequence[int | None]) -> int:

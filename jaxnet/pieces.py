@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnet.hosts import agree, any_of, is_shared, meet
+from jaxnet.hosts import agree, any_of, is_shared
 from jaxnet.state import Chunk, History, Hook, Report, TrainState
 
 _PIECE = 1.0  # seconds, about, between two calls of the hooks where no report is due
@@ -34,12 +34,12 @@ def train_on(
     is many processes' together, the first one's clock decides, and any one's hook ends the run.
     """
     together = is_shared(state)
-    if together:
-        meet()  # one may have compiled for longer than the others
+    # Waits for all, too: one may have compiled for longer than the others.
+    watched = any_of(bool(hooks)) if together else bool(hooks)
     done, tape = epochs.start, _Tape(history.losses)
     seen = len(history.losses)
     called = begin = time.perf_counter()
-    allowed = 1 if hooks else len(epochs)
+    allowed = 1 if watched else len(epochs)
     while done < epochs.stop:
         due = epochs.stop if every is None else done - done % every + every
         count = min(due, epochs.stop, done + allowed) - done
@@ -53,11 +53,11 @@ def train_on(
             report = Report(done, float(losses[-1]), values)
             history = history._replace(reports=(*history.reports, report))
         now = time.perf_counter()
-        if hooks:
+        if watched:
             fits = max(1, min(int(count * _PIECE / (now - started)), len(epochs)))
             allowed, early = fits, now - called < _PIECE
             if together:
-                allowed, early = agree([allowed, early]).tolist()
+                allowed, early = agree((allowed, early))
             if report is None and done < epochs.stop and early:
                 continue
         elif report is None and done < epochs.stop:
@@ -66,7 +66,7 @@ def train_on(
         chunk = Chunk(done, epochs.stop, state, losses[seen:], report, so_far)
         called, seen = now, len(losses)
         over = any([hook(chunk) is True for hook in hooks])  # a list: every hook sees every chunk
-        if any_of(over) if hooks and together else over:
+        if any_of(over) if watched and together else over:
             break
     seconds = history.run_seconds + time.perf_counter() - begin
     return state, history._replace(losses=tape.append(()).copy(), run_seconds=seconds)

@@ -126,7 +126,8 @@ def place_state(
         leaves = jax.tree.leaves(state)
         placed = jax.tree.map(lambda leaf: put(leaf, whole), state)
         return placed, Layout(mesh, (PartitionSpec(),) * len(leaves))
-    shardings = spread_specs(specs, state.params, mesh)
+    shardings = jax.tree.leaves(spread_specs(specs, state.params, mesh))
+    shardings = jax.tree.unflatten(jax.tree.structure(state.params), shardings)
     params = jax.tree.map(put, state.params, shardings)
     like = optimizer.init(params)
 

@@ -15,6 +15,9 @@ from jaxnet.precision import Precision, cast_array, use
 BLOCK = 2**22
 """Bytes of rows, about, that are read at once: two such blocks are in memory at a time."""
 
+_SAMPLE = 64
+"""Rows of a sample, at most."""
+
 _READERS = 4
 """Threads that read a data set's rows: where a row is waited for, four are."""
 
@@ -76,6 +79,10 @@ class Rows:
         """Zeros in place of these rows, read from nowhere: what they look like to a compiler."""
         x, y = (np.zeros((len(indices), *v.shape[1:]), v.dtype) for v in self.like)
         return x, y
+
+    def sample(self) -> _Pair:
+        """Some rows from all over: what tells data sets apart that are too large to be read."""
+        return self.take(np.unique(np.linspace(0, len(self) - 1, _SAMPLE).astype(np.int64)))
 
     def describe(self) -> list[str]:
         """Type and shape of x and of y, all rows together."""

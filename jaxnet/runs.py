@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import jax
-import numpy as np
 
 import jaxnet.train
 from jaxnet.archive import digest_array, digest_text, name_function, name_net, name_seed
 from jaxnet.checkpoint import Checkpoints
 from jaxnet.checks import check_looks, check_parts, check_past, check_reports, nearest
 from jaxnet.finite import Guard, NotFinite
+from jaxnet.hosts import any_of, is_shared
 from jaxnet.interrupts import patient
 from jaxnet.precision import Precision, use
 from jaxnet.rows import Rows
@@ -22,7 +22,6 @@ from jaxnet.train import Ready, make_train_step, prepare
 OnNan = Literal["stop", "ignore"]
 
 _BASIC = ("batch_size", "shuffle", "seed", "state", "precision", "mesh", "specs")
-_SAMPLE = 64  # rows that tell data sets apart which are too large to be read for that
 _LOOKS = ("report_every", "report_loader", "metrics")
 
 
@@ -57,6 +56,7 @@ def fit(
       net, data, loss, optimizer, epochs, options: as `jaxnet.fit` takes them.
       checkpoint: a folder of the run's own for a `jaxnet.checkpoint.Checkpoints`: at most a save a
         second, and one at the end.
+        In many processes all call this, and the first alone uses the folder.
       keep: how many checkpoints stay.
       resume: go on from the newest checkpoint that is whole; where there is none, begin. `epochs`
         are the whole run's: more than before goes on, as many gives the run as it ended.
@@ -133,7 +133,7 @@ def fit(
             )
     done = len(history.losses) // ready.batching.steps
     saved = checkpoints is not None and _save_end(checkpoints, done, state, history)
-    if was_pressed():
+    if any_of(was_pressed()) if is_shared(state) else was_pressed():
         text = f"stopped after epoch {done} of {epochs}"
         if saved:
             text += f", which is saved in {checkpoint}"
@@ -187,10 +187,9 @@ def _describe_data(data: Any) -> list[str]:
     """Type, shape and digest of x and of y: of all rows, or of some where they are read."""
     if not isinstance(data, Rows):
         return [f"{v.dtype} {v.shape}, SHA-256 {digest_array(v)}" for v in data]
-    sample = np.unique(np.linspace(0, len(data) - 1, _SAMPLE).astype(np.int64))
     return [
-        f"{text}, SHA-256 of {len(sample)} rows {digest_array(values)}"
-        for text, values in zip(data.describe(), data.take(sample), strict=True)
+        f"{text}, SHA-256 of {len(values)} rows {digest_array(values)}"
+        for text, values in zip(data.describe(), data.sample(), strict=True)
     ]
 
 
@@ -235,7 +234,8 @@ def _is_over(ready: Ready, hooks: Sequence[Hook]) -> bool:
     report = reports[-1] if reports and reports[-1].epoch == done else None
     losses = ready.history.losses[-ready.batching.steps :]
     chunk = Chunk(done, end, ready.state, losses, report, ready.history)
-    return any([hook(chunk) is True for hook in hooks]) or done == end
+    over = any([hook(chunk) is True for hook in hooks])
+    return (any_of(over) if is_shared(ready.state) else over) or done == end
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from jaxnet import nn
-from jaxnet.archive import digest_array
+from jaxnet.archive import digest_array, name_net
 from jaxnet.batches import Batching, DataLoader, make_batching, make_loader, start_epoch
 from jaxnet.checks import (
     check_count,
@@ -32,7 +32,7 @@ from jaxnet.checks import (
     split_run,
 )
 from jaxnet.evaluation import Metrics, evaluate
-from jaxnet.hosts import check_same
+from jaxnet.hosts import check_same, is_shared
 from jaxnet.pieces import train_on
 from jaxnet.placement import Layout, as_mesh, on_host, place_state, put
 from jaxnet.precision import Precision, cast, cast_array, check_precision, check_state, use
@@ -148,7 +148,8 @@ def fit(
       metrics: `{name: metric}`, each `metric(outputs, y)` giving one value for each row.
       hooks: called in turn with a `Chunk` after each report, at the end, and between epochs when a
         second has gone by; one that returns True ends the run there. `jaxnet.hooks` has some;
-        `jaxnet.progress.bar` is one that shows the run.
+        `jaxnet.progress.bar` is one that shows the run. Of many processes each calls its own: a
+        hook that computes with the state (`Validation`, `Checkpoints`) must be in all of them.
       precision: "parity" multiplies float32 in full, as torch does; "fast" as the backend likes
         best, which on a CPU is the same; "float64" widens the initial weights, as `net.double()`
         does in torch, and the data. It decides, whatever is set for all of JAX. Random numbers
@@ -207,6 +208,9 @@ def fit(
     capacity = epochs if report_every is None else min(report_every, epochs)
     run = make_runner(net, loss, optimizer, ready, capacity, precision)
     run(ready.state, 0)  # no epochs: compiles, computes nothing
+    if is_shared(ready.state):
+        names = sorted(metrics or ())
+        check_same({"report_every": report_every, "report_loader": report_loader, "metrics": names})
     rest = ready.batching if report_loader else None
     look = use(precision)(partial(_report, net, metrics, rest))
     if report_every is not None:
@@ -276,6 +280,10 @@ def prepare(
             state = start(optimizer, cast(variables, precision), generator)
         state = _give_generator(state, loader)
         if mesh is not None:
+            if jax.process_count() > 1:
+                what = {"net": name_net(net), "epochs": epochs, "batches": str(batching)}
+                what |= {"precision": precision, "mesh": str(mesh.shape), "specs": str(specs)}
+                check_same(what | {"data": _digest(data), "the state, or seed,": _digest(state)})
             state, layout = place_state(state, optimizer, mesh, specs)
             data = _spread(data, batching, layout)
         else:
@@ -294,13 +302,18 @@ def _take_in(loader: DataLoader, precision: Precision) -> Any:
     return rows if loader.batch_size is not None else rows.take(np.arange(len(rows)))
 
 
+def _digest(tree: Any) -> list[str]:
+    """What tells arrays apart; of rows that are read some, of what lies with others nothing."""
+    if isinstance(tree, Rows):
+        return [*tree.describe(), *_digest(tree.sample())]
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if not is_shared(leaf)]
+    return [digest_array(leaf) for leaf in leaves]
+
+
 def _spread(data: Any, batching: Batching, layout: Layout) -> Any:
     """Rows on a mesh: spread if every step takes all of them, else whole, as any may be next."""
     if isinstance(data, Rows):
-        check_same("data", data.describe())
         return data
-    if jax.process_count() > 1:
-        check_same("data", [digest_array(values) for values in data])
     sharding = layout.rows(batching.rows) if batching.batch_size is None else layout.whole
     return tuple(put(values, sharding) for values in data)
 

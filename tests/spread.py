@@ -19,7 +19,8 @@ from jax.sharding import PartitionSpec
 
 import jaxnet
 from jaxnet import nn, runs
-from jaxnet.hosts import connect, fetch, is_first
+from jaxnet.finite import NotFinite
+from jaxnet.hosts import agree, any_of, connect, fetch, gather, is_first
 from jaxnet.lecture import EXPERIMENTS
 from jaxnet.precision import use
 from jaxnet.steps import make_run
@@ -219,19 +220,43 @@ def share_weights(folder: Path) -> dict[str, Any]:
     return collect(*runs.fit(WIDE, data, epochs=2, resume=True, **options))
 
 
-def give_other_data() -> str:
-    """What is said where a process has other rows than the first."""
+def differ() -> dict[str, Any]:
+    """What comes of processes that do not give the same, or do not watch alike."""
     x, y = load(32)
-    x = x + np.float32(jax.process_index())
+    number = jax.process_index()
     net, loss = nn.Sequential([nn.Linear(784, 1)]), jaxnet.losses.mse_loss
     mesh = jax.make_mesh((jax.device_count(),), ("data",))
+    common: dict[str, Any] = {"loss": loss, "optimizer": jaxnet.optim.sgd(), "mesh": mesh}
+
+    def refusal(**changes: Any) -> np.ndarray:
+        options = {"data": (x, y), "epochs": 1, "seed": 0} | changes
+        try:
+            jaxnet.fit(net, **options, **common)
+        except ValueError as error:
+            return np.array(str(error))
+        return np.array("")
+
+    seen: list[Any] = []
+    hooks = [] if number else [seen.append]
+    _, history = jaxnet.fit(net, (x, y), epochs=3, seed=0, hooks=hooks, **common)
+    specs = {"0": {"weight": PartitionSpec(None, "data")}}
+    bad: dict[str, Any] = {"specs": specs, "epochs": 2, "batch_size": 16, "seed": 0}
+    bad |= common | {"loss": jaxnet.lecture.manual_sigmoid_loss}
     try:
-        jaxnet.fit(
-            net, (x, y), loss=loss, optimizer=jaxnet.optim.sgd(), epochs=1, seed=0, mesh=mesh
-        )
-    except ValueError as error:
-        return str(error)
-    return ""
+        runs.fit(net, (1e6 * x, y), **bad)
+        not_finite = ""
+    except NotFinite as error:
+        not_finite = str(error)
+    return {
+        "data": refusal(data=(x + np.float32(number), y)),
+        "seed": refusal(seed=number),
+        "epochs": refusal(epochs=1 + number),
+        "steps": np.array(len(history.losses)),
+        "not_finite": np.array(not_finite),
+        "exact": np.array([agree(2**40 + number), agree(0.1 + number)], np.float64),
+        "flags": np.array([any_of(number == 1), any_of(False)]),
+        "gathered": np.array(gather(number)),
+    }
 
 
 def run_together(count: int, file: Path, folder: Path, coordinator: str, number: int) -> None:
@@ -240,7 +265,7 @@ def run_together(count: int, file: Path, folder: Path, coordinator: str, number:
         alone = folder if is_first() else folder / f"of process {number}"
         found = {name: run() for name, run in list_runs(count, alone).items()}
         found["shared"] = share_weights(alone)
-        found["other_data"] = {"refusal": np.array(give_other_data())}
+        found["differ"] = differ()
         found["files"] = {"made": np.array(alone.exists())}
         write(file, found)
 

@@ -34,6 +34,8 @@ TAKES_NO_BAD_INPUT = {
     "jaxnet.evaluation.make_measure": "compiles what `evaluate` checked",
     "jaxnet.sweeps.Interrupted": "an error",
     "jaxnet.sweeps.Lane": RECORD,
+    "jaxnet.hosts.check_same": "refuses what differs between processes; tests/test_mesh.py",
+    "jaxnet.hosts.gather": "hands on whatever it is given",
     "jaxnet.hosts.PeerLost": "an error",
     "jaxnet.hosts.agree": "gives what the first process has, whatever that is",
     "jaxnet.hosts.any_of": "takes a truth value alone",

@@ -17,7 +17,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 def test_the_readmes_python_runs(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    (training,) = [block for block in blocks if "jaxnet.fit(" in block]
+    training, _ = [block for block in blocks if "jaxnet.fit(" in block]
     exec(compile(training, "README.md", "exec"), {})
     assert "Report(epoch=3" in capsys.readouterr().out
     names: dict[str, Any] = {}
@@ -32,7 +32,7 @@ def test_the_readmes_runs_survive_and_stop(tmp_path, monkeypatch, capsys):
     """What it prints of them is what they print."""
     text = README.read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    (training,) = [block for block in blocks if "jaxnet.fit(" in block]
+    training, spread = [block for block in blocks if "jaxnet.fit(" in block]
     rest = [block for block in blocks if "jaxnet.runs.fit(" in block]
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
@@ -44,6 +44,8 @@ def test_the_readmes_runs_survive_and_stop(tmp_path, monkeypatch, capsys):
     error = " ".join(printed[printed.index("the loss is not finite") :].split())
     assert error in " ".join(text.split())
     assert list((tmp_path / "my_run").glob("5"))
+    exec(compile(spread, "README.md", "exec"), names)
+    assert len(names["history"].losses) == 3 * 625
 
 
 def test_the_readmes_sweep_runs(capsys):

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 import jaxnet
 import jaxnet.cli
 from jaxnet import hosts, launch, lecture
-from jaxnet.hosts import GRACE, HEARTBEAT, LOST
+from jaxnet.hosts import END_WITHIN, LOST
 from tests import peer
 
 ROOT = Path(jaxnet.__file__).parent.parent
@@ -144,14 +144,14 @@ def lose(processes, number, send, seconds):
         assert status == LOST, said
         assert f"process {number} of {len(processes)} was lost" in said and peer.ADVICE in said
         assert "Traceback" not in said
-    assert took < seconds + SLACK
+    assert took < seconds
     return took
 
 
 def test_a_killed_process_ends_all_and_another_number_goes_on(tmp_path, alone, record_property):
     folder = tmp_path / "runs"
     with peers(folder, tmp_path / "r.npz", 1000, 2, {"PACE": "0.2"}) as processes:
-        took = lose(processes, 1, signal.SIGKILL, HEARTBEAT + GRACE)
+        took = lose(processes, 1, signal.SIGKILL, END_WITHIN)
     record_property("seconds from the kill to the end", round(took, 1))
     # The long run is another only in its number of epochs.
     for path in folder.iterdir():
@@ -164,8 +164,36 @@ def test_a_killed_process_ends_all_and_another_number_goes_on(tmp_path, alone, r
 @pytest.mark.slow
 def test_a_frozen_process_ends_all(tmp_path, record_property):
     with peers(tmp_path / "runs", tmp_path / "r.npz", 1000, 3, {"PACE": "0.2"}) as processes:
-        took = lose(processes, 1, signal.SIGSTOP, 2 * HEARTBEAT + GRACE)
+        took = lose(processes, 1, signal.SIGSTOP, END_WITHIN)
     record_property("seconds from the freeze to the end", round(took, 1))
+
+
+WAITS = """
+import os, signal, sys, time
+from jaxnet import hosts
+with hosts.connect(sys.argv[1], 2, int(sys.argv[2])):
+    print("connected", flush=True)
+    if sys.argv[2] == "1":
+        time.sleep(1)
+        sys.argv[3] == "fails" and 1 / 0
+        time.sleep(60)
+    hosts.meet()
+"""
+
+
+@pytest.mark.parametrize("how, status", [("fails", 1), ("ends", -signal.SIGTERM)])
+def test_who_waits_for_another_hears_of_its_end(how, status):
+    """Inside a barrier, not a collective; and a process that is told to end does."""
+    port = launch.find_port()
+    command = [sys.executable, "-c", WAITS, f"127.0.0.1:{port}"]
+    with started([[*command, str(k), how] for k in range(2)], [{}, {}]) as processes:
+        assert processes[1].stdout is not None
+        assert processes[1].stdout.readline() == "connected\n"
+        if how == "ends":
+            processes[1].terminate()
+        ends, took = finish(processes)
+    assert [code for code, *_ in ends] == [1, status], ends
+    assert "PeerLost: process 1 of 2 was lost" in ends[0][2] and took < END_WITHIN
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -403,7 +431,7 @@ def test_an_error_that_does_not_pickle_is_shared_as_its_text():
 
 
 def test_alone_nothing_is_asked_of_others():
-    assert hosts.agree([1, 2]).tolist() == [1, 2] and hosts.any_of(True) is True
+    assert hosts.agree([1, 2]) == [1, 2] and hosts.any_of(True) is True
     with pytest.raises(Awkward):
         hosts.on_first(lambda: (_ for _ in ()).throw(Awkward(1, 2)))
     hosts.meet()

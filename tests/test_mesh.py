@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec
 import jaxnet
 from jaxnet import nn, runs
 from jaxnet.launch import find_port
-from jaxnet.placement import Layout, as_mesh, spread_specs
+from jaxnet.placement import as_mesh, spread_specs
 from tests import spread
 from torchref.tolerances import PREDICTION_MARGIN
 
@@ -148,11 +148,27 @@ def test_weights_that_several_processes_share_are_saved_and_gone_on_with(found):
     np.testing.assert_array_equal(many["shared.stream"], one["wide.stream"])
 
 
-def test_processes_with_other_rows_are_refused(found):
-    refusal = str(found[PROCESSES]["other_data.refusal"])
-    assert refusal == (
-        "data must be the same in every process, but process 1 has other than process 0"
-    )
+@pytest.mark.parametrize(
+    "what, name", [("data", "data"), ("seed", "the state, or seed,"), ("epochs", "epochs")]
+)
+def test_processes_that_differ_are_refused(found, what, name):
+    refusal = str(found[PROCESSES][f"differ.{what}"])
+    assert refusal.startswith(f"{name} must be the same in every process, but process 1 has ")
+
+
+def test_a_hook_in_one_process_alone_keeps_nobody_waiting(found):
+    assert found[PROCESSES]["differ.steps"] == 3
+
+
+def test_a_run_that_goes_wrong_says_where_with_weights_in_many_processes(found):
+    assert "is not finite in epoch 1, step" in str(found[PROCESSES]["differ.not_finite"])
+
+
+def test_what_processes_tell_each_other_is_exact(found):
+    told = found[PROCESSES]
+    assert told["differ.exact"].tolist() == [2**40, 0.1]
+    assert told["differ.flags"].tolist() == [True, False]
+    assert told["differ.gathered"].tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("written", [*DEVICES, PROCESSES])
@@ -188,13 +204,6 @@ def test_what_is_saved_names_no_device(found, folder):
     assert texts
     for word in (b"cpudevice", b"cudadevice", b"namedsharding", b"device_kind", b"mesh"):
         assert not any(word in text for text in texts), word
-
-
-def test_rows_are_spread_only_where_they_come_out_even():
-    mesh = as_mesh(jax.make_mesh((1,), ("data",)))
-    assert Layout(mesh).rows(9).spec == PartitionSpec("data")
-    other = as_mesh(jax.make_mesh((1,), ("model",)), specs=PartitionSpec())
-    assert Layout(other).rows(9).spec == PartitionSpec()
 
 
 def test_a_spec_reaches_what_it_names():

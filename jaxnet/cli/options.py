@@ -19,6 +19,7 @@ from jaxnet.checks import nearest
 from jaxnet.data import Dataset
 from jaxnet.files import write_whole
 from jaxnet.finite import NotFinite
+from jaxnet.hosts import PeerLost
 from jaxnet.lecture import BEYOND, EXPERIMENTS, Experiment
 from jaxnet.runs import Interrupted
 from jaxnet.torch_results import TorchRun, check_same, load_torch
@@ -60,6 +61,8 @@ def input_errors() -> Iterator[None]:
     """What goes wrong with the user's input in here is one sentence and exit status 2."""
     try:
         yield
+    except PeerLost:
+        raise
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         raise click.UsageError(str(error)) from error
 

@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -140,12 +140,21 @@ def _advise(checkpoint: Path | None) -> str:
     return f"start all processes again, as many as you like; {go_on()}"
 
 
+def _take_evenly(found: Sequence[Any], count: int) -> list[Any]:
+    """So many devices, as many of each process."""
+    share = count // jax.process_count()
+    taken: dict[int, list[Any]] = {}
+    for device in found:
+        taken.setdefault(device.process_index, []).append(device)
+    return [device for own in taken.values() for device in own[:share]]
+
+
 def find_mesh(kind: str | None, count: int | None, distributed: bool) -> Any:
     """The mesh of so many devices, or of all that many processes have; None for one device."""
     if count is None and not distributed:
         return None
     found = find_devices(kind)
-    devices = found[:count]
+    devices = _take_evenly(found, len(found) if count is None else count)
     platform = found[0].platform
     if count is not None and len(found) < count:
         more = f"; JAX_NUM_CPU_DEVICES={count} in the environment makes so many"
@@ -153,10 +162,9 @@ def find_mesh(kind: str | None, count: int | None, distributed: bool) -> Any:
             f"--devices must be at most {len(found)}, as many as JAX finds here ({platform}), "
             f"not {count}{more if platform == 'cpu' and not distributed else ''}"
         )
-    left = {device.process_index for device in found} - {d.process_index for d in devices}
-    if left:
+    if len(devices) != (count or len(found)):
         raise ValueError(
-            f"--devices must take some of each process's devices: {count} of {len(found)} leave "
-            f"out process {min(left)}"
+            f"--devices must be as many of each of {jax.process_count()} processes, a multiple of "
+            f"that, not {count}"
         )
     return jax.make_mesh((len(devices),), (AXIS,), devices=devices)

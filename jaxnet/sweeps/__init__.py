@@ -23,7 +23,7 @@ from jaxnet.checks import (
     check_rows,
 )
 from jaxnet.evaluation import Metrics
-from jaxnet.hosts import any_of, on_first
+from jaxnet.hosts import any_of, check_same, on_first
 from jaxnet.interrupts import patient
 from jaxnet.placement import as_mesh
 from jaxnet.precision import Precision, cast_array, check_precision, use
@@ -153,6 +153,8 @@ def run_sweep(
         arrays = jax.tree.map(partial(cast_array, name=precision), (task.loader.data, test))
         counts = (len(arrays[0][0]), len(arrays[1][0]) if test else 0)
         folder, outcomes = None, {}
+        if mesh is not None and jax.process_count() > 1:
+            check_same(_describe(task, optimizer, lanes, programs))
         if directory is not None:
             shapes, texts = _trace(programs, task, arrays)
             description = _describe(task, optimizer, lanes, programs) | {"programs": texts}

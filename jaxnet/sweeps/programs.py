@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxnet import nn
 from jaxnet.batches import Batching, DataLoader, start_epoch
 from jaxnet.evaluation import Metrics, make_measure
-from jaxnet.hosts import fetch
+from jaxnet.hosts import fetch, gather
 from jaxnet.placement import AXIS, Layout, put
 from jaxnet.precision import Precision, cast_array, use
 from jaxnet.random import manual_seed
@@ -140,6 +140,8 @@ def find_group(
     mesh every device has as many lanes of a group, and one group is computed at a time.
     """
     budget = find_budget() if budget is None else budget
+    if mesh is not None:
+        budget = min(gather(budget))
     parts = 1 if mesh is None else mesh.shape[AXIS]
     workers = _count_workers() if mesh is None else 1
     if mesh is not None and mesh.devices.flat[0].platform == "cpu":
