@@ -60,8 +60,8 @@ class Layout:
     def rows(self, rows: int, axis: int = 0) -> NamedSharding:
         """The sharding of so many rows: spread where every device gets as many, else whole.
 
-        >>> Layout(as_mesh(jax.make_mesh((1,), ("data",)))).rows(16).spec
-        PartitionSpec('data',)
+        >>> tuple(Layout(as_mesh(jax.make_mesh((1,), ("data",)))).rows(16).spec)
+        ('data',)
         """
         parts = self.mesh.shape.get(AXIS, 1)
         spread = AXIS in self.mesh.shape and rows % parts == 0
