@@ -1,20 +1,43 @@
-# make run        the lecture's experiments on JAX (installs jaxnet without torch)
-# make test       the suite, against torch (installs torch too)
-# make benchmark  jaxnet beside torch and others (about thirteen minutes)
-# make lint       formatting, lint and types
-# make docs       the documentation, as pages in site/
+# make run               the lecture's experiments on JAX (installs jaxnet without torch)
+# make test              what every change must pass, against torch (installs torch too)
+# make test-integration  processes, package, notebooks, documentation, benchmarks, browser; AVX2 alone
+# make test-slow         every planted fault, drawn mutants, kills, soak, whole certificates
+# make test-all          the three
+# make benchmark         jaxnet beside torch and others (about thirteen minutes)
+# make lint              formatting, lint and types
+# make docs              the documentation, as pages in site/
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Workers find what the first has compiled to bytecode, whatever the environment says of writing it.
+export PYTHONDONTWRITEBYTECODE :=
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist loadgroup --no-loadscope-reorder
 
-.PHONY: run test benchmark lint docs clean
+# An x86 processor without AVX-512, whatever this one has: XLA's kernels, and torch's three kinds.
+AVX2 := XLA_FLAGS=--xla_cpu_max_isa=AVX2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 \
+	MKL_ENABLE_INSTRUCTIONS=AVX2
+
+.PHONY: run test test-integration test-avx2 test-slow test-all benchmark lint docs clean
 
 run: .venv/jaxnet
 	$(BIN)/jaxnet lecture --figures figures
 
-test: .venv/dev
-	$(BIN)/python -m pytest --numprocesses logical --dist loadfile
+test: .venv/test
+	$(PYTEST)
+
+test-integration: .venv/dev test-avx2
+	$(PYTEST) tests/integration
+
+# Parity and certificates once more, as another processor computes them.
+test-avx2: .venv/test
+	$(AVX2) $(PYTEST) tests/test_l*.py tests/test_nn.py tests/test_optim.py tests/test_random.py \
+		tests/test_teeth.py tests/test_train.py tests/test_ecosystem.py
+
+test-slow: .venv/test
+	$(PYTEST) tests/slow
+
+test-all: test test-integration test-slow
 
 benchmark: .venv/dev
 	$(BIN)/python -m benchmarks
@@ -36,10 +59,15 @@ docs: .venv/dev
 	@$(PIP) --editable .
 	@touch $@
 
-.venv/dev: pyproject.toml | .venv/bin/python
-	@echo "Installing jaxnet, JAX, torch and the test tools into .venv (some minutes) ..."
-	@$(PIP) --editable '.[dev]'
+.venv/test: pyproject.toml | .venv/bin/python
+	@echo "Installing jaxnet, JAX, torch and pytest into .venv (some minutes) ..."
+	@$(PIP) --editable '.[test]'
 	@touch $@
 
+.venv/dev: pyproject.toml | .venv/bin/python
+	@echo "Installing what benchmarks, documentation, notebooks and lint need too ..."
+	@$(PIP) --editable '.[dev]'
+	@touch $@ .venv/test
+
 clean:
-	rm -rf .venv figures site
+	rm -rf .venv .cache figures site

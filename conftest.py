@@ -1,14 +1,36 @@
 """Every test runs with rank promotion refused, warnings as errors and annotations checked."""
 
+import hashlib
 import os
 import signal
+from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several processes whose torch each takes every core wait for one another, spinning.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import jax
-import pytest
+
+def name_processor() -> str:
+    """What JAX's keys of compiled programs leave out: they are machine code of one processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        kind = next(line for line in lines if line.startswith(("flags", "Features")))
+    except (OSError, StopIteration):
+        kind = os.uname().nodename
+    return hashlib.sha256(kind.encode()).hexdigest()[:8]
+
+
+# Before JAX is imported: all workers and child processes share what any of them has compiled.
+PROGRAMS = Path(__file__).parent / ".cache" / f"programs-{name_processor()}"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(PROGRAMS))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+# Meshes are tried in the tests' own process; the first of these devices computes all else.
+jax.config.update("jax_num_cpu_devices", 8)
 
 # A suite that was started in the background inherits a Ctrl-C that is ignored, and hands it on.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -22,6 +44,15 @@ def pytest_terminal_summary(terminalreporter):
             for name, value in report.user_properties:
                 if value:
                     terminalreporter.write_line(f"{report.nodeid}: {name}: {value}")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """The tests of a file run in one process, which shares what they make; the longest go first."""
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: item.path.stem != "test_lecture")
 
 
 @pytest.fixture(autouse=True, scope="session")

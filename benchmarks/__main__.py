@@ -9,8 +9,10 @@ from typing import Any
 import click
 from rich.console import Console
 
+from benchmarks.compiling import compare_compiling
 from benchmarks.contest import NAMES, compare_peers, make_task
 from benchmarks.experiments import compare
+from benchmarks.gpu_check import check_card
 from benchmarks.growth import compare_growth
 from benchmarks.lanes import compare_lanes
 from benchmarks.memory import compare_memory
@@ -20,19 +22,18 @@ from benchmarks.saving import compare_saving, measure_bar
 from benchmarks.scaling import compare_scaling
 from benchmarks.scaling_tables import CAPTIONS as SCALING
 from benchmarks.scaling_tables import list_scaling, say_scaling
-from benchmarks.streaming import compare_streaming
 from benchmarks.streams import compare_masks, compare_random_steps
 from benchmarks.tables import CAPTIONS, WIDTH, list_tables, say_machine
 from benchmarks.task import Missing
 from benchmarks.timing import describe_machine
 from jaxnet.cli.options import QUIET
-from jaxnet.data import load_mnist
+from jaxnet.data import Dataset, load_mnist
 from jaxnet.files import write_whole
 from jaxnet.lecture import EXPERIMENTS
 from jaxnet.progress import count
 
 PARTS = ("peers", "processes", "growth", "memory", "saving", "bar", "sweep", "masks", "steps")
-PARTS += ("scaling", "streaming")
+PARTS += ("scaling", "streaming", "compiling")
 QUICK = ("peers", "minibatch", "logits", "growth", "sweep")
 QUICK_PEERS = ("torch, DataLoader", "torch, sliced by hand", "NumPy, backward by hand", NAMES[-1])
 STREAM_ROUNDS = 10  # to each round of an experiment: these take milliseconds
@@ -46,7 +47,8 @@ STREAM_ROUNDS = 10  # to each round of an experiment: these take milliseconds
     help="An experiment whole; peers: its steps against every other way; processes: from the "
     "shell; growth: time against sizes; memory; saving, bar: what checkpoints and "
     "the bar cost; sweep: many seeds at once; masks, steps: random numbers; scaling: several "
-    "devices; streaming: rows that are read as they are needed. Repeatable.",
+    "devices; streaming: rows that are read as they are needed; compiling: a second fit. "
+    "Repeatable.",
 )
 @click.option("--peers", type=click.Choice(NAMES), multiple=True, help="Of the peers these alone.")
 @click.option("--quick", is_flag=True, help="Under a minute: few parts, peers, rounds.")
@@ -55,6 +57,9 @@ STREAM_ROUNDS = 10  # to each round of an experiment: these take milliseconds
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--figures", type=click.Path(file_okay=False, path_type=Path), help="Draw them there."
+)
+@click.option(
+    "--gpu-check", is_flag=True, help="This alone, on an NVIDIA card: masks, certificates, speed."
 )
 @QUIET
 def main(
@@ -65,6 +70,7 @@ def main(
     root: Path | None,
     json_path: Path | None,
     figures: Path | None,
+    gpu_check: bool,
     quiet: bool,
 ) -> None:
     """Measure jaxnet beside torch and others; every row shows first that it computes the same.
@@ -82,6 +88,10 @@ def main(
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    if gpu_check:
+        if only or peers or quick or rounds or root or figures:
+            raise click.UsageError("--gpu-check goes with --json and --quiet alone")
+        sys.exit(check_card(json_path, console, quiet=quiet))
     rounds = rounds or (2 if quick else 3)
     chosen = list(only or (["peers"] if peers else QUICK if quick else [*PARTS, *EXPERIMENTS]))
     results: dict[str, Any] = {
@@ -126,12 +136,20 @@ def _measure(
         "steps": ("streams", lambda: compare_random_steps(train, STREAM_ROUNDS * rounds)),
         "sweep": ("sweep", lambda: compare_lanes((train, test), rounds)),
         "scaling": ("scaling", lambda: compare_scaling(rounds + 2)),
+        "compiling": ("compiling", lambda: compare_compiling(rounds)),
         "streaming": ("streaming", lambda: compare_streaming(train, rounds + 2)),
     }
     if name in measures:
         part, measure = measures[name]
         return part, measure()
     return "experiments", [compare(name, rounds, root)]
+
+
+def compare_streaming(train: Dataset, rounds: int) -> list[dict[str, Any]]:
+    """`benchmarks.streaming`'s, imported when it is asked for: it alone needs Grain."""
+    from benchmarks.streaming import compare_streaming
+
+    return compare_streaming(train, rounds)
 
 
 def _find_peaks() -> dict[str, Any] | None:

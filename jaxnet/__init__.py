@@ -1,11 +1,12 @@
 """A PyTorch lecture on small networks as pure-functional JAX: same seed, same numbers.
 
 Sub-modules: `random` (torch's streams), `nn`, `masks`, `losses`, `optim`, `metrics`, `data`,
-`batches`, `train`, `convert`, `precision`, `progress`, `lecture` and `sweeps`.
+`batches`, `train`, `convert`, `cache`, `precision`, `progress`, `lecture` and `sweeps`.
 """
 
 from jaxnet import (
     batches,
+    cache,
     convert,
     data,
     lecture,
@@ -30,6 +31,7 @@ __all__ = [
     "History",
     "TrainState",
     "batches",
+    "cache",
     "convert",
     "data",
     "evaluate",

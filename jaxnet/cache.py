@@ -1,17 +1,32 @@
-"""Compiled programs kept on disk, so that the next process need not compile them again."""
+"""Compiled programs: kept in this process by what they are, and on disk for the next process."""
 
+import functools
+import hashlib
+import inspect
 import os
-from collections.abc import Iterator
+import platform
+import weakref
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from jaxnet.files import cache_folder
 
+__all__ = ["LIMIT", "PROGRAMS", "clear", "enable", "kept_programs"]
+
 LIMIT = 2**28
 """Bytes that the folder may take; beyond, what was used longest ago goes first."""
+
+PROGRAMS = 32
+"""Programs of each kind (a run, a step, a forward) that a process keeps; the one that was used
+longest ago goes first."""
+
+_VALUES = 256  # optimizers, schedules and losses that are given out again
 
 _SETTINGS = {
     # What JAX says by default, and what is said here where that still stands.
@@ -22,31 +37,187 @@ _SETTINGS = {
     "jax_persistent_cache_enable_xla_caches": ("xla_gpu_per_fusion_autotune_cache_dir", "none"),
 }
 
+_forget: list[Callable[[], Any]] = []
+
+
+def clear() -> None:
+    """Drop every program that jaxnet has compiled in this process, and what it gives out by value.
+
+    The next call traces and compiles anew, from the code as it is then. What is kept on disk
+    stays, and so does what the caller has compiled with a `jax.jit` of his own: `jax.clear_caches`
+    drops that.
+
+    >>> import jaxnet
+    >>> before = jaxnet.optim.adam(lr=1e-3)
+    >>> clear()
+    >>> before == jaxnet.optim.adam(lr=1e-3)
+    False
+    """
+    for forget in _forget:
+        forget()
+
+
+def memoise(factory: Callable) -> Callable:
+    """Remember what a factory of programs made, by the value of its arguments.
+
+    Flax modules are frozen and equal by value. Arguments that cannot be hashed are not remembered;
+    of the others the last `PROGRAMS` are.
+
+    >>> make = memoise(lambda net: object())
+    >>> make(1) is make(1)
+    True
+    """
+    remembered = functools.lru_cache(maxsize=PROGRAMS)(factory)
+    _forget.append(remembered.cache_clear)
+
+    @functools.wraps(factory)
+    def call(*arguments):
+        try:
+            hash(arguments)
+        except TypeError:
+            return factory(*arguments)
+        return remembered(*arguments)
+
+    return call
+
+
+def jit(function: Callable, **options: Any) -> Any:
+    """`jax.jit` for a function of a module, whose programs `clear` drops too."""
+    program: Any = jax.jit(function, **options)
+    _forget.append(program.clear_cache)
+    return program
+
+
+def by_value(factory: Callable | None = None, *, arrays: bool = False) -> Any:
+    """The same object for the same arguments, so that what was compiled for one serves the other.
+
+    A function, and so an optimizer of functions, equals itself alone: two `optim.adam(lr=1e-3)`
+    would each have their programs compiled. Arguments count as the same where their types and all
+    their bits are. Where one is no plain value (an array, a tracer, a function that no such factory
+    has made) a new object is made, as if this were not here.
+
+    Args:
+      factory: makes the object; pure, and not called where it is remembered.
+      arrays: whether an array counts as a value, by its bytes. The factory must have copied it.
+
+    >>> scale = by_value(lambda number=1.0: (lambda x: number * x))
+    >>> scale(2.0) is scale(number=2.0), scale(2.0) is scale(2)
+    (True, False)
+    """
+    if factory is None:
+        return functools.partial(by_value, arrays=arrays)
+    signature = inspect.signature(factory)
+    remembered = functools.lru_cache(maxsize=_VALUES)(_Call.make)
+    _forget.append(remembered.cache_clear)
+
+    @functools.wraps(factory)
+    def call(*arguments, **keywords):
+        try:
+            bound = signature.bind(*arguments, **keywords)
+            bound.apply_defaults()
+            # Tables that a schedule holds have the width that floats had when it was made.
+            values = (jax.config.jax_enable_x64, *bound.arguments.items())  # pyright: ignore
+            key = _as_key(values, arrays)
+        except TypeError:
+            return factory(*arguments, **keywords)
+        made = remembered(_Call(key, lambda: factory(*arguments, **keywords)))
+        # Of an optimizer its two functions.
+        _given_out.update(filter(inspect.isfunction, made if isinstance(made, tuple) else [made]))
+        return made
+
+    return call
+
+
+class _Call:
+    """A call of a factory, equal to another by its key."""
+
+    def __init__(self, key: Hashable, make: Callable[[], Any]):
+        self._key, self._make = key, make
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Call) and self._key == other._key
+
+    def make(self) -> Any:
+        """What the factory gives."""
+        return self._make()
+
+
+_given_out: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _as_key(value: Any, arrays: bool) -> Hashable:
+    """What tells plain values apart: 1 from 1.0, and 0.0 from -0.0, which compare as equal.
+
+    Raises:
+      TypeError: it is no plain value.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return type(value), repr(value)
+    if isinstance(value, tuple | list):
+        return type(value), *(_as_key(part, arrays) for part in value)
+    if isinstance(value, np.generic) or (arrays and isinstance(value, np.ndarray | jax.Array)):
+        array = np.asarray(value)
+        return type(value), array.dtype.str, array.shape, array.tobytes()
+    if inspect.isfunction(value) and value in _given_out:
+        return value
+    raise TypeError(f"{type(value).__name__} is no plain value")
+
+
+def enable(folder: str | os.PathLike | None = None) -> str:
+    """From here on keep what this process compiles on disk, for the next process to find.
+
+    Args:
+      folder: where; None takes JAX's own where that is set (`JAX_COMPILATION_CACHE_DIR`), else
+        `jaxnet/programs` in the user's cache. Programs lie in a folder below it that is named after
+        the processor, since they are machine code for this kind of processor alone.
+
+    Returns:
+      The folder that the programs lie in, at most `LIMIT` bytes.
+
+    Raises:
+      TypeError, OSError: `folder` is no path, or cannot be made or written.
+
+    JAX's own `jax_compilation_cache_dir` keeps only what took a second to compile, unless told
+    otherwise. torch has the like for `torch.compile`, switched on by default.
+
+    >>> import tempfile
+    >>> before = {name: getattr(jax.config, name) for name in _NAMES}
+    >>> kept = enable(tempfile.mkdtemp())
+    >>> kept == jax.config.jax_compilation_cache_dir
+    True
+    >>> _set(before)
+    """
+    if not isinstance(folder, str | os.PathLike | None):
+        raise TypeError(f"folder must be a str or os.PathLike, not {folder!r}")
+    own = jax.config.jax_compilation_cache_dir  # pyright: ignore
+    if folder is None and own:
+        place = own
+    else:
+        place = str(_make_folder(cache_folder() / "programs" if folder is None else Path(folder)))
+    _set({"jax_enable_compilation_cache": True, **_settings(place)})
+    return place
+
 
 @contextmanager
 def kept_programs(keep: bool = True) -> Iterator[str | None]:
     """What is compiled in here is kept for other processes, small programs too; gives the folder.
 
-    The folder is `jaxnet/programs` in the user's cache, or JAX's own where the user has set that
-    (`JAX_COMPILATION_CACHE_DIR`), which then decides everything. It is None where `keep` is False,
-    JAX's cache is switched off, or nothing can be written there: then programs are compiled anew,
-    and none is kept. A kept program is the machine code that compiling gave, for this kind of
-    processor alone.
+    The folder is that of `enable`; where the user has set JAX's own, that decides everything. It
+    is None where `keep` is False, JAX's cache is switched off, or nothing can be written there:
+    then programs are compiled anew, and none is kept.
     """
     config: Any = jax.config
     own = config.jax_compilation_cache_dir
     folder = None
     if keep and config.jax_enable_compilation_cache:
-        folder = own or _make_folder()
+        folder = own or _find_folder()
     if folder is None:
         settings: dict[str, Any] = {"jax_enable_compilation_cache": False}
-    elif own:
-        settings = {}
     else:
-        settings = {"jax_compilation_cache_dir": folder}
-        for name, (default, ours) in _SETTINGS.items():
-            if getattr(config, name) == default:
-                settings[name] = ours
+        settings = {} if own else _settings(folder)
     before = {name: getattr(config, name) for name in settings}
     try:
         _set(settings)
@@ -55,20 +226,51 @@ def kept_programs(keep: bool = True) -> Iterator[str | None]:
         _set(before)
 
 
-def _make_folder() -> str | None:
-    """The folder, or None where it cannot be made or written."""
+_NAMES = ("jax_compilation_cache_dir", "jax_enable_compilation_cache", *_SETTINGS)
+
+
+def _settings(folder: str) -> dict[str, Any]:
+    """What JAX is told, but for what the user has told it already."""
+    settings: dict[str, Any] = {"jax_compilation_cache_dir": folder}
+    for name, (default, ours) in _SETTINGS.items():
+        if getattr(jax.config, name) == default:
+            settings[name] = ours
+    return settings
+
+
+def _find_folder() -> str | None:
+    """The folder in the user's cache, or None where it cannot be made or written."""
     try:
-        folder = cache_folder() / "programs"
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            return None
-        # A process that was killed between a program and its time of use leaves JAX confused.
-        for program in folder.glob("*-cache"):
-            if not program.with_name(program.name.removesuffix("cache") + "atime").exists():
-                program.unlink(missing_ok=True)
+        return str(_make_folder(cache_folder() / "programs"))
     except (OSError, RuntimeError):  # no home, for one
         return None
-    return str(folder)
+
+
+def _make_folder(above: Path) -> Path:
+    """A folder for this processor's programs, made and cleared of what confuses JAX."""
+    folder = above / name_target()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise type(error)(f"folder must be one that can be made, not {above}: {error}") from error
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"folder must be one that can be written, not {above}")
+    # A process that was killed between a program and its time of use leaves JAX confused.
+    for program in folder.glob("*-cache"):
+        if not program.with_name(program.name.removesuffix("cache") + "atime").exists():
+            program.unlink(missing_ok=True)
+    return folder
+
+
+def name_target() -> str:
+    """A name for this kind of processor, `x86_64-3f9c01d2`, which JAX's own keys leave out."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        lines = [line for line in text.splitlines() if line.startswith(("flags", "Features"))]
+    except OSError:  # not Linux
+        lines = [platform.processor()]
+    kind = hashlib.sha256(" ".join(sorted(" ".join(lines[:1]).split())).encode()).hexdigest()
+    return f"{platform.machine()}-{kind[:8]}"
 
 
 def _set(settings: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnet.cache import jit
 from jaxnet.state import History, TrainState
 
 
@@ -87,7 +88,7 @@ def check_finite(x: Any, numbers: Any = None) -> None:
     raise ValueError(f"x must be finite, but its row {number} holds {value}")
 
 
-@jax.jit
+@jit
 def _is_finite(values):
     return jnp.isfinite(values).all()
 

@@ -1,5 +1,6 @@
 """MNIST as NumPy arrays: bundled digits 0 to 2, IDX files from a folder, or a download."""
 
+import functools
 import gzip
 import hashlib
 import math
@@ -86,7 +87,8 @@ def load_mnist(
     if root is not None:
         rows = read_digits(root, digits)
     elif all(f"train_{digit}" in BUNDLE_SHA256 for digit in digits):
-        rows = _read_bundle(digits)
+        stat = BUNDLE.stat() if BUNDLE.exists() else None
+        rows = _read_bundle(BUNDLE, tuple(digits), stat and (stat.st_mtime_ns, stat.st_size))
     else:
         rows = read_digits(_fill_cache(digits), digits)
     train, test = (_to_dataset([rows[f"{split}_{d}"] for d in digits]) for split in SPLITS)
@@ -253,17 +255,21 @@ def _read_mnist_file(files: dict[str, Path], name: str) -> UInt8[np.ndarray, "..
     return array
 
 
-def _read_bundle(digits: Sequence[int]) -> dict[str, UInt8[np.ndarray, "_ 784"]]:
+@functools.lru_cache(maxsize=2)  # to unzip and to check a bundle takes longer than to copy it
+def _read_bundle(
+    path: Path, digits: tuple[int, ...], written: tuple[int, int] | None
+) -> dict[str, UInt8[np.ndarray, "_ 784"]]:
+    del written  # when, and how large: a file that has changed is read again
     names = [f"{split}_{digit}" for split in SPLITS for digit in digits]
     try:
-        with BUNDLE.open("rb") as file, np.load(file, allow_pickle=False) as bundle:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as bundle:
             rows = {name: bundle[name].reshape(-1, 784) for name in names}
         for name in names:
             if (digest := hashlib.sha256(rows[name].tobytes()).hexdigest()) != BUNDLE_SHA256[name]:
                 raise ValueError(f"SHA-256 of {name}: {digest}, expected {BUNDLE_SHA256[name]}")
     # Damage surfaces as whatever zip, zlib or the npy header trips over first.
     except Exception as error:
-        raise ValueError(f"{BUNDLE} is not whole ({error}); install jaxnet again") from error
+        raise ValueError(f"{path} is not whole ({error}); install jaxnet again") from error
     return rows
 
 

@@ -3,7 +3,7 @@
 import re
 from typing import Literal, NamedTuple
 
-from jaxnet.machine import KNOWN_DRAWS, TESTED_FROM, Facts, look
+from jaxnet.machine import CAPABILITY, KNOWN_DRAWS, TESTED_FROM, Facts, look
 
 Verdict = Literal["ok", "differs", "unknown"]
 
@@ -41,8 +41,9 @@ class Finding(NamedTuple):
 def examine(facts: Facts | None = None) -> tuple[Finding, ...]:
     """Judge a machine: this one, unless facts of another are given.
 
-    torch is never imported: its version is read from its metadata, and what a program sets inside
-    torch cannot be seen. It is judged as it would run here, on the CPU.
+    torch is never imported here: its version is read from its metadata, another process asks it for
+    its kernels, and what a program sets inside torch cannot be seen. It is judged as it would run
+    here, on the CPU.
 
     >>> [finding.name for finding in examine() if finding.name in KNOWN_DRAWS]
     ['dropout masks', 'permutations', 'uniform', 'normal', 'normal, fewer than 16']
@@ -55,6 +56,7 @@ def examine(facts: Facts | None = None) -> tuple[Finding, ...]:
         _judge_torch_masks(facts),
         _judge_processor(facts),
         _judge_capability(facts),
+        _judge_kernels(facts),
         _judge_backend(facts),
         _judge_matmul(facts),
         _judge_tf32(facts),
@@ -118,12 +120,25 @@ def _judge_processor(facts: Facts) -> Finding:
 
 
 def _judge_capability(facts: Facts) -> Finding:
-    name = "ATEN_CPU_CAPABILITY"
+    name = CAPABILITY
     value = facts.environment.get(name, "")
     if value == "default" and facts.machine.lower() in _X86:
         advice = f"Unset {name}: with it torch rounds uniform_ twice, and normal_ strays."
         return Finding(name, value, "differs", advice)
     return Finding(name, value or "unset", "ok")  # torch ignores what it does not know
+
+
+def _judge_kernels(facts: Facts) -> Finding:
+    name, kernels = "torch's kernels", facts.torch_kernels
+    if facts.versions.get("torch") is None:
+        return Finding(name, "not installed", "ok")
+    if kernels is None:
+        advice = "See that python -c 'import torch' works here, within a minute."
+        return Finding(name, "torch does not say", "unknown", advice)
+    if kernels in ("AVX2", "AVX512"):
+        return Finding(name, kernels, "ok")
+    advice = "Use x86 with AVX2, without ATEN_CPU_CAPABILITY: these kernels draw other weights."
+    return Finding(name, f"{kernels}, not AVX2's", "differs", advice)
 
 
 def _judge_backend(facts: Facts) -> Finding:

@@ -1,6 +1,5 @@
 """A net in evaluation mode: its outputs, and metrics of them."""
 
-import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnet.cache import memoise
 from jaxnet.checks import (
     check_devices,
     check_function,
@@ -27,22 +27,6 @@ from jaxnet.state import TrainState
 
 Metrics = Mapping[str, Callable[[Any, Any], Any]]
 """Named functions `metric(outputs, y)`, each giving one value for each row."""
-
-
-def memoise(factory: Callable) -> Callable:
-    """`lru_cache`, for arguments of which some may not be hashable: those are not remembered."""
-    check_function("factory", factory)
-    remembered = functools.lru_cache(maxsize=32)(factory)
-
-    @functools.wraps(factory)
-    def call(*arguments):
-        try:
-            hash(arguments)
-        except TypeError:
-            return factory(*arguments)
-        return remembered(*arguments)
-
-    return call
 
 
 def predict(net: flax.linen.Module, state: TrainState, x: Any) -> jax.Array:

@@ -10,6 +10,7 @@ from flax.traverse_util import flatten_dict
 
 from jaxnet import nn
 from jaxnet.batches import Batching, start_epoch
+from jaxnet.cache import jit
 from jaxnet.checks import check_state_kind
 from jaxnet.hosts import fetch
 from jaxnet.placement import Layout, put
@@ -56,7 +57,7 @@ def is_sound(state: TrainState, losses: Any) -> bool:
     return bool(_all_finite(floats))
 
 
-@jax.jit
+@jit
 def _all_finite(leaves: list[Any]) -> jax.Array:
     return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in leaves]))
 
@@ -106,7 +107,7 @@ class Guard:
         """Replay the epochs after the last sound state until one is bad, then its steps."""
         state, history = self._good
         ready = Ready(state, history, range(0), self._data, self._batching, self._layout)
-        run = make_runner(self._net, self._loss, self._optimizer, ready, 1, self._precision)
+        run = make_runner(self._net, self._loss, self._optimizer, ready, self._precision)
         done = len(history.losses) // self._batching.steps
         for epoch in range(done + 1, done + epochs + 1):
             after, losses = run(state, 1)

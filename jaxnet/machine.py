@@ -4,8 +4,10 @@ import hashlib
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,12 @@ KNOWN_DRAWS = {
     "normal, fewer than 16": "a6c109bc6bf336a6",
 }
 
+CAPABILITY = "ATEN_CPU_CAPABILITY"
+"""The variable by which torch's kernels are chosen."""
+
+TORCH_SECONDS = 60
+"""How long torch may take to say which kernels it runs; importing it takes seconds."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -58,6 +66,8 @@ class Facts:
     """As in `platform.machine()`."""
     features: frozenset[str] | None
     """What an x86 processor can, by its names in /proc/cpuinfo; None where nothing tells."""
+    torch_kernels: str | None
+    """As in `torch.backends.cpu.get_cpu_capability()`; None where torch is not there to say it."""
     keeps_subnormals: bool
     """Whether 2 * 1e-39 in a compiled program is not 0."""
     product_error: float
@@ -67,7 +77,10 @@ class Facts:
 
 
 def look() -> Facts:
-    """Read and measure this machine; compiles a few small programs."""
+    """Read and measure this machine; compiles a few small programs.
+
+    Where torch is installed, a process of its own imports it, once for all looks.
+    """
     names = (
         "jax_default_matmul_precision",
         "jax_enable_x64",
@@ -75,14 +88,16 @@ def look() -> Facts:
         "jax_threefry_partitionable",
     )
     twice = jax.jit(lambda x: 2 * x)(np.float32(1e-39))
+    versions = {name: _read_version(name) for name in TESTED_FROM}
     return Facts(
-        versions={name: _read_version(name) for name in TESTED_FROM},
+        versions=versions,
         environment=dict(os.environ),
         settings={name: getattr(jax.config, name) for name in names},
         backend=jax.default_backend(),
         devices=tuple(device.device_kind for device in jax.devices()),
         machine=platform.machine(),
         features=_read_features(),
+        torch_kernels=_ask_torch(os.environ.get(CAPABILITY)) if versions["torch"] else None,
         keeps_subnormals=bool(twice != 0),
         product_error=_measure_product(),
         draws=_draw(),
@@ -109,6 +124,27 @@ def _read_features() -> frozenset[str] | None:
     except (OSError, subprocess.SubprocessError, StopIteration):
         return None
     return frozenset(text.lower().split())
+
+
+@cache
+def _ask_torch(capability: str | None) -> str | None:
+    """Which kernels torch runs where its variable is this, or unset; None if it does not say."""
+    chosen = {} if capability is None else {CAPABILITY: capability}
+    code = "import torch; print(torch.backends.cpu.get_cpu_capability())"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code],  # not a torch.py that lies in this folder
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=os.environ | chosen,
+            timeout=TORCH_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    lines = done.stdout.splitlines()
+    return lines[-1].strip() or None if lines else None
 
 
 def _measure_product() -> float:

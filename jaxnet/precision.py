@@ -80,12 +80,21 @@ def cast_array(values: Any, name: Precision) -> jax.Array:
     """`cast` of one array, or of what `jnp.asarray` makes one of; to be called inside `use`."""
     check_precision(name)
     try:
-        array = jnp.asarray(values)
+        array = as_array(values)
     except (TypeError, ValueError) as error:
         raise TypeError(f"tree must hold arrays or numbers, not {values!r:.60}") from error
     if name == "float64" and jnp.issubdtype(array.dtype, jnp.floating):
         return array.astype(jnp.float64)
     return array.astype(jnp.float32) if array.dtype == np.float64 else array
+
+
+def as_array(values: Any) -> jax.Array:
+    """`jnp.asarray`, which compiles a program for every new shape of a NumPy array, without that.
+
+    >>> print(as_array(np.ones(2)))
+    [1. 1.]
+    """
+    return jax.device_put(values) if isinstance(values, np.ndarray) else jnp.asarray(values)
 
 
 def check_state(state: TrainState | None, name: Precision) -> None:

@@ -12,12 +12,16 @@ from jax import lax
 
 from jaxnet import nn
 from jaxnet.batches import Batching, start_epoch
+from jaxnet.cache import memoise
 from jaxnet.checks import check_parts, check_scalar
-from jaxnet.evaluation import memoise
 from jaxnet.masks import cut_masks, draw_ahead, draw_masks, list_drops
 from jaxnet.placement import Layout
 from jaxnet.random import Generator
 from jaxnet.state import StepInfo, TrainState
+
+LOSSES = 2**14
+"""Losses that a call of a run's program has room for, 64 KiB of them: a longer run is several
+calls."""
 
 _AHEAD = 2**25  # elements of masks that are drawn before the first of many steps: 64 MiB meanwhile
 
@@ -148,20 +152,31 @@ class Stretch:
         return state, info.loss
 
 
+def find_capacity(batching: Batching) -> int:
+    """Epochs whose losses a call has room for.
+
+    >>> find_capacity(Batching(12665, None)), find_capacity(Batching(12665, 16))
+    (16384, 20)
+    """
+    return max(1, LOSSES // batching.steps)
+
+
 @memoise
 def make_run(
     net: Any,
     loss: Callable,
     optimizer: Any,
     batching: Batching,
-    capacity: int,
     layout: Layout | None = None,
+    capacity: int | None = None,
 ):
     """`run(state, x, y, epochs)`, compiled once for every number of epochs up to `capacity`.
 
     The number of epochs is an argument, not a constant: the loop's body is the same machine code
-    however the run is cut, and so are its results, bit for bit.
+    however the run is cut, and so are its results, bit for bit. The capacity is a constant too,
+    unless it is given, so that no number of epochs compiles anything anew.
     """
+    capacity = find_capacity(batching) if capacity is None else capacity
     stretch = Stretch(net, loss, optimizer, layout)
 
     @partial(jax.jit, inline=True)  # traced once, though it is called twice
@@ -211,30 +226,20 @@ def make_run(
 
 @memoise
 def make_block(net: Any, loss: Callable, optimizer: Any, layout: Layout | None = None):
-    """`block(state, x, y, times)`: a step for each batch of x and y, which are stacked; compiled.
+    """`block(state, x, y)`: a step for each batch of x and y, which are stacked; compiled.
 
     The losses are (steps,). What an epoch draws before its steps, its order among it, is drawn.
-    `times` is 1, or 0 to compile without a step, as `make_run` does with no epochs.
     """
     stretch = Stretch(net, loss, optimizer, layout)
 
-    @partial(jax.jit, inline=True)  # traced once, though it is called twice
-    def run_block(state, x, y):
+    def block(state, x, y):
         state, ranks, forwards = stretch.start(state, [x.shape[:2]], x[0])
 
         def step(state, turn):
             x, y, drawn = turn
             return stretch.step(state, (x, y), drawn, forwards, 0)
 
-        return lax.scan(step, state, (x, y, ranks[0]))
-
-    def block(state, x, y, times):
-        shape = jax.eval_shape(run_block, state, x, y)[1]
-        losses = jnp.zeros(shape.shape, shape.dtype)
-        if layout is not None:
-            losses = layout.keep_whole(losses)
-        turn = lambda _, carry: run_block(carry[0], x, y)  # noqa: E731
-        state, losses = lax.fori_loop(0, times, turn, (state, losses))
+        state, losses = lax.scan(step, state, (x, y, ranks[0]))
         return state, losses if layout is None else layout.keep_whole(losses)
 
     return jax.jit(block)

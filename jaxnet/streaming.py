@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxnet.batches import Batching, start_epoch
+from jaxnet.cache import jit
 from jaxnet.checks import committed_arrays
 from jaxnet.placement import Layout
 from jaxnet.precision import use
@@ -15,7 +16,7 @@ from jaxnet.rows import Rows, cut, place, prefetch
 from jaxnet.state import TrainState
 from jaxnet.steps import make_block
 
-_begin = jax.jit(start_epoch, static_argnums=1)
+_begin = jit(start_epoch, static_argnums=1)
 
 
 def make_stream(
@@ -25,14 +26,15 @@ def make_stream(
     rows: Rows,
     batching: Batching,
     layout: Layout | None,
+    state: TrainState,
 ) -> Callable[[TrainState, int], tuple[TrainState, np.ndarray]]:
     """`run(state, epochs)`, which reads a block of batches while the last one is computed.
 
     The losses are (epochs * steps,). A block is some steps of one program; at most two are in
-    memory, and the order of the rows. No epochs compile the programs of the blocks, of which there
-    are at most three shapes, and read nothing.
+    memory, and the order of the rows. The programs of the blocks, of which there are at most three
+    shapes, are compiled here, for states like `state`; nothing is read for that.
     """
-    block = make_block(net, loss, optimizer, layout)
+    block: Any = make_block(net, loss, optimizer, layout)
     length = max(1, rows.block // batching.size)
 
     def load(take: Callable, indices: np.ndarray, device: Any) -> tuple[jax.Array, jax.Array]:
@@ -41,15 +43,12 @@ def make_stream(
             where = device if layout is None else layout.rows(indices.shape[1], axis=1)
             return place(take, indices, where)
 
-    def warm_up(state: TrainState) -> None:
-        blocks = plan_blocks(np.zeros(batching.rows, np.int32), batching, length)
-        for indices in {indices.shape: indices for indices in blocks}.values():
-            block(state, *load(rows.blank, indices, _find_device(state)), 0)
-        _begin(_get_source(state, batching), batching)
+    blocks = plan_blocks(np.zeros(batching.rows, np.int32), batching, length)
+    for indices in {indices.shape: indices for indices in blocks}.values():
+        block.lower(state, *load(rows.blank, indices, _find_device(state))).compile()
+    _begin.lower(_get_source(state, batching), batching).compile()
 
     def run(state: TrainState, epochs: int) -> tuple[TrainState, np.ndarray]:
-        if epochs == 0:
-            warm_up(state)
         losses, device = [], _find_device(state)
         for _ in range(epochs):
             generator, order = _begin(_get_source(state, batching), batching)
@@ -58,10 +57,10 @@ def make_stream(
             blocks = plan_blocks(order, batching, length)
             with closing(prefetch(lambda part: load(rows.take, part, device), blocks)) as loaded:
                 for x, y in loaded:
-                    state, values = block(state, x, y, 1)
+                    state, values = block(state, x, y)
                     losses.append(np.asarray(values))  # waits, so that no third block is read
                     del x, y
-        return state, np.concatenate(losses) if losses else np.zeros(0, np.float32)
+        return state, np.concatenate(losses)
 
     return run
 

@@ -35,12 +35,20 @@ from jaxnet.evaluation import Metrics, evaluate
 from jaxnet.hosts import check_same, is_shared
 from jaxnet.pieces import train_on
 from jaxnet.placement import Layout, as_mesh, on_host, place_state, put
-from jaxnet.precision import Precision, cast, cast_array, check_precision, check_state, use
+from jaxnet.precision import (
+    Precision,
+    as_array,
+    cast,
+    cast_array,
+    check_precision,
+    check_state,
+    use,
+)
 from jaxnet.random import Generator, manual_seed
 from jaxnet.random.engine import check_generator
 from jaxnet.rows import Rows, count_rows, is_streamed, list_blanks
 from jaxnet.state import History, Hook, TrainState
-from jaxnet.steps import draw_noise, make_run, make_train_step
+from jaxnet.steps import draw_noise, find_capacity, make_run, make_train_step
 from jaxnet.streaming import make_stream
 
 __all__ = [
@@ -76,7 +84,7 @@ def start(
     check_stream(generator)
     params = variables.get("params", {})
     model_state = {name: values for name, values in variables.items() if name != "params"}
-    generator = jax.tree.map(jnp.asarray, generator)  # as every step gives it: one program
+    generator = jax.tree.map(as_array, generator)  # as every step gives it: one program
     return TrainState(
         params, model_state, optimizer.init(params), generator, jnp.zeros((), jnp.int32)
     )
@@ -205,9 +213,7 @@ def fit(
     )
     if report_loader and ready.batching.batch_size is None:
         raise ValueError("report_loader=True needs report_every and batch_size")
-    capacity = epochs if report_every is None else min(report_every, epochs)
-    run = make_runner(net, loss, optimizer, ready, capacity, precision)
-    run(ready.state, 0)  # no epochs: compiles, computes nothing
+    run = make_runner(net, loss, optimizer, ready, precision)
     if is_shared(ready.state):
         names = sorted(metrics or ())
         check_same({"report_every": report_every, "report_loader": report_loader, "metrics": names})
@@ -319,18 +325,27 @@ def _spread(data: Any, batching: Batching, layout: Layout) -> Any:
 
 
 def make_runner(
-    net: Any, loss: Callable, optimizer: Any, ready: Ready, capacity: int, precision: Precision
+    net: Any, loss: Callable, optimizer: Any, ready: Ready, precision: Precision
 ) -> Callable[[TrainState, int], tuple[TrainState, np.ndarray]]:
-    """`run(state, epochs)`, at most `capacity` of them: the state after, and every step's loss."""
+    """`run(state, epochs)`, compiled: the state after so many epochs, and every step's loss."""
     if isinstance(ready.data, Rows):
-        parts = (ready.data, ready.batching, ready.layout)
-        return use(precision)(make_stream(net, loss, optimizer, *parts))
-    run = use(precision)(make_run(net, loss, optimizer, ready.batching, capacity, ready.layout))
+        with use(precision):
+            parts = (ready.data, ready.batching, ready.layout, ready.state)
+            return use(precision)(make_stream(net, loss, optimizer, *parts))
+    run = make_run(net, loss, optimizer, ready.batching, ready.layout)
+    capacity = find_capacity(ready.batching)
 
+    @use(precision)
     def run_on(state: TrainState, epochs: int) -> tuple[TrainState, np.ndarray]:
-        state, losses = run(state, *ready.data, epochs)
-        return state, np.asarray(losses)[:epochs].reshape(-1)
+        losses = []
+        for begin in range(0, epochs, capacity):
+            count = min(capacity, epochs - begin)
+            state, part = run(state, *ready.data, count)
+            losses.append(np.asarray(part)[:count].reshape(-1))
+        return state, np.concatenate(losses)
 
+    with use(precision):
+        run.lower(ready.state, *ready.data, 1).compile()  # what the calls will find
     return run_on
 
 
@@ -346,7 +361,7 @@ def _give_generator(state: TrainState, loader: DataLoader) -> TrainState:
                 "state._replace(loader_generator=None), this DataLoader's generator begins"
             )
         return state
-    return state._replace(loader_generator=jax.tree.map(jnp.asarray, loader.generator))
+    return state._replace(loader_generator=jax.tree.map(as_array, loader.generator))
 
 
 def _report(

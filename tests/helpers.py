@@ -1,10 +1,19 @@
 """The one strict parity helper: shape, dtype, value, and the gradient of every input."""
 
-from collections.abc import Callable, Sequence
+import functools
+import inspect
+import reprlib
+import textwrap
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import jax
-import jax.numpy as jnp
+import jax.monitoring
 import numpy as np
+import pytest
 import torch
 
 import jaxnet.random
@@ -43,6 +52,77 @@ def assert_same_state(generator: jaxnet.random.Generator) -> None:
     assert_same_bits(jaxnet.random.get_state(generator), torch.get_rng_state(), where="state")
 
 
+@contextmanager
+def compilations() -> Iterator[list[str]]:
+    """The names of the programs that XLA compiles in here, or that are found on disk."""
+    compiled: list[str] = []
+
+    def note(event: str, duration_secs: float, **about: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(about["fun_name"].removeprefix("jit(").removesuffix(")"))
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        yield compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+
+
+def each_row(
+    names: str | Sequence[str],
+    rows: Iterable[Any],
+    *,
+    ids: Callable[[Any], str | None] = lambda value: None,
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """`pytest.mark.parametrize` for a long table of one small check, as one test: a test of its own
+    costs more than such a row. It makes every row and reports each that fails, by name.
+
+    Fixtures are made once for all rows. A row that skips fails: it would hide those after it.
+    """
+    names = names.replace(",", " ").split() if isinstance(names, str) else names
+    table = [(row,) if len(names) == 1 else tuple(row) for row in rows]
+    assert table, "there is no row"
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(test)
+        def make_rows(**fixtures: Any) -> None:
+            failed = []
+            for number, row in enumerate(table, 1):
+                try:
+                    test(**fixtures, **dict(zip(names, row, strict=True)))
+                except (Exception, pytest.fail.Exception, pytest.skip.Exception) as error:
+                    label = "-".join(ids(value) or _show(value) for value in row)
+                    failed.append(f"row {number}, {label}\n{_describe(error)}")
+            if failed:
+                heading = f"{len(failed)} of {len(table)} rows failed"
+                pytest.fail("\n\n".join([heading, *failed]), pytrace=False)
+
+        # pytest looks here for the fixtures.
+        signature = inspect.signature(test)
+        others = [value for name, value in signature.parameters.items() if name not in names]
+        vars(make_rows)["__signature__"] = signature.replace(parameters=others)
+        return make_rows
+
+    return decorate
+
+
+def _show(value: Any) -> str:
+    if getattr(value, "__name__", "") == "<lambda>":
+        return f"lambda of line {value.__code__.co_firstlineno}"
+    shown = value if isinstance(value, str) else getattr(value, "__name__", reprlib.repr(value))
+    return " ".join(shown.split())
+
+
+def _describe(error: BaseException) -> str:
+    """What was raised, after the lines of the test, of its last helper and of what raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f for f in frames if Path(__file__).parent in Path(f.filename).parents]
+    shown = (*ours[1:2], ours[-1], frames[-1])
+    places = [f"{Path(f.filename).name}:{f.lineno}: {f.line}" for f in shown]
+    lines = [*dict.fromkeys(places), *traceback.format_exception_only(error)]
+    return textwrap.indent("\n".join(line.rstrip() for line in lines), "    ")
+
+
 class Enough(Exception):
     """Ends one of `torchref`'s loops from its `watch`: they run as long as the lecture's."""
 
@@ -68,24 +148,27 @@ def assert_same_function(
     tolerance: Tolerance = ELEMENTWISE,
     seed: int = 0,
 ) -> None:
-    """Hold `function(*inputs, *constants)` of the two frameworks side by side, eager and jitted.
+    """Hold `function(*inputs, *constants)` of the two frameworks side by side, under jit.
 
     Values are compared, then the gradient of every input, contracted with a random cotangent:
-    `.sum()` and `.mean()` would hide errors that cancel.
+    `.sum()` and `.mean()` would hide errors that cancel. One program computes all of it: op by op,
+    each would be a program of its own to trace and to compile.
     """
     leaves = [torch.tensor(value, requires_grad=True) for value in inputs]
     output_torch = function_torch(*leaves, *(torch.tensor(value) for value in constants))
-    fixed = tuple(jnp.asarray(value) for value in constants)
-    output_jax, pullback = jax.vjp(lambda *xs: function_jax(*xs, *fixed), *map(jnp.asarray, inputs))
-    jitted = jax.jit(function_jax)(*map(jnp.asarray, inputs), *fixed)
-    assert_close(output_jax, output_torch, tolerance, where="value")
-    assert_close(jitted, output_torch, tolerance, where="value under jit")
-
     shape = tuple(output_torch.shape)
     cotangent = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+    @jax.jit
+    def differentiate(inputs, constants, cotangent):
+        output, pullback = jax.vjp(lambda *xs: function_jax(*xs, *constants), *inputs)
+        # Of the wrong shape there is no gradient; what the output is, is said below.
+        grads = pullback(cotangent) if output.shape == shape else inputs
+        return output, grads
+
+    output_jax, grads = differentiate(tuple(inputs), tuple(constants), cotangent)
+    assert_close(output_jax, output_torch, tolerance, where="value")
     output_torch.backward(torch.tensor(cotangent))
-    for i, (grad_jax, leaf) in enumerate(
-        zip(pullback(jnp.asarray(cotangent)), leaves, strict=True)
-    ):
+    for i, (grad_jax, leaf) in enumerate(zip(grads, leaves, strict=True)):
         expected = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
         assert_close(grad_jax, expected, tolerance, where=f"gradient of input {i}")

@@ -1,11 +1,9 @@
-"""`python -m tests.spread DEVICES FILE FOLDER [COORDINATOR NUMBER]`: runs on so many devices.
+"""Runs on so many devices, and what came of them; no devices are no mesh at all.
 
-What came of them is written to a file. No devices are no mesh at all; with a coordinator each
-device is a process, of which this is one. The parent sets JAX_NUM_CPU_DEVICES before JAX starts.
+`python -m tests.child spread ...` is one of so many processes with a device each.
 """
 
 import re
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -197,9 +195,7 @@ def count_collectives(devices: int) -> dict[str, Any]:
     options: dict[str, Any] = {"epochs": 1, "batch_size": 16, "seed": 1}
     ready = prepare(lecture.net, load(), mesh=mesh, optimizer=lecture.optimizer, **options)
     with use("parity"):
-        run = make_run(
-            lecture.net, lecture.loss, lecture.optimizer, ready.batching, 1, ready.layout
-        )
+        run = make_run(lecture.net, lecture.loss, lecture.optimizer, ready.batching, ready.layout)
         text = run.lower(ready.state, *ready.data, 1).compile().as_text()
         state, _ = run(ready.state, *ready.data, 1)
         run(state, *ready.data, 1)
@@ -267,28 +263,19 @@ def run_together(count: int, file: Path, folder: Path, coordinator: str, number:
         found["shared"] = share_weights(alone)
         found["differ"] = differ()
         found["files"] = {"made": np.array(alone.exists())}
-        write(file, found)
+        np.savez(file, **flatten(found), allow_pickle=False)
 
 
-def main(devices: int, file: Path, folder: Path) -> None:
-    """Every run, into one file."""
+def find(devices: int, folder: Path) -> dict[str, np.ndarray]:
+    """What came of every run on so many of this process's devices."""
     runs = list_runs(devices, folder)
     names = runs if devices in (0, jax.device_count()) else BASIC
     found = {name: runs[name]() for name in names}
     if devices:
         found["collectives"] = count_collectives(devices)
-    write(file, found)
+    return flatten(found)
 
 
-def write(file: Path, found: dict[str, dict[str, Any]]) -> None:
+def flatten(found: dict[str, dict[str, Any]]) -> dict[str, np.ndarray]:
     """All arrays by the names of their runs."""
-    arrays = {f"{run}.{name}": a for run, values in found.items() for name, a in values.items()}
-    np.savez(file, **arrays)
-
-
-if __name__ == "__main__":
-    where = (int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
-    if len(sys.argv) > 4:
-        run_together(*where, sys.argv[4], int(sys.argv[5]))
-    else:
-        main(*where)
+    return {f"{run}.{name}": a for run, values in found.items() for name, a in values.items()}

@@ -1,6 +1,5 @@
 """Bad input, everywhere: every public function's refusals, as a user's program meets them."""
 
-import functools
 import importlib
 import json
 import os
@@ -20,8 +19,9 @@ from click.testing import CliRunner
 import jaxnet.cli
 import torchref.cli
 from tests.bad_calls import Row, collect
-from tests.bad_calls.__main__ import look
+from tests.bad_calls.__main__ import Watch
 from tests.bad_calls.files import make_files
+from tests.helpers import each_row
 
 ROOT = Path(jaxnet.__file__).parent.parent
 ROWS = collect()
@@ -56,10 +56,12 @@ TAKES_NO_BAD_INPUT = {
     "jaxnet.train.draw_noise": "draws for a step of what `fit` checked",
     "jaxnet.train.make_run": "compiles what `fit` checked",
     "jaxnet.train.make_runner": "compiles what `fit` checked",
+    "jaxnet.cache.clear": "takes nothing",
     "jaxnet.cache.kept_programs": "takes a truth value alone",
     "jaxnet.convert.Unsupported": "an error",
     "jaxnet.data.Dataset": RECORD,
     "jaxnet.doctor.Finding": RECORD,
+    "jaxnet.precision.as_array": "takes what `jax.numpy.asarray` takes, in its words",
     "jaxnet.files.cache_folder": "takes nothing",
     "jaxnet.lecture.Published": RECORD,
     "jaxnet.lecture.Result": RECORD,
@@ -106,7 +108,7 @@ and `fit` are built of, which is given what was checked."""
 OURS = (ValueError, TypeError, OSError)
 
 
-@functools.cache
+@pytest.fixture(scope="module")
 def outcomes() -> dict[str, dict[str, Any]]:
     """What came of every row, in a process of its own that checks no annotations."""
     done = subprocess.run(
@@ -151,9 +153,9 @@ INDEX_ERRORS = ("jaxnet.losses.cross_entropy", "jaxnet.losses.nll_loss")
 """What raises torch's own IndexError for a class that is none, and documents it."""
 
 
-@pytest.mark.parametrize("label", ROWS)
-def test_bad_input_is_refused_in_one_clear_sentence(label):
-    outcome = outcomes()[label]
+@each_row("label", ROWS)
+def test_bad_input_is_refused_in_one_clear_sentence(label, outcomes):
+    outcome = outcomes[label]
     found = list(faults(ROWS[label], outcome))
     assert not found, f"{outcome['message']}\n-> " + "\n-> ".join(found)
 
@@ -347,14 +349,33 @@ CALLS = [
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def watch(tmp_path_factory):
     """The damaged files of the table, and a few scripts."""
     folder = tmp_path_factory.mktemp("files")
     make_files(folder)
     (folder / "net.py").write_text("def build():\n    return 3\n")
     (folder / "damaged.py").write_text("def build(:\n")
     (folder / "fails.py").write_text("def build():\n    return 1 / 0\n")
-    return folder
+    return Watch(folder)
+
+
+def test_what_a_call_leaves_in_a_folder_is_noticed(tmp_path):
+    """As soon as it is written, and of the same length too."""
+    kept, inner = tmp_path / "kept", tmp_path / "inner"
+    kept.write_text("one")
+    watch = Watch(tmp_path)
+    assert watch.changes() == []
+    kept.write_text("two")
+    assert watch.changes() == [str(kept)]
+    kept.write_text("two")
+    assert watch.changes() == []
+    inner.mkdir()
+    (inner / "new").write_text("six")
+    assert watch.changes() == [str(inner), str(inner / "new")]
+    (inner / "new").replace(kept)
+    assert watch.changes() == [str(inner / "new"), str(kept)]
+    kept.unlink()
+    assert watch.changes() == [str(kept)]
 
 
 def check_output(output: str, says: str) -> None:
@@ -365,15 +386,15 @@ def check_output(output: str, says: str) -> None:
     assert re.search(says, lines[-1]), lines[-1]
 
 
-@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.arguments)
-def test_the_command_line_says_it_in_a_sentence_and_writes_nothing(call, files, monkeypatch):
+@each_row("call", CALLS, ids=lambda call: call.arguments)
+def test_the_command_line_says_it_in_a_sentence_and_writes_nothing(call, watch, monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    before = look(files)
-    arguments = [part.replace("{}", str(files)) for part in call.arguments.split(" ") if part]
-    done = CliRunner().invoke(call.main, arguments, prog_name="jaxnet")
+    parts = [part.replace("{}", str(watch.folder)) for part in call.arguments.split(" ") if part]
+    done = CliRunner().invoke(call.main, parts, prog_name="jaxnet")
+    changes = watch.changes()
     assert done.exit_code == 2, done.output
     check_output(done.output, call.says)
-    assert look(files) == before
+    assert not changes
 
 
 @pytest.mark.parametrize(
@@ -388,12 +409,13 @@ def test_the_command_line_says_it_in_a_sentence_and_writes_nothing(call, files, 
         ("torchref", "certify {}/file:build", "file is no Python file"),
     ],
 )
-def test_so_does_a_process(module, arguments, says, files):
-    before = look(files)
-    command = [sys.executable, "-B", "-m", module, *arguments.replace("{}", str(files)).split()]
+def test_so_does_a_process(module, arguments, says, watch):
+    parts = arguments.replace("{}", str(watch.folder)).split()
+    command = [sys.executable, "-B", "-m", module, *parts]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    changes = watch.changes()
     assert done.returncode == 2, done.stderr
     assert not done.stdout
     check_output(done.stderr, says)
-    assert look(files) == before
+    assert not changes

@@ -1,5 +1,6 @@
 """Compiled programs kept on disk: found again, bounded, and out of the way where not wanted."""
 
+import platform
 from pathlib import Path
 
 import jax
@@ -10,13 +11,17 @@ import pytest
 from jaxnet import cache
 from jaxnet.cache import kept_programs
 
-NAMES = ["jax_compilation_cache_dir", "jax_enable_compilation_cache", *cache._SETTINGS]
-
 
 @pytest.fixture
 def hits(monkeypatch, tmp_path):
-    """How many programs were found on disk so far; the user's cache is an empty folder."""
+    """How many programs were found on disk so far; the user's cache is an empty folder.
+
+    JAX's settings are its own defaults, not those that the suite runs with.
+    """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = dict(zip(cache._NAMES, read_settings(), strict=True))
+    defaults = {name: default for name, (default, _) in cache._SETTINGS.items()}
+    cache._set({"jax_compilation_cache_dir": None, **defaults})
     found: list[str] = []
 
     def listen(event, **_):
@@ -26,6 +31,7 @@ def hits(monkeypatch, tmp_path):
     jax.monitoring.register_event_listener(listen)
     yield found
     jax.monitoring.unregister_event_listener(listen)
+    cache._set(before)
 
 
 def compile_something(number=1.0):
@@ -35,7 +41,7 @@ def compile_something(number=1.0):
 
 
 def read_settings():
-    return [getattr(jax.config, name) for name in NAMES]
+    return [getattr(jax.config, name) for name in cache._NAMES]
 
 
 def test_a_small_program_is_compiled_once(hits, tmp_path):
@@ -43,12 +49,39 @@ def test_a_small_program_is_compiled_once(hits, tmp_path):
     with kept_programs() as folder:
         first = compile_something()
         assert folder is not None
-        assert folder == str(tmp_path / "jaxnet" / "programs")
+        assert folder == str(tmp_path / "jaxnet" / "programs" / cache.name_target())
         assert list(Path(folder).glob("jit_*"))
         assert not hits
         assert compile_something() == first
         assert hits
     assert read_settings() == before
+
+
+def test_one_line_keeps_the_rest_of_a_process(hits, tmp_path):
+    folder = cache.enable()
+    assert folder == str(tmp_path / "jaxnet" / "programs" / cache.name_target())
+    compile_something()
+    assert not hits and list(Path(folder).glob("jit_*"))
+    compile_something()
+    assert hits
+    assert cache.enable(tmp_path / "mine") == str(tmp_path / "mine" / cache.name_target())
+    assert jax.config.jax_compilation_cache_dir.startswith(str(tmp_path / "mine"))  # pyright: ignore
+
+
+def test_a_folder_that_is_none_is_refused(hits, tmp_path):
+    (tmp_path / "file").write_text("a file")
+    before = read_settings()
+    with pytest.raises(OSError, match="folder must be one that can be made, not .*file"):
+        cache.enable(tmp_path / "file")
+    assert read_settings() == before
+
+
+def test_the_folder_is_of_this_kind_of_processor(monkeypatch):
+    name = cache.name_target()
+    monkeypatch.setattr(Path, "read_text", lambda path, **_: "flags : fpu avx2\n")
+    other = cache.name_target()
+    assert other != name and other == cache.name_target()
+    assert name.startswith(platform.machine())
 
 
 def test_nothing_is_kept_where_it_is_not_wanted(hits, tmp_path):

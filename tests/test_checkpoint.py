@@ -1,14 +1,7 @@
 """Runs that are saved, damaged, killed and resumed."""
 
-import os
 import random
-import resource
-import signal
-import subprocess
-import sys
-import time
 import warnings
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,7 +15,6 @@ from jaxnet import nn, runs
 from jaxnet.archive import Damaged, name_leaves, pack
 from jaxnet.batches import DataLoader
 from jaxnet.checkpoint import Another, Checkpoints, list_epochs
-from tests.survivor import EPOCHS
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(22, 3)).astype(np.float32)
@@ -283,19 +275,6 @@ def test_an_epoch_that_cannot_be_saved_again_stays(saved, folder, monkeypatch):
     assert checkpoints.save(5, *saved) and sorted(p.name for p in folder.iterdir()) == list("345")
 
 
-def test_nothing_is_said_of_an_old_checkpoint_whose_deletion_was_cut_off(saved, folder):
-    (folder / "3" / "_CHECKPOINT_METADATA").unlink()
-    code = (
-        "import sys; from jaxnet.checkpoint import Checkpoints;"
-        "print(Checkpoints(sys.argv[1]).list_epochs())"
-    )
-    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("[3, 4, 5]\n", "")
-    checkpoints = Checkpoints(folder)
-    assert checkpoints.restore(like=saved[0]) is not None
-    assert checkpoints.save(6, *saved) and checkpoints.list_epochs() == [4, 5, 6]
-
-
 def _fail(*_):
     raise OSError("full")
 
@@ -325,90 +304,6 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_run(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         runs.fit(NET, (X, Y), epochs=1, checkpoint=tmp_path / "file" / "run", **SHUFFLED)
-
-
-def _fill_disk(folder, result):
-    """In a process where no file may grow beyond 1 KiB from the third epoch on."""
-    limits = []
-
-    def fill(chunk):
-        if chunk.epoch == 3:
-            limits.append(resource.getrlimit(resource.RLIMIT_FSIZE))
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[0][1]))
-
-    checkpoints = Checkpoints(folder, seconds=0)
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        state, history = jaxnet.fit(
-            NET,
-            (X, Y),
-            epochs=6,
-            hooks=[fill, checkpoints],
-            **{**SHUFFLED, "report_every": 1},
-        )
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits[0])
-    assert len(told) == 4 and "epoch 3 could not be saved" in str(told[0].message)
-    assert checkpoints.failure and "epoch 6" in checkpoints.failure
-    assert len(history.losses) == 6 * 5
-    found = Checkpoints(folder).restore(like=state)
-    assert found is not None and len(found[1].losses) == 2 * 5
-    checkpoints.save(6, state, history)
-    assert checkpoints.failure is None
-    assert Checkpoints(folder).list_epochs() == [1, 2, 6]
-    Path(result).write_text("done")
-
-
-def test_a_full_disk_stops_neither_the_run_nor_what_is_saved(tmp_path):
-    result = tmp_path / "result"
-    places = f"{str(tmp_path / 'run')!r}, {str(result)!r}"
-    call = f"from tests.test_checkpoint import _fill_disk; _fill_disk({places})"
-    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True)
-    assert result.exists(), done.stderr
-
-
-def _survive(folder, result, kill_after=None):
-    """Start the run that is to survive; kill it so many seconds after it began to train."""
-    command = [sys.executable, "-m", "tests.survivor", str(folder), str(result)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "trains\n"
-    if kill_after is not None:
-        time.sleep(kill_after)
-        process.send_signal(signal.SIGKILL)
-    _, errors = process.communicate()
-    assert process.returncode == (-signal.SIGKILL if kill_after is not None else 0), errors
-    return errors
-
-
-def _kill_and_resume(tmp_path, picks, times):
-    """How many of the kills left a save half done; every resumed run must be the whole one."""
-    begun = time.monotonic()
-    _survive(tmp_path / "whole", tmp_path / "whole.npz")
-    lasts = min(1.0, time.monotonic() - begun)
-    whole = dict(np.load(tmp_path / "whole.npz"))
-    halves = 0
-    for number in range(times):
-        folder, result = tmp_path / f"run{number}", tmp_path / f"result{number}.npz"
-        _survive(folder, result, kill_after=picks.uniform(0, lasts))
-        assert not result.exists()
-        halves += any("tmp" in path.name for path in folder.iterdir())
-        assert _survive(folder, result) == ""
-        ended = dict(np.load(result))
-        assert ended.keys() == whole.keys()
-        for name, array in whole.items():
-            assert ended[name].tobytes() == array.tobytes(), (number, name)
-        assert {path.name for path in folder.iterdir()} == {str(EPOCHS - i) for i in range(3)}
-    return halves
-
-
-def test_a_killed_run_ends_as_the_one_that_was_not(tmp_path):
-    _kill_and_resume(tmp_path, random.Random(os.urandom(4)), times=2)
-
-
-@pytest.mark.slow
-def test_fifty_kills(tmp_path):
-    halves = _kill_and_resume(tmp_path, random.Random(6), times=50)
-    print(f"{halves} of 50 kills fell into a save")
-    assert halves > 5
 
 
 def test_the_names_of_a_states_arrays_are_its_own():

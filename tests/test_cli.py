@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import re
-import subprocess
 import sys
 
 import jax
@@ -13,59 +12,13 @@ from click.testing import CliRunner
 
 import jaxnet.cli
 from jaxnet import lecture
+from tests.helpers import each_row
 
 PNG = b"\x89PNG\r\n\x1a\n"
-
-WITHOUT_TORCH = """
-import sys
-for name in ("torch", "torchvision", "torchref"):
-    sys.modules[name] = None  # importing it fails
-import pkgutil, importlib, jaxnet
-for module in pkgutil.walk_packages(jaxnet.__path__, "jaxnet."):
-    if module.name != "jaxnet.__main__":
-        importlib.import_module(module.name)
-from jaxnet.cli import main
-main(["lecture", "--only", "minibatch", "--only", "logits"], prog_name="jaxnet")
-"""
 
 
 def call(*arguments: str):
     return CliRunner().invoke(jaxnet.cli.main, list(arguments), prog_name="jaxnet")
-
-
-def test_every_module_and_the_lecture_work_where_torch_cannot_be_imported():
-    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert ".9886/.9953" in done.stdout and ".9577" in done.stdout
-
-
-def test_lecture_writes_table_json_and_figures(tmp_path):
-    results, figures = tmp_path / "new" / "results.json", tmp_path / "figures"
-    done = call(
-        *("lecture", "--only", "three_class", "--only", "manual_sigmoid"),
-        *("--json", str(results), "--figures", str(figures), "--device", "cpu"),
-    )
-    assert done.exit_code == 0, done.output
-    assert "three_class" in done.output and ".9827/.9860 ✓ torch" in done.output
-    assert str(figures) in done.output.replace("\n", "")
-    records = json.loads(results.read_text())
-    assert [record["experiment"] for record in records] == ["three_class", "manual_sigmoid"]
-    assert (
-        list(records[0])
-        == (
-            "experiment section seed published train_accuracy test_accuracy reports steps "
-            "compile_seconds run_seconds device random precision devices processes"
-        ).split()
-    )
-    assert records[0]["steps"] == 100 and len(records[1]["reports"]) == 10
-    assert "precision: parity (float32, full matmul precision)" in done.output
-    assert {record["precision"] for record in records} == {"parity"}
-    pictures = sorted(figures.iterdir())
-    drawn = (
-        "codes confusion digits manual_sigmoid multinomial predictions sigmoid three_class weights"
-    )
-    assert [path.stem for path in pictures] == drawn.split()
-    assert all(path.read_bytes().startswith(PNG) for path in pictures)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +71,7 @@ def test_show_draws_digits(tmp_path):
     assert out.read_bytes().startswith(PNG)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("arguments", "message"),
     [
         (["lecture", "--only", "full_bach"], "'full_bach' is not one of 'full_batch'"),
@@ -190,11 +143,3 @@ def test_json_goes_to_what_is_there_already(tmp_path):
 def test_a_folder_without_the_files_is_said(tmp_path):
     done = call("lecture", "--only", "logits", "--root", str(tmp_path))
     assert done.exit_code == 2 and "train-images-idx3-ubyte" in " ".join(done.output.split())
-
-
-def test_python_m_jaxnet_is_the_same_command():
-    done = subprocess.run(
-        [sys.executable, "-m", "jaxnet", "--version"], capture_output=True, text=True
-    )
-    assert done.returncode == 0
-    assert done.stdout.split() == ["jaxnet,", "version", jaxnet.__version__]

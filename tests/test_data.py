@@ -5,12 +5,12 @@ Set JAXNET_MNIST to a folder that holds the real four IDX files to test on all t
 
 import gzip
 import hashlib
+import importlib
 import importlib.util
 import os
 import re
 import runpy
 import struct
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,13 +20,9 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torchvision import transforms
-from torchvision.datasets import MNIST
-from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 
 from jaxnet import data
-from tests.helpers import assert_same_bits
+from tests.helpers import assert_same_bits, each_row
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "make_mnist012.py"
 ROOT = os.environ.get("JAXNET_MNIST")
@@ -81,19 +77,10 @@ def plain():
     return module
 
 
-def to_tensor(image: np.ndarray) -> np.ndarray:
-    """What the lecture does to an image."""
-    return transforms.ToTensor()(Image.fromarray(image.reshape(28, 28))).flatten().numpy()
-
-
-def assert_is_torchvision(root: Path, torchvision_root: Path, classes: tuple[int, ...]) -> None:
-    for train, dataset in zip((True, False), data.load_mnist(classes, root), strict=True):
-        mnist = MNIST(torchvision_root, train=train, transform=transforms.ToTensor())
-        pairs = [(image, target) for image, target in mnist if target in classes]
-        pairs.sort(key=lambda pair: classes.index(pair[1]))  # stable: the file's order is kept
-        assert_same_bits(dataset.images, torch.stack([image.flatten() for image, _ in pairs]))
-        labels = [classes.index(target) for _, target in pairs]
-        assert_same_bits(dataset.labels, np.array(labels, np.int32))
+@pytest.fixture(autouse=True, scope="module")
+def pipeline() -> Any:
+    """torchvision's reading, before any test puts something else in torchvision's place."""
+    return importlib.import_module("tests.pipeline")
 
 
 # The bundled digits
@@ -108,7 +95,7 @@ def assert_is_torchvision(root: Path, torchvision_root: Path, classes: tuple[int
         (np.array([1]), 6_742, 1_135),
     ],
 )
-def test_bundled_rows(classes, train_rows, test_rows):
+def test_bundled_rows(pipeline, classes, train_rows, test_rows):
     with np.load(data.BUNDLE) as bundle:
         for split, dataset, rows in zip(
             ("train", "test"), data.load_mnist(classes), (train_rows, test_rows), strict=True
@@ -121,7 +108,7 @@ def test_bundled_rows(classes, train_rows, test_rows):
                 pixels = bundle[f"{split}_{digit}"]
                 assert of_digit.shape == pixels.shape
                 for row in (0, 1, len(pixels) // 2, len(pixels) - 1):
-                    assert_same_bits(of_digit[row], to_tensor(pixels[row]))
+                    assert_same_bits(of_digit[row], pipeline.to_tensor(pixels[row]))
             assert np.all(np.diff(dataset.labels) >= 0)
 
 
@@ -136,15 +123,6 @@ def test_an_order_of_classes_is_an_order_of_rows():
     zeros = int(np.sum(zeros_ones.labels == 0))
     assert_same_bits(ones_zeros.images, np.roll(zeros_ones.images, -zeros, axis=0))
     assert not np.array_equal(zeros_ones.images, ones_zeros.images)
-
-
-def test_loads_without_torch():
-    program = (
-        "import sys; sys.modules['torch'] = sys.modules['torchvision'] = None\n"
-        "from jaxnet import data; print(data.load_mnist()[0].images.shape)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout == "(12665, 784)\n", done.stderr
 
 
 def test_a_damaged_bundle_is_refused(monkeypatch, tmp_path):
@@ -204,7 +182,7 @@ def test_a_flipped_bit_never_passes(monkeypatch, tmp_path, tiny):
 
 @pytest.mark.parametrize("shape", [(5,), (0, 3), (2, 3), (2, 3, 4), (2, 1, 3, 2), ()])
 @pytest.mark.parametrize("zipped", [False, True])
-def test_read_idx(tmp_path, shape, zipped):
+def test_read_idx(pipeline, tmp_path, shape, zipped):
     array = np.random.default_rng(len(shape)).integers(0, 256, shape, np.uint8)
     content = idx_bytes(np.asarray(array))
     path = tmp_path / "file"
@@ -212,13 +190,13 @@ def test_read_idx(tmp_path, shape, zipped):
     read = data.read_idx(str(path))
     assert_same_bits(read, array)
     if not zipped and 1 <= len(shape) <= 3 and array.size:
-        assert_same_bits(read, read_sn3_pascalvincent_tensor(str(path)))
+        assert_same_bits(read, pipeline.read_sn3_pascalvincent_tensor(str(path)))
 
 
 WHOLE = idx_bytes(np.arange(6).reshape(2, 3))
 
 
-@pytest.mark.parametrize(
+@each_row(
     "content, match",
     [
         (b"", "starts with b''; expected IDX's 0, 0, 8"),
@@ -245,10 +223,10 @@ def test_read_idx_refuses(tmp_path, content, match):
 @pytest.mark.parametrize("below", ["", "MNIST/raw"])
 @pytest.mark.parametrize("ending", ["", ".gz"])
 @pytest.mark.parametrize("dotted", [False, True])
-def test_root_as_torchvision_reads_it(tmp_path, tiny, below, ending, dotted):
+def test_root_as_torchvision_reads_it(pipeline, tmp_path, tiny, below, ending, dotted):
     write_files(tmp_path / "torchvision" / "MNIST" / "raw")
     write_files(tmp_path / "root" / below, ending, dotted)
-    assert_is_torchvision(tmp_path / "root", tmp_path / "torchvision", (7, 0, 3))
+    pipeline.assert_is_torchvision(tmp_path / "root", tmp_path / "torchvision", (7, 0, 3))
 
 
 def test_root_comes_before_the_bundle(tmp_path, tiny):
@@ -290,13 +268,13 @@ def test_root_without_the_files_is_refused(tmp_path, plain):
             plain.load_mnist((0, 1), root)
 
 
-@pytest.mark.parametrize("classes", [(), [], (0, 0), (1, 0, 1), (0, 10), (-1,), range(11)])
+@each_row("classes", [(), [], (0, 0), (1, 0, 1), (0, 10), (-1,), range(11)])
 def test_wrong_classes(classes):
     with pytest.raises(ValueError, match=re.escape(f"classes is {classes!r}; expected distinct")):
         data.load_mnist(classes)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "classes",
     [
         1,
@@ -331,7 +309,7 @@ def refuse_download(folder, download):
     raise AssertionError("nothing is to be downloaded")
 
 
-def test_download_fills_the_cache_once(monkeypatch, tmp_path, cache, tiny):
+def test_download_fills_the_cache_once(pipeline, monkeypatch, tmp_path, cache, tiny):
     def download(folder, download):
         assert download
         write_files(Path(folder, "MNIST", "raw"))
@@ -344,7 +322,7 @@ def test_download_fills_the_cache_once(monkeypatch, tmp_path, cache, tiny):
     for dataset, again in zip(first, data.load_mnist((3, 0)), strict=True):
         assert_same_bits(dataset.images, again.images)
     write_files(tmp_path / "MNIST" / "raw")
-    assert_is_torchvision(cache, tmp_path, (3, 0))
+    pipeline.assert_is_torchvision(cache, tmp_path, (3, 0))
 
 
 def test_the_cache_lies_in_the_home_folder(monkeypatch, tmp_path, tiny):
@@ -418,7 +396,7 @@ def test_one_hot_of_any_integers(dtype):
     assert data.one_hot(np.array([255], np.uint8), 300).argmax() == 255
 
 
-@pytest.mark.parametrize(
+@each_row(
     "labels, num_classes, error, match",
     [
         ([0, 3], 3, ValueError, "labels holds 3; expected integers from 0 to 2"),

@@ -22,7 +22,7 @@ from jaxnet import nn, runs
 from jaxnet.losses import binary_cross_entropy_with_logits
 from jaxnet.state import TrainState
 from tests.helpers import assert_close, assert_same_bits
-from torchref.tolerances import ELEMENTWISE, REDUCTION, SMALL_LOSSES, TRAJECTORY
+from torchref.tolerances import ELEMENTWISE, FINAL_WEIGHTS, REDUCTION, SMALL_LOSSES, TRAJECTORY
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(24, 6)).astype(np.float32)
@@ -102,8 +102,7 @@ def test_a_foreign_module_trains_as_in_a_loop_by_hand(name):
         return {"deterministic": not train} if keyword is None else {keyword: train}
 
     variables = net.init(jax.random.key(0), x[:1], **mode(False))
-    params = variables["params"]
-    rest = {key: value for key, value in variables.items() if key != "params"}
+    params, rest = start_of(variables)
     begin = jaxnet.train.start(optimizer, variables, jax.random.key(1))
     state, history = jaxnet.fit(net, (x, Y), optimizer=optimizer, state=begin, **RUN)
 
@@ -124,9 +123,27 @@ def test_a_foreign_module_trains_as_in_a_loop_by_hand(name):
         params, rest, opt_state, value = step(params, rest, opt_state, batch)
         losses.append(value)
     assert_close(history.losses, np.array(losses), TRAJECTORY)
-    jax.tree.map(lambda ours, own: assert_close(ours, own, SMALL_LOSSES), state.model_state, rest)
-    by_hand = net.apply({"params": params, **rest}, x, **mode(False))
-    assert_close(jaxnet.predict(net, state, x), by_hand, SMALL_LOSSES)
+
+    assert_same_end((state.params, state.model_state), (params, rest), start_of(variables))
+    # From one state: what two trained nets predict may differ by more than a forward rounds.
+    by_hand = net.apply({"params": state.params, **state.model_state}, x, **mode(False))
+    assert_close(jaxnet.predict(net, state, x), by_hand, REDUCTION)
+
+
+def assert_same_end(ours: Any, own: Any, before: Any) -> None:
+    """Two programs round otherwise, and so part by a share of how far they have moved.
+
+    Of how far any tensor has: what moves a bias before a BatchNorm is rounding alone.
+    """
+    moved = jax.tree.leaves(jax.tree.map(lambda a, b: np.abs(a - b).max(), own, before))
+    bound = FINAL_WEIGHTS.rtol * max(moved)
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(own), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=bound)
+
+
+def start_of(variables: Any) -> tuple[Any, Any]:
+    """Weights, and the other collections."""
+    return variables["params"], {k: v for k, v in variables.items() if k != "params"}
 
 
 @pytest.mark.parametrize("name", ["rows", "mixed"])
@@ -183,7 +200,9 @@ def test_a_module_of_jaxnet_trains_in_nnx(net):
     losses = [step(model, optimizer, *batch) for batch in _list_batches()]
     state, history = jaxnet.fit(net, (X, Y), optimizer=jaxnet.optim.adam(1e-2), seed=0, **RUN)
     assert_close(np.array(losses), history.losses, TRAJECTORY)
-    assert_close(model(X), jaxnet.predict(net, state, X), SMALL_LOSSES)
+    assert_same_end(nnx.state(model.body, nnx.Param), state.params, _init(net)["params"])
+    nnx.update(model.body, state.params)
+    assert_close(model(X), jaxnet.predict(net, state, X), REDUCTION)
 
 
 def test_dropout_and_running_statistics_work_in_nnx():

@@ -15,6 +15,7 @@ from tests.helpers import (
     assert_same_bits,
     assert_same_function,
     assert_same_state,
+    each_row,
     to_numpy,
 )
 from tests.layers import rows
@@ -221,7 +222,7 @@ def test_flatten_and_identity_of_anything():
     assert nn.Identity().apply({}, x) is x
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("call", "message"),
     [
         (lambda: nn.GELU("erf"), 'approximate must be "none" or "tanh", not \'erf\''),

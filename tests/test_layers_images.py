@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from jaxnet import nn
-from tests.helpers import assert_close
+from tests.helpers import assert_close, each_row
 from tests.layers import assert_same_layer, rows
 from torchref.tolerances import EPS, FLOAT64, Tolerance
 
@@ -130,7 +130,7 @@ def with_zero(name: str):
 SIZES = ("in_channels", "out_channels", "kernel_size", "stride", "dilation", "groups")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("call", "message"),
     [
         *((with_zero(name), f"{name} must be at least 1, not 0") for name in SIZES),

@@ -11,7 +11,13 @@ from flax.errors import ModifyScopeVariableError
 
 import jaxnet
 from jaxnet import nn
-from tests.helpers import assert_close, assert_same_bits, assert_same_function, assert_same_state
+from tests.helpers import (
+    assert_close,
+    assert_same_bits,
+    assert_same_function,
+    assert_same_state,
+    each_row,
+)
 from tests.layers import describe, describe_init, rows
 from torchref.tolerances import EPS, REDUCTION, Tolerance, half_precision
 
@@ -217,7 +223,7 @@ def train(layer, x):
     return layer.init_with_output(KEY, x, train=True)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("call", "message"),
     [
         (lambda: nn.LayerNorm(()), "normalized_shape must have at least one size"),

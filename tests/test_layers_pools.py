@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from jaxnet import nn
-from tests.helpers import assert_close
+from tests.helpers import assert_close, each_row
 from tests.layers import assert_same_layer, rows
 from torchref.tolerances import FLOAT64, REDUCTION, Tolerance
 
@@ -154,7 +154,7 @@ def apply(layer, x):
     return layer.init_with_output(KEY, x)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("call", "message"),
     [
         (lambda: nn.MaxPool2d(0), "kernel_size must be at least 1, not 0"),

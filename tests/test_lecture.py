@@ -37,6 +37,16 @@ MEASURED = {
 }
 
 
+def of(name: str) -> Any:
+    """The process in which an experiment's runs are made, once for all that looks at them."""
+    return pytest.mark.xdist_group(f"lecture {name}")
+
+
+each_experiment = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=of(name)) for name in NAMES]
+)
+
+
 class Watcher:
     """A `watch` for the lecture's loops: every loss, and the weights before some of the steps.
 
@@ -129,20 +139,10 @@ MARGINS = {
 }
 
 
-FIRST = {"full_batch": 4, "dropout": 4, "minibatch": 1, "three_class": 4}
-"""Epochs certified in the ordinary suite, all where none are said: all of these take minutes."""
-
-
-@pytest.mark.parametrize("name", NAMES)
+@each_experiment
 def test_certified(name, record_property):
-    """The first epochs of the long runs, and the others whole."""
-    certify(name, FIRST.get(name, lecture.EXPERIMENTS[name].epochs), record_property)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", list(FIRST))
-def test_certified_to_the_end(name, record_property):
-    certify(name, lecture.EXPERIMENTS[name].epochs, record_property)
+    """The first epoch: `tests/slow` certifies all of them, which takes minutes."""
+    certify(name, 1, record_property)
 
 
 def certify(name, epochs, record_property):
@@ -157,7 +157,7 @@ def certify(name, epochs, record_property):
     assert found.run_gaps.max() <= tolerances.TRAJECTORY.rtol
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_experiment
 def test_loss_of_every_step(name):
     """The whole run by itself, in one compiled program."""
     losses_jax, losses_torch = runs(name).jax.history.losses, np.array(runs(name).watcher.losses)
@@ -166,7 +166,7 @@ def test_loss_of_every_step(name):
     assert gaps.max() <= tolerances.TRAJECTORY.rtol
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_experiment
 def test_count_of_correct_rows_at_every_report(name):
     record_torch, record_jax = runs(name).torch.record, runs(name).jax.record
     for part in ("train_accuracy", "test_accuracy"):
@@ -181,16 +181,17 @@ def test_count_of_correct_rows_at_every_report(name):
         )
 
 
-LONG = ("full_batch", "dropout")  # in float64 each takes a minute on a core
+EXACT = {"full_batch": 40, "dropout": 40, "minibatch": 400, "three_class": 40}
+"""Steps that are run in float64 too, all where none are said: whole, each takes a minute."""
 
 
-@pytest.mark.parametrize(
-    "name, steps",
-    [(name, 100 if name in LONG else None) for name in NAMES]
-    + [pytest.param(name, None, marks=pytest.mark.slow) for name in LONG],
-)
-def test_error_of_every_loss_against_float64(name, steps):
+@each_experiment
+def test_error_of_every_loss_against_float64(name):
     """jaxnet strays from the run in float64 no more than torch in float32 does, times 1.5."""
+    compare_errors(name, EXACT.get(name))
+
+
+def compare_errors(name, steps):
     exact = list_exact_losses(name, steps)
     error_jax, error_torch = (
         np.abs(losses[: len(exact)] / exact - 1)
@@ -203,7 +204,7 @@ def test_error_of_every_loss_against_float64(name, steps):
         assert measure(error_jax) <= tolerances.REFEREE_RATIO * measure(error_torch)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_experiment
 def test_rows_right_at_every_report(name, record_property):
     """The very rows, on an x86 CPU; elsewhere but for those that float64 puts on the edge."""
     experiment = lecture.EXPERIMENTS[name]
@@ -246,14 +247,14 @@ def test_rows_on_the_edge_may_differ_where_the_machine_is_another():
         list_differing(right, right ^ [True, False, False], np.full(3, bound), exact=False)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_experiment
 def test_the_stream_afterwards(name):
     """Everything that the run drew, and nothing else: torch's state, to the last byte."""
     generator = runs(name).jax.state.generator
     assert_same_bits(jaxnet.random.get_state(generator), runs(name).stream)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_experiment
 def test_published_and_measured_figures(name):
     result_torch, result_jax = runs(name).torch, runs(name).jax
     assert lecture.missed(result_jax.record) == []
@@ -267,12 +268,13 @@ def test_published_and_measured_figures(name):
         assert test is None or f"{record['test_accuracy']:.5f}" == test
 
 
+@of("full_batch")
 def test_full_batch_loss_of_the_500th_step():
     for losses in (runs("full_batch").watcher.losses, runs("full_batch").jax.history.losses):
         assert losses[499] == pytest.approx(0.55478066, rel=tolerances.TRAJECTORY.rtol)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_experiment
 def test_records_have_the_same_form_and_are_json(name):
     record_torch, record_jax = runs(name).torch.record, runs(name).jax.record
     assert list(record_jax) == list(record_torch)
@@ -284,6 +286,7 @@ def test_records_have_the_same_form_and_are_json(name):
         assert record_jax[key] == record_torch[key]
 
 
+@of("full_batch")
 def test_a_missed_figure_is_told():
     record = runs("full_batch").jax.record
     assert lecture.missed(record | {"test_accuracy": 0.9985}) == ["test"]
@@ -292,6 +295,7 @@ def test_a_missed_figure_is_told():
         assert lecture.missed(record | {"random": random}) == ["random"]
 
 
+@of("logits")
 def test_a_jax_key_is_said_in_the_record():
     """`random` tells what the run used, not what it was meant to use."""
     key = jax.random.key(0)
@@ -301,6 +305,7 @@ def test_a_jax_key_is_said_in_the_record():
     assert json.loads(json.dumps(record)) == record
 
 
+@of("logits")
 def test_another_seed_gives_another_run():
     experiment = dataclasses.replace(lecture.EXPERIMENTS["logits"], epochs=1, seed=2)
     loss = lecture.run(experiment).history.losses[0]

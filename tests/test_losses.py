@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 
 from jaxnet import losses
-from tests.helpers import assert_close, assert_same_function
+from tests.helpers import assert_close, assert_same_function, each_row
 from torchref.tolerances import (
     ELEMENTWISE,
     ELEMENTWISE_RELATIVE,
@@ -639,7 +639,11 @@ for name in (CE, NLL):
     ]
 
 
-@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda row: f"{row.name}-{row.message}")
+def refusal_id(refusal: Refusal) -> str:
+    return f"{refusal.name}-{refusal.message}"
+
+
+@each_row("refusal", REFUSALS, ids=refusal_id)
 def test_refusals(refusal):
     name, arrays, options, error, message = refusal
     # Without beartype, whose own error would come first for a dtype.
@@ -654,7 +658,7 @@ def test_refusals(refusal):
         getattr(F, name)(*map(torch.tensor, arrays), **options_torch)
 
 
-@pytest.mark.parametrize("refusal", [row for row in REFUSALS if "holds" not in row.message])
+@each_row("refusal", [row for row in REFUSALS if "holds" not in row.message], ids=refusal_id)
 def test_shapes_dtypes_and_options_are_refused_inside_jit_too(refusal):
     name, arrays, options, error, message = refusal
     function = partial(inspect.unwrap(getattr(losses, name)), **options)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 
 from jaxnet import losses
-from tests.helpers import assert_close, assert_same_function
+from tests.helpers import assert_close, assert_same_function, each_row
 from tests.test_losses import INF, NAN, REDUCTIONS, assert_same_loss, both, floats, numbers
 from torchref.tolerances import REDUCTION
 
@@ -146,7 +146,7 @@ REFUSALS += [
 ]
 
 
-@pytest.mark.parametrize(("name", "arrays", "options", "error", "message"), REFUSALS)
+@each_row(("name", "arrays", "options", "error", "message"), REFUSALS)
 def test_refusals(name, arrays, options, error, message):
     unchecked = inspect.unwrap(getattr(losses, name))
     with pytest.raises(error, match=f"^{message}.*expected"):

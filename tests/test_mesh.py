@@ -1,12 +1,8 @@
-"""Runs on 1, 2, 4 and 8 devices and in 2 processes: the same masks and orders, the same losses.
+"""Runs on 1, 2, 4 and 8 devices: the same masks and orders, the same losses.
 
 The losses but for the rounding of sums.
 """
 
-import os
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +13,15 @@ from jax.sharding import PartitionSpec
 
 import jaxnet
 from jaxnet import nn, runs
-from jaxnet.launch import find_port
 from jaxnet.placement import as_mesh, spread_specs
 from tests import spread
 from torchref.tolerances import PREDICTION_MARGIN
 
 DEVICES = (1, 2, 4, 8)
-PROCESSES = "2 processes"
 REDUCTION = 1e-6  # relative: sums over the devices' rows are added in another order
 REST = ("norms", "own_generator", "keys", "wide", "sweep", "streamed")
-CASES = [(run, devices) for run in spread.BASIC for devices in (*DEVICES, PROCESSES)]
-CASES += [(run, devices) for run in REST for devices in (8, PROCESSES)]
+CASES = [(run, devices) for run in spread.BASIC for devices in DEVICES]
+CASES += [(run, devices) for run in REST for devices in (8,)]
 
 
 @pytest.fixture(scope="module")
@@ -39,30 +33,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def found(folder) -> dict[Any, dict[str, np.ndarray]]:
     """What came of the runs, by the number of devices; 0 is without a mesh."""
-
-    def start(name: str, devices: int, local: int, *rest: Any) -> dict[str, np.ndarray]:
-        path = folder / f"{name}.npz"
-        environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(local), "JAX_PLATFORMS": "cpu"}
-        parts = [sys.executable, "-W", "error", "-m", "tests.spread", devices, path, *rest]
-        command = [str(part) for part in parts]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-3000:]
-        with np.load(path) as file:
-            return dict(file)
-
-    together, port = folder / "together", find_port()
-    together.mkdir()
-    with ThreadPoolExecutor(2) as pool:
-        several = [
-            pool.submit(start, f"of {k}", 2, 1, together, f"127.0.0.1:{port}", k) for k in range(2)
-        ]
-        alone = [pool.submit(start, str(count), count, 8, folder) for count in (0, *DEVICES)]
-        runs = dict(zip((0, *DEVICES), (run.result() for run in alone), strict=True))
-        first, second = (run.result() for run in several)
-    assert first["files.made"] and not second["files.made"], "the first alone writes"
-    for name in first.keys() - {"files.made"}:
-        np.testing.assert_array_equal(first[name], second[name])
-    return runs | {PROCESSES: first}
+    return {devices: spread.find(devices, folder) for devices in (0, *DEVICES)}
 
 
 def test_every_run_is_compared(found):
@@ -72,7 +43,7 @@ def test_every_run_is_compared(found):
         assert expected <= names, f"on {devices}"
 
 
-@pytest.mark.parametrize("devices", [*DEVICES, PROCESSES])
+@pytest.mark.parametrize("devices", DEVICES)
 def test_integers_are_the_same(found, devices):
     """Losses made of integers are exact: one other row, place or mask would change them."""
     one, many = found[0], found[devices]
@@ -97,7 +68,7 @@ def test_floats_agree_within_the_rounding_of_sums(found, run, devices):
             np.testing.assert_allclose(many[f"{run}.{part}"], expected, atol=2e-6 * scale)
 
 
-@pytest.mark.parametrize("devices", [*DEVICES, PROCESSES])
+@pytest.mark.parametrize("devices", DEVICES)
 def test_the_same_rows_are_right_but_for_those_on_the_edge(found, devices):
     """Counts at the reports, against the rows that the margin leaves open at the last."""
     lecture, (x, y) = spread.EXPERIMENTS["minibatch"], spread.load()
@@ -112,7 +83,7 @@ def test_the_same_rows_are_right_but_for_those_on_the_edge(found, devices):
     assert np.abs(counts - np.rint(spread.ROWS * np.array(expected))).max() <= edge
 
 
-@pytest.mark.parametrize("devices", [8, PROCESSES])
+@pytest.mark.parametrize("devices", [8])
 def test_lanes_are_spread_and_stay_themselves(found, devices):
     """Ten lanes on eight devices: two rounds up to sixteen."""
     ours, theirs = (found[n]["sweep.accuracies"] for n in (devices, 0))
@@ -127,7 +98,7 @@ def test_a_step_communicates_once_and_a_batch_that_does_not_divide_never(found, 
     assert found[devices]["collectives.programs"] == 1, "a second piece compiles nothing"
 
 
-@pytest.mark.parametrize("devices", [8, PROCESSES])
+@pytest.mark.parametrize("devices", [8])
 def test_weights_lie_in_parts_where_specs_say_so(found, devices):
     """Each device holds its part of the first layer, of the last one's inputs, and of moments."""
     parts = 2
@@ -141,37 +112,7 @@ def test_parts_that_do_not_come_out_even_are_refused(found):
     assert "cuts 3.bias, whose shape is (7,), into 8 parts of 7" in refusal
 
 
-def test_weights_that_several_processes_share_are_saved_and_gone_on_with(found):
-    """Each has a part; the first alone writes all of it."""
-    one, many = found[0], found[PROCESSES]
-    np.testing.assert_allclose(many["shared.losses"], one["wide.losses"], rtol=REDUCTION)
-    np.testing.assert_array_equal(many["shared.stream"], one["wide.stream"])
-
-
-@pytest.mark.parametrize(
-    "what, name", [("data", "data"), ("seed", "the state, or seed,"), ("epochs", "epochs")]
-)
-def test_processes_that_differ_are_refused(found, what, name):
-    refusal = str(found[PROCESSES][f"differ.{what}"])
-    assert refusal.startswith(f"{name} must be the same in every process, but process 1 has ")
-
-
-def test_a_hook_in_one_process_alone_keeps_nobody_waiting(found):
-    assert found[PROCESSES]["differ.steps"] == 3
-
-
-def test_a_run_that_goes_wrong_says_where_with_weights_in_many_processes(found):
-    assert "is not finite in epoch 1, step" in str(found[PROCESSES]["differ.not_finite"])
-
-
-def test_what_processes_tell_each_other_is_exact(found):
-    told = found[PROCESSES]
-    assert told["differ.exact"].tolist() == [2**40, 0.1]
-    assert told["differ.flags"].tolist() == [True, False]
-    assert told["differ.gathered"].tolist() == [0, 1]
-
-
-@pytest.mark.parametrize("written", [*DEVICES, PROCESSES])
+@pytest.mark.parametrize("written", DEVICES)
 def test_what_many_devices_saved_restores_on_one(found, folder, written):
     """And goes on as the run that was never moved; on a mesh of one device too."""
     x, y = spread.load()
@@ -185,7 +126,7 @@ def test_what_many_devices_saved_restores_on_one(found, folder, written):
         "epochs": 2,
     }
     _, whole = runs.fit(net, (x, y), **run)
-    place = folder / ("together/2" if written == PROCESSES else str(written))
+    place = folder / str(written)
     mesh = jax.make_mesh((1,), ("data",)) if written == 8 else None
     state, history = runs.fit(net, (x, y), checkpoint=place, resume=True, mesh=mesh, **run)
     assert len(history.losses) == int(state.step) == spread.STEPS

@@ -15,6 +15,7 @@ from jaxnet import hooks, lecture, losses, nn, optim, precision, random, runs
 from jaxnet.checks import nearest
 from jaxnet.convert import from_state_dict, opt_state_from_torch
 from jaxnet.state import Report
+from tests.helpers import each_row
 
 NAMES = ["full_batch", "dropout", "logits"]
 X = np.arange(8, dtype=np.float32).reshape(4, 2)
@@ -23,7 +24,7 @@ NET = nn.Sequential([nn.Linear(2, 3), nn.Dropout(0.5), nn.Linear(3, 1)], ("first
 REPORTS = [Report(1, 0.5, {"accuracy": 0.5, "validation accuracy": 0.5})]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "meant"),
     [
         ("logts", "logits"),
@@ -126,8 +127,9 @@ LOOKUPS = {  # what the suite's checks of annotations refuse first is in tests/b
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("lookup", LOOKUPS.values(), ids=list(LOOKUPS))
-def test_a_name_that_is_none_is_met_by_the_nearest(lookup):
+@each_row("where", LOOKUPS)
+def test_a_name_that_is_none_is_met_by_the_nearest(where):
+    lookup = LOOKUPS[where]
     with pytest.raises(lookup.kind) as caught:
         lookup.call()
     message = str(caught.value)

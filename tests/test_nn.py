@@ -14,7 +14,13 @@ import jaxnet
 from jaxnet import nn
 from jaxnet.masks import draw_masks
 from jaxnet.nn.product import product
-from tests.helpers import assert_close, assert_same_bits, assert_same_function, to_numpy
+from tests.helpers import (
+    assert_close,
+    assert_same_bits,
+    assert_same_function,
+    each_row,
+    to_numpy,
+)
 from torchref.tolerances import REDUCTION
 
 KEY = jax.random.key(0)
@@ -207,10 +213,10 @@ def test_weights_stay_float32_under_x64():
 X = rows(2, 5)
 SHARED = nn.Linear(5, 5)
 DROPOUT = nn.Sequential([nn.Linear(5, 4), nn.Dropout(0.5)])
-VARIABLES = DROPOUT.init(KEY, X)
+VARIABLES = {"params": {"0": {"weight": rows(4, 5), "bias": rows(4)}}}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("call", "message"),
     [
         (lambda: DROPOUT.apply(VARIABLES, X, train=True), "dropout '1' has nothing to draw from"),
@@ -239,7 +245,7 @@ def test_refusals(call, message):
         call()
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("call", "message"),
     [
         # Past the annotations, which the tests check too.

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from jaxnet import optim
-from tests.helpers import assert_close, assert_same_bits, to_numpy
+from tests.helpers import assert_close, assert_same_bits, each_row, to_numpy
 from torchref.tolerances import EPS, STEP
 from torchref.tolerances import SAME_FORMULA_FLOAT64 as SAME_FORMULA
 
@@ -468,15 +468,18 @@ def test_state_carries_no_more_than_it_needs(make, options, leaves):
     assert len(jax.tree.leaves(make(**options).init(jnp.ones(3)))) == leaves
 
 
-@cases
+@each_row(("make", "options"), CASES, ids=case_id)
 def test_state_can_be_donated(make, options):
     """As a training step that updates in place does: no two leaves may share a buffer."""
     leaves = jax.tree.leaves(make(**options).init(jnp.ones(3)))
     assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-@cases
+@each_row(
+    ("make", "options", "dtype"),
+    [(*case, dtype) for case in CASES for dtype in (jnp.float32, jnp.bfloat16)],
+    ids=case_id,
+)
 def test_state_and_updates_keep_dtype_and_structure(make, options, dtype):
     params = {"outer": ({"w": jnp.ones((2, 3), dtype)}, jnp.ones((), dtype)), "empty": {}}
     optimizer = make(**options)
@@ -602,7 +605,7 @@ REFUSED += [
 ]
 
 
-@pytest.mark.parametrize(("make", "options", "message"), REFUSED, ids=case_id)
+@each_row(("make", "options", "message"), REFUSED, ids=case_id)
 def test_refused_as_in_torch(make, options, message):
     with pytest.raises(ValueError, match=message):
         make(**options)

@@ -18,16 +18,9 @@ import torchref.lecture
 from jaxnet import lecture, losses, metrics, nn, optim, precision
 from jaxnet.precision import MEANINGS, cast, check_precision, use
 from tests.helpers import assert_same_bits, assert_same_state, to_numpy
+from tests.tiny import ACCURACY, ADAM, LOSS, NET, X, Y
 from torchref.tolerances import TRAJECTORY_FLOAT64
 
-ROWS = 41
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(ROWS, 6)).astype(np.float32)
-Y = (X[:, :1] + X[:, 1:2] > 0).astype(np.float32)
-NET = nn.Sequential([nn.Linear(6, 8), nn.Dropout(0.4), nn.ReLU(), nn.Linear(8, 1)])
-LOSS = losses.binary_cross_entropy_with_logits
-ADAM = optim.adam(lr=0.01)
-ACCURACY = {"accuracy": metrics.logit_is_right}
 FLOATS = {name: np.dtype(name if name == "float64" else "float32") for name in MEANINGS}
 
 

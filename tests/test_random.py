@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 import jaxnet
 import jaxnet.random as random
 from jaxnet.random.arithmetic import fused_multiply_add
-from jaxnet.random.engine import draw
-from tests.helpers import assert_same_bits, assert_same_state
+from tests.helpers import assert_same_bits, assert_same_state, each_row
 
 SEEDS = st.integers(-(2**63), 2**64 - 1)
 SIZES = st.sampled_from([0, 1, 2, 15, 16, 17, 311, 312, 313, 623, 624, 625, 1300])
@@ -255,7 +254,7 @@ def stack(generators: list[random.Generator]) -> random.Generator:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *generators)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("call", "message"),
     [
         (lambda g: random.uniform(g, (-1, 3)), "shape must not have negative sizes"),
@@ -300,7 +299,7 @@ def test_a_bound_that_is_no_integer_is_refused():
             random.randint(random.manual_seed(0), low, high, (2,))
 
 
-@pytest.mark.parametrize(
+@each_row(
     "call",
     [
         lambda g: random.uniform(g, (2,)),
@@ -402,7 +401,7 @@ def test_initial_weights_of_a_net(seed, used, sizes, bias):
     reason="older torch draws truncated normal numbers by another rule",
 )
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(
+@each_row(
     "arguments",
     [
         (0.0, 1.0, -2.0, 2.0),
@@ -430,17 +429,3 @@ def test_initialisers_draw_nothing_for_nothing():
         after, weight = fill(generator, (0, 3))
         assert weight.shape == (0, 3)
         assert_same_bits(random.get_state(after), random.get_state(generator))
-
-
-@pytest.mark.slow
-def test_a_thousand_million_words():
-    count, rounds = 10_000_000, 100
-    generator = random.manual_seed(-3)
-    torch.manual_seed(-3)
-    for _ in range(rounds):
-        generator, words = draw(generator, count)
-        # Two words each; the remainder changes only the largest of 2^64 values.
-        pairs = torch.randint(-(2**63), 2**63 - 1, (count // 2,)).numpy().view(np.uint64)
-        expected = (pairs + np.uint64(2**63)).view(np.uint32).reshape(-1, 2)[:, ::-1].reshape(-1)
-        assert_same_bits(words, expected)
-    assert_same_state(generator)

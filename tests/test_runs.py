@@ -3,8 +3,6 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 from typing import Any
 
@@ -202,23 +200,6 @@ def test_elsewhere_than_in_the_main_thread_ctrl_c_is_left_alone():
     thread.start()
     thread.join()
     assert_same_run(done[0], jaxnet.fit(NET, (X, Y), epochs=1, **RUN))
-
-
-def test_the_command_line_says_how_to_go_on_after_ctrl_c(tmp_path):
-    """A whole process: Ctrl-C in the middle of 500 epochs, then --resume to the figure."""
-    command = [sys.executable, "-m", "jaxnet", "lecture", "--only", "full_batch", "--no-cache"]
-    command += ["--checkpoint", str(tmp_path / "runs")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not any((tmp_path / "runs" / "full_batch").glob("[0-9]*")) and process.poll() is None:
-        pass
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate()
-    assert process.returncode == 130 and "Traceback" not in errors and not output
-    epoch = int(re.search(r"stopped after epoch (\d+) of 500, which is saved in", errors)[1])  # type: ignore
-    assert 0 < epoch < 500 and "to go on: jaxnet lecture --only full_batch" in errors
-    assert errors.rstrip().endswith("--resume")
-    done = subprocess.run([*command, "--resume"], capture_output=True, text=True)
-    assert done.returncode == 0 and ".9936/.9986 .9936/.9986 ✓" in done.stdout, done.stderr
 
 
 @pytest.mark.filterwarnings("default:epoch 10 could not be saved")

@@ -1,5 +1,6 @@
 """jaxnet.optim's schedules against torch.optim.lr_scheduler: every epoch's rate, and whole runs."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from torch.optim import lr_scheduler
 
 from jaxnet import optim
-from tests.helpers import assert_close, assert_same_bits, to_numpy
+from tests.helpers import assert_close, assert_same_bits, each_row, to_numpy
 from torchref.tolerances import EPS, SAME_FORMULA_FLOAT64, Tolerance
 
 # A rate against torch's in float64, relative to the rate: a sine of an angle of three roundings,
@@ -74,8 +75,10 @@ def test_steps_over_many_epochs(step_size):
     assert_same_rates(STEP, 0.3, 3 * step_size, step_size=step_size)
 
 
-@pytest.mark.parametrize("eta_min", [0.0, 1e-3, 0.1, 0.5])
-@pytest.mark.parametrize("T_max", [1, 2, 3, 10, 97, 1000])
+@each_row(
+    ("T_max", "eta_min"),
+    itertools.product([1, 2, 3, 10, 97, 1000], [0.0, 1e-3, 0.1, 0.5]),
+)
 def test_cosine_down_and_up_again(T_max, eta_min):
     options = {} if eta_min == 0 else {"eta_min": eta_min}
     assert_same_rates(COSINE, 0.1, 3 * T_max + 2, T_max=T_max, **options)
@@ -300,7 +303,7 @@ def no_annotation_checks():
     jaxtyping.config.update("jaxtyping_disable", before)
 
 
-@pytest.mark.parametrize(("make", "options", "message"), REFUSED, ids=case_id)
+@each_row(("make", "options", "message"), REFUSED, ids=case_id)
 def test_refused(make, options, message, no_annotation_checks):
     with pytest.raises(ValueError, match=f"^{message}"):
         make(**{"lr": 0.1, **options})

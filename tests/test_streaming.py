@@ -18,27 +18,17 @@ import pytest
 import torch
 
 import jaxnet
-from jaxnet import hooks, losses, metrics, nn, optim, rows, runs
+from jaxnet import hooks, nn, optim, rows, runs
 from jaxnet.batches import DataLoader
 from jaxnet.checkpoint import Checkpoints
-from jaxnet.evaluation import make_measure
 from jaxnet.finite import NotFinite
-from jaxnet.steps import make_block
-from tests import streamed
-from tests.helpers import assert_same_bits
+from tests.helpers import assert_same_bits, compilations
 from tests.test_train import assert_same_tree
+from tests.tiny import ACCURACY, ADAM, LOSS, NET, ROWS, X, Y
 
-ROWS = 35
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(ROWS, 6)).astype(np.float32)
-Y = (X[:, :1] + X[:, 1:2] > 0).astype(np.float32)
-WORDS = RNG.integers(0, 9, size=(ROWS, 2)).astype(np.int32)
-NET = nn.Sequential([nn.Linear(6, 8), nn.Dropout(0.4), nn.ReLU(), nn.Linear(8, 1)])
+WORDS = np.random.default_rng(0).integers(0, 9, size=(ROWS, 2)).astype(np.int32)
 PLAIN = nn.Sequential([nn.Linear(6, 1)])
 EMBEDDED = nn.Sequential([nn.Embedding(9, 3), nn.Flatten(), nn.Linear(6, 1)])
-LOSS = losses.binary_cross_entropy_with_logits
-ADAM = optim.adam(lr=0.01)
-ACCURACY = {"accuracy": metrics.logit_is_right}
 TRAJECTORY = 1e-6  # relative, as README says of torch; here both programs gave the same bits
 RUN: dict[str, Any] = {"loss": LOSS, "optimizer": ADAM, "batch_size": 8, "seed": 1}
 LOOKS: dict[str, Any] = {"report_every": 2, "metrics": ACCURACY}
@@ -82,7 +72,7 @@ each_form = pytest.mark.parametrize("form", FORMS)
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    """Two batches of eight rows in a block: an epoch is two such, and the short one."""
+    """Two batches of eight rows in a block: an epoch is two such, a half, and the short batch."""
     monkeypatch.setattr(rows, "BLOCK", 2 * 8 * 28)
 
 
@@ -189,7 +179,7 @@ def test_a_saved_run_goes_on(form, tmp_path):
     again = runs.fit(NET, data, epochs=4, checkpoint=folder, resume=True, **options)
     assert_same_run(again, whole)
     other = FORMS[form](tmp_path, x=np.flip(X).copy())
-    with pytest.raises(ValueError, match="SHA-256 of 35 rows"):
+    with pytest.raises(ValueError, match="SHA-256 of 41 rows"):
         runs.fit(NET, other, epochs=4, checkpoint=folder, resume=True, **options)
     assert Checkpoints(folder).list_epochs()[-1] == 4
 
@@ -245,11 +235,20 @@ def test_validation_takes_them_too(form, tmp_path):
 
 def test_a_mesh_reads_each_row_once():
     """On four devices: the numbers of one, the short batch whole on all, no row read twice."""
-    found = run_apart("mesh", JAX_NUM_CPU_DEVICES="4")
-    assert found["devices"] == 4 and found["same_generator"]
-    assert found["gap"] <= TRAJECTORY and found["accuracies"][0] == found["accuracies"][1]
+    read: list[int] = []
+    data, mesh = as_dataset(before=read.append), jax.make_mesh((4,), ("data",))
+    run = {**RUN, "shuffle": True}
+    options = {**run, "report_every": 1, "metrics": ACCURACY}
+    alone, expected = jaxnet.fit(NET, (X, Y), epochs=2, **options)
+    state, found = jaxnet.fit(NET, data, epochs=2, mesh=mesh, **options)
+    assert len(jax.tree.leaves(state.params)[0].devices()) == 4
+    jax.tree.map(assert_same_bits, state.generator, alone.generator)
+    np.testing.assert_allclose(found.losses, expected.losses, rtol=TRAJECTORY)
+    assert [r.metrics for r in found.reports] == [r.metrics for r in expected.reports]
+    read.clear()
+    jaxnet.fit(NET, data, epochs=1, mesh=mesh, **run)
     more = [0, 0]  # the first row says what all are like
-    assert found["read"] == sorted([*more, *range(46)])
+    assert sorted(read) == sorted([*more, *range(ROWS)])
 
 
 @each_form
@@ -269,16 +268,17 @@ def test_a_row_that_is_not_finite_is_named_when_it_is_read(form, value, tmp_path
 def test_programs_are_compiled_before_the_first_block_is_read():
     """Those of the blocks, of which there are three shapes, and those of a report, of two."""
     net = nn.Sequential([nn.Linear(6, 3), nn.Linear(3, 1)])  # no other test's
-    programs = make_block(net, LOSS, ADAM, None), make_measure(net, None, tuple(ACCURACY.items()))
-    seen: list[Any] = []
+    seen: list[int] = []
+    options = {**RUN, "report_every": 1, "metrics": ACCURACY}
+    with compilations() as compiled:
 
-    def look(index):
-        if index > 0:
-            seen.append([program._cache_size() for program in programs])
+        def look(index):
+            if index > 0:  # the first row's shape is asked for before all else
+                seen.append(len(compiled))
 
-    options = {**RUN, "batch_size": 6, "report_every": 1, "metrics": ACCURACY}
-    jaxnet.fit(net, as_dataset(before=look), epochs=2, **options)
-    assert seen[0] == seen[-1] == [3, 2]
+        jaxnet.fit(net, as_dataset(before=look), epochs=2, **options)
+    assert compiled.count("block") == 3 and compiled.count("measure") == 2
+    assert seen[0] == len(compiled)
 
 
 def test_an_error_of_the_source_comes_as_it_is():
@@ -394,52 +394,10 @@ def test_other_data_of_grains_are_refused_unread():
         jaxnet.fit(NET, data.to_iter_dataset(), epochs=1, **RUN)
 
 
-def test_jaxnet_does_not_need_grain(tmp_path):
-    as_pair(tmp_path)
-    program = (
-        "import sys, jaxnet, numpy as np\n"
-        "assert 'grain' not in sys.modules; sys.modules['grain'] = None\n"
-        f"x = np.load({str(tmp_path / 'x.npy')!r}, mmap_mode='r')\n"
-        "state, _ = jaxnet.fit(jaxnet.nn.Sequential([jaxnet.nn.Linear(6, 1)]), (x, x[:, :1]),\n"
-        "    loss=jaxnet.losses.mse_loss, optimizer=jaxnet.optim.sgd(), epochs=1, batch_size=8,\n"
-        "    seed=0)\n"
-        "print(int(state.step))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout.strip() == "5", done.stderr
-
-
-COUNT = 4096  # rows of one MiB
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
-def test_data_several_times_larger_than_the_address_space_may_be():
-    """4 GiB of rows under a limit of some 0.8: an epoch in torch's order, each batch its rows."""
-    found = run_apart("limited", COUNT, 96, MALLOC_ARENA_MAX="1")
-    assert found["VmPeak"] <= found["limit"] < COUNT * streamed.MIB / 3
-    torch.manual_seed(streamed.SEED)
-    torch.nn.Linear(streamed.WIDE, 1)
-    loader = torch.utils.data.DataLoader(range(COUNT), batch_size=4, shuffle=True)  # type: ignore
-    codes = np.array([streamed.encode(batch.numpy()).mean(dtype=np.float64) for batch in loader])
-    expected = codes * found["total"] + found["bias"] + codes
-    assert len(found["losses"]) == COUNT // 4
-    np.testing.assert_allclose(found["losses"], expected, rtol=0, atol=1e-5)
-    assert np.abs(np.diff(expected)).mean() > 1e-2, "other batches have other losses"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the figures are Linux's")
-def test_memory_does_not_grow_with_the_rows():
-    """Of 16 and of 256 MiB of rows in a file, the process's own memory takes about as much."""
-    few, many = run_apart("mapped", 1024, 16384, MALLOC_ARENA_MAX="1")
-    assert many["blocks"] > 10 * few["blocks"] > 10
-    assert abs(many["most"] - few["most"]) < 32 * streamed.MIB
-    assert many["most"] < 80 * streamed.MIB
-
-
 def run_apart(name: str, *numbers: int, **environment: str) -> Any:
-    """A run of `tests.streamed` in a process of its own."""
+    """A run of `tests.child` in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.streamed", name, *map(str, numbers)],
+        [sys.executable, "-W", "error", "-m", "tests.child", name, *map(str, numbers)],
         env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
         capture_output=True,
         text=True,

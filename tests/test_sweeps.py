@@ -5,10 +5,6 @@ import json
 import os
 import re
 import secrets
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +20,19 @@ import jaxnet
 import jaxnet.cli
 import jaxnet.cli.sweep
 import torchref.lecture
-from jaxnet import losses, metrics, nn, optim, sweeps
+from jaxnet import nn, optim, sweeps
 from jaxnet.batches import DataLoader
 from jaxnet.data import load_mnist
 from jaxnet.lecture import BEYOND, EXPERIMENTS, find
 from jaxnet.sweeps import programs
 from jaxnet.sweeps.figures import draw_sweep
 from jaxnet.sweeps.result import answer
-from tests.helpers import assert_close, assert_same_bits, assert_same_state
+from tests.helpers import assert_close, assert_same_bits, assert_same_state, each_row
+from tests.tiny import ACCURACY, HELD, LOSS, NET, ROWS, X, Y
 from torchref.tolerances import SMALL_LOSSES, TRAJECTORY
 
-ROWS = 41
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(ROWS, 6)).astype(np.float32)
-Y = (X[:, :1] + X[:, 1:2] > 0).astype(np.float32)
-TEST = (X[::3] + 0.1, Y[::3])
-NET = nn.Sequential([nn.Linear(6, 8), nn.Dropout(0.4), nn.ReLU(), nn.Linear(8, 1)])
 PLAIN = nn.Sequential([nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1)])
 SGD = optim.sgd()
-LOSS = losses.binary_cross_entropy_with_logits
-ACCURACY = {"accuracy": metrics.logit_is_right}
 SEEDS = [5, 0, 2**40 + 3, -1]
 
 
@@ -75,7 +64,7 @@ def assert_lane_is(found: sweeps.Sweep, lane: int, net: Any = NET, **options: An
             assert found.reports[name][lane, place] == pytest.approx(value, rel=1e-6)
     row = found.table[lane]
     assert row["lane"] == lane and row["loss"] == found.losses[lane, -1]
-    for part, rows in (("train", data), ("test", TEST)):
+    for part, rows in (("train", data), ("test", HELD)):
         if f"{part}_accuracy" in row:
             expected = jaxnet.evaluate(net, state, rows, metrics=ACCURACY)["accuracy"]
             assert row[f"{part}_accuracy"] == expected
@@ -92,7 +81,7 @@ def test_a_lane_is_the_solo_run_of_its_seed(shuffle, width):
     """With minibatches, a short last one, masks and reports; in turn and side by side."""
     options: dict[str, Any] = {"batch_size": 8, "shuffle": shuffle, "metrics": ACCURACY}
     options |= {"report_every": 2, "report_loader": True}
-    found = sweep(test=TEST, width=width, **options)
+    found = sweep(test=HELD, width=width, **options)
     for lane, seed in enumerate(SEEDS):
         assert found.table[lane]["seed"] == seed
         assert_lane_is(found, lane, optimizer=SGD, seed=seed, **options)
@@ -251,7 +240,7 @@ def test_the_budget_is_a_share_of_what_is_free():
 def test_a_lane_that_becomes_nan_disturbs_no_other(tmp_path, monkeypatch):
     one_group(monkeypatch)
     grid = {"lr": [0.1, 1e38]}
-    found = sweep(grid=grid, seeds=[1, 2], metrics=ACCURACY, test=TEST, width=4, batch_size=8)
+    found = sweep(grid=grid, seeds=[1, 2], metrics=ACCURACY, test=HELD, width=4, batch_size=8)
     assert np.isnan([row["loss"] for row in found.table]).tolist() == [False, False, True, True]
     assert found.group_sizes == (4,)
     assert_lane_is(found, 1, optimizer=optim.sgd(0.1), seed=2, batch_size=8)
@@ -261,7 +250,7 @@ def test_a_lane_that_becomes_nan_disturbs_no_other(tmp_path, monkeypatch):
 
 
 def test_the_table_is_csv_and_the_states_are_runs_that_go_on(tmp_path):
-    found = sweep(net=PLAIN, grid={"lr": [0.1]}, metrics=ACCURACY, test=TEST)
+    found = sweep(net=PLAIN, grid={"lr": [0.1]}, metrics=ACCURACY, test=HELD)
     found.to_csv(tmp_path / "it.csv")
     with open(tmp_path / "it.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -275,65 +264,10 @@ def test_the_table_is_csv_and_the_states_are_runs_that_go_on(tmp_path):
     assert jaxnet.predict(PLAIN, found.state(0), X).shape == (ROWS, 1)
 
 
-SLOW_SWEEP = """
-import sys, time
-import jaxnet
-from tests.test_sweeps import PLAIN, sweep
-slow = lambda seen: time.sleep(float(sys.argv[2]))
-sweep(net=PLAIN, epochs=2, seeds=range(12), grid={"lr": [0.1, 0.2]}, directory=sys.argv[1],
-      hooks=[slow])
-"""
-
-
 def resumed(directory: Path, **options: Any) -> sweeps.Sweep:
     grid = {"lr": [0.1, 0.2]}
     what: dict[str, Any] = {"net": PLAIN, "epochs": 2, "seeds": range(12), "grid": grid}
     return sweep(directory=directory, **(what | options))
-
-
-def test_a_sweep_killed_midway_goes_on_to_the_same_table(tmp_path):
-    folder = tmp_path / "sweep"
-    process = subprocess.Popen([sys.executable, "-c", SLOW_SWEEP, str(folder), "60"])
-    deadline = time.monotonic() + 60
-    while not list(folder.glob("group-*.npz")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.3)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    there = {path: path.read_bytes() for path in folder.glob("group-*.npz")}
-    assert there
-    (folder / "group-000099.npz.part").write_bytes(b"half")
-    seen: list[sweeps.Progress] = []
-    found = resumed(folder, resume=True, hooks=[seen.append])
-    assert 0 < seen[0].done < 24 and seen[-1].done == 24, "some were there, the others were not"
-    assert all(path.read_bytes() == content for path, content in there.items())
-    assert found.to_csv() == resumed(tmp_path / "other").to_csv()
-    assert (folder / "lanes.csv").read_text() == found.to_csv()
-    assert not list(folder.glob("*.part"))
-    again = resumed(folder, resume=True)
-    assert again.group_sizes == () and again.to_csv() == found.to_csv()
-    assert_same_bits(again.state(3).generator.key, found.state(3).generator.key)
-
-
-def test_a_sweep_ends_on_ctrl_c_and_the_command_says_how_to_go_on(tmp_path):
-    """What was under way is kept, no other group begins, and `--resume` gives the same table."""
-    arguments = ["sweep", "minibatch", "--seeds", "0:60", "--no-cache", "--out"]
-    command = [sys.executable, "-m", "jaxnet", *arguments]
-    folder, other = str(tmp_path / "sweep"), str(tmp_path / "other")
-    process = subprocess.Popen([*command, folder], stderr=subprocess.PIPE, text=True)
-    while not list(Path(folder).glob("group-*.npz")) and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    errors = process.communicate()[1]
-    assert process.returncode == 130 and "Traceback" not in errors, errors
-    assert "Ctrl-C: finishing the runs that are under way" in errors
-    done = int(re.search(r"stopped after (\d+) of 60 runs", errors)[1])  # type: ignore
-    assert 0 < done < 60 and len(Path(folder, "lanes.csv").read_text().splitlines()) == 1 + done
-    assert errors.endswith(f"to go on: jaxnet {' '.join(arguments)} {folder} --resume\n")
-    for rest in ([folder, "--resume"], [other]):
-        subprocess.run([*command, *rest], check=True, capture_output=True)
-    tables = [Path(path, "lanes.csv").read_text() for path in (folder, other)]
-    assert tables[0] == tables[1] and len(tables[0].splitlines()) == 61
 
 
 def test_a_folder_of_half_a_file_is_as_good_as_empty(tmp_path):
@@ -371,7 +305,7 @@ other_loss.__qualname__, other_loss.__module__ = LOSS.__qualname__, LOSS.__modul
         ({"grid": {"lr": [0.1, 0.3]}}, "grid was .*; programs|grid was"),
         ({"loss": other_loss}, "another sweep: programs was"),
         ({"optimizer": optim.adam}, "optimizer was .*sgd.*, not .*adam"),
-        ({"test": TEST}, "test was null"),
+        ({"test": HELD}, "test was null"),
     ],
 )
 def test_the_folder_of_another_sweep_is_refused(changes, said, tmp_path_factory):
@@ -407,7 +341,7 @@ def unchecked_types():
     jaxtyping.config.update("jaxtyping_disable", before)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("changes", "message"),
     [
         ({"seeds": []}, "seeds must hold at least one seed"),
@@ -440,11 +374,12 @@ def unchecked_types():
         ({"net": lambda: 3}, "net must make a Flax module, not int"),
     ],
 )
-def test_bad_input_is_named_and_writes_nothing(changes, message, tmp_path, unchecked_types):
-    folder = {} if "resume" in changes else {"directory": tmp_path / "new"}
+def test_bad_input_is_named_and_writes_nothing(changes, message, tmp_path_factory, unchecked_types):
+    folder = tmp_path_factory.mktemp("row")
+    directory = {} if "resume" in changes else {"directory": folder / "new"}
     with pytest.raises((ValueError, TypeError), match=message):
-        sweep(**folder, **changes)
-    assert not list(tmp_path.iterdir())
+        sweep(**directory, **changes)
+    assert not list(folder.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -521,7 +456,7 @@ def test_the_command_trains_with_the_experiments_own_optimizer(name):
         assert_same_bits(one, other)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("arguments", "message"),
     [
         (["minibach"], "'minibach' is not one of 'full_batch'"),

@@ -184,12 +184,3 @@ def test_real_mnist_for_100_steps():
     picked = np.random.default_rng(0).permutation(len(train.labels))[: 100 * 64]
     found = certify_rows(data.Dataset(train.images[picked], train.labels[picked]))
     assert found.agrees and found.steps == 100, str(found)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(ROOT is None, reason="JAXNET_MNIST names no folder of MNIST's four IDX files")
-def test_real_mnist_for_the_first_epoch(record_property):
-    found = certify_rows(data.load_mnist(TEN.classes, ROOT)[0])
-    assert found.agrees and found.steps == 938, str(found)
-    worst = {stage: round(figures.share, 2) for stage, figures in found.stages.items()}
-    record_property("largest error as a share of its bound", {k: v for k, v in worst.items() if v})

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import jaxnet
-from jaxnet import losses, metrics, nn, optim
+from jaxnet import metrics, nn, optim
 from jaxnet.batches import Batching, DataLoader, make_batching, start_epoch
 from jaxnet.train import make_train_step, start
 from tests.helpers import (
@@ -23,17 +23,10 @@ from tests.helpers import (
     assert_same_state,
     to_numpy,
 )
+from tests.tiny import ACCURACY, ADAM, LOSS, NET, ROWS, X, Y
 from torchref.tolerances import REDUCTION, SMALL_LOSSES, TRAJECTORY
 
-ROWS = 41
 DEVICE = jax.devices()[0]
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(ROWS, 6)).astype(np.float32)
-Y = (X[:, :1] + X[:, 1:2] > 0).astype(np.float32)
-NET = nn.Sequential([nn.Linear(6, 8), nn.Dropout(0.4), nn.ReLU(), nn.Linear(8, 1)])
-LOSS = losses.binary_cross_entropy_with_logits
-ADAM = optim.adam(lr=0.01)
-ACCURACY = {"accuracy": metrics.logit_is_right}
 
 
 def fit(**changes):
@@ -271,7 +264,7 @@ def test_there_is_one_copy_of_the_data(options):
 
     batching = make_batching(len(x), **{"batch_size": None, **options})
     generator, variables = jaxnet.init(net, jaxnet.random.manual_seed(1))
-    run: Any = jaxnet.train.make_run(net, LOSS, ADAM, batching, 3)
+    run: Any = jaxnet.train.make_run(net, LOSS, ADAM, batching)
     memory = run.lower(start(ADAM, variables, generator), x, y, 3).compile().memory_analysis()
     assert memory.temp_size_in_bytes + memory.output_size_in_bytes < x.nbytes / 4
 
@@ -280,7 +273,7 @@ def test_a_chunk_moves_nothing_between_host_and_device():
     """All that a compiled chunk needs lies there; what it draws and looks up is drawn there."""
     x, y = jnp.asarray(X), jnp.asarray(Y)
     generator, variables = jaxnet.init(NET, jaxnet.random.manual_seed(1))
-    run: Any = jaxnet.train.make_run(NET, LOSS, ADAM, Batching(len(X), 8, shuffle=True), 3)
+    run: Any = jaxnet.train.make_run(NET, LOSS, ADAM, Batching(len(X), 8, shuffle=True))
     arguments = jax.device_put((start(ADAM, variables, generator), x, y, 3))
     with jax.transfer_guard("disallow"):
         jax.block_until_ready(run(*arguments))
@@ -421,7 +414,7 @@ def test_the_loss_of_a_net_has_torchs_gradient_in_its_input():
 
 
 def test_labels_of_two_classes_by_probability_logit_and_argmax_agree():
-    logits = RNG.normal(size=(30, 1)).astype(np.float32)
+    logits = np.random.default_rng(0).normal(size=(30, 1)).astype(np.float32)
     targets = Y[:30]
     by_logit = metrics.logit_is_right(logits, targets)
     by_probability = metrics.probability_is_right(jax.nn.sigmoid(logits), targets)

@@ -99,8 +99,13 @@ class Judge:
         """Numbers compared at each stage."""
         self._seen: dict[tuple[str, str, str], float] = {}
 
-    def exactly(self, stage: str, tensor: str, jax: Any, torch: Any) -> None:
-        """Integers, choices and bits, which must be equal; nan equals nan of the same bits."""
+    def exactly(
+        self, stage: str, tensor: str, jax: Any, torch: Any, causes: tuple[str, ...] = ()
+    ) -> None:
+        """Integers, choices and bits, which must be equal; nan equals nan of the same bits.
+
+        `causes` are of a difference that somebody has looked into already.
+        """
         jax, torch = np.asarray(jax), np.asarray(torch)
         self._same_shape(stage, tensor, jax, torch)
         self.checked[stage] = self.checked.get(stage, 0) + torch.size
@@ -114,9 +119,8 @@ class Judge:
         else:
             same = jax == torch
         if not same.all():
-            self._part(
-                stage, tensor, np.argmin(same), jax, torch, None, np.where(same, 0.0, 1.0), 0
-            )
+            error = np.where(same, 0.0, 1.0)
+            self._part(stage, tensor, np.argmin(same), jax, torch, None, error, 0, causes=causes)
 
     def floats(
         self,
@@ -246,6 +250,7 @@ class Judge:
         error: np.ndarray,
         bound: Any,
         own: float | None = None,
+        causes: tuple[str, ...] = (),
     ) -> NoReturn:
         index = tuple(int(i) for i in np.unravel_index(int(worst), torch.shape))
         value, ours = torch[index].item(), jax[index].item()
@@ -258,7 +263,7 @@ class Judge:
             tensor,
             ours,
             value,
-            likely_causes(stage, jax, torch),
+            causes or likely_causes(stage, jax, torch),
             index=index,
             exact=None if exact is None else exact[index].item(),
             ulps=ulps,

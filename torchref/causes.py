@@ -5,6 +5,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from torchref.tolerances import OTHER_NORMALS
+
+FOLLOWED = ("AVX2", "AVX512")
+"""The kernels of torch whose numbers jaxnet draws, as `get_cpu_capability` names them."""
+
 _BY_STAGE = {
     "initial weights": (
         "are the weights torch's, under torch's names or in a leaf of their own?",
@@ -55,6 +60,33 @@ _BY_STAGE = {
     ),
     "stream": ("does something draw more or fewer random numbers than torch?",),
 }
+
+
+def kernel_causes(
+    kernels: str, jax: np.ndarray, torch: np.ndarray, uniform: np.ndarray, normal: np.ndarray
+) -> tuple[str, ...]:
+    """Sentences that name torch's kernels, where they alone make an initial tensor differ.
+
+    Args:
+      kernels: those that torch runs, as `torch.backends.cpu.get_cpu_capability()` names them.
+      jax, torch: the tensor, from both sides.
+      uniform, normal: what jaxnet draws where the last step of `uniform_`, or all of `normal_`,
+        rounds a product and then the sum, as an FMA does not.
+    """
+    if kernels in FOLLOWED or jax.shape != torch.shape:
+        return ()
+    by_uniform, by_normal = (other.tobytes() != jax.tobytes() for other in (uniform, normal))
+    if by_uniform and uniform.tobytes() == torch.tobytes():
+        tried = "with uniform_ rounded twice, as those kernels round it, jaxnet draws torch's bits"
+    elif by_normal and not by_uniform and np.abs(jax - torch).max() <= OTHER_NORMALS.atol:
+        tried = "normal_ takes other logarithms, sines and cosines there, and is no further off"
+    else:
+        return ()
+    return (
+        f"torch runs its {kernels} kernels (torch.backends.cpu.get_cpu_capability()), not AVX2's",
+        tried,
+        "torch has the same weights on x86 with AVX2 or later, where ATEN_CPU_CAPABILITY is unset",
+    )
 
 
 def likely_causes(stage: str, jax: np.ndarray | None, torch: np.ndarray | None) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from jaxnet.batches import make_batching
 from jaxnet.checks import check_count, check_rows
 from torchref.audit import STAGES, Divergence, Judge, Parted, Stage
 from torchref.comparison import Comparison, Plan
-from torchref.construction import draw_initial, stream_kept, watch_construction
+from torchref.construction import Drawn, draw_initial, stream_kept, watch_construction
 from torchref.pages import save, write_text
 from torchref.port import Port
 from torchref.recorder import Named, copy_array, copy_named, leaves
@@ -251,7 +251,7 @@ def compare(
     port: tuple[Callable, Any, Any] | None,
     generator: Any,
     seed: int,
-    drawn: Mapping[str, tuple[Any, Any]] | None = None,
+    drawn: Mapping[str, Drawn] | None = None,
     progress: Callable[[int], Any] | None = None,
 ) -> Certificate:
     """The certificate of a plan that is ready to run, torch's stream being where it begins."""
@@ -261,8 +261,9 @@ def compare(
         first = copy_named(plan.net.named_parameters())
         divergence = None
         try:
-            for name, (ours, torchs) in (drawn or {}).items():
-                judge.exactly("initial weights", name, ours, torchs)
+            # What torch's kernels explain comes last, so that it hides nothing that they do not.
+            for name, tensor in sorted((drawn or {}).items(), key=lambda item: len(item[1].causes)):
+                judge.exactly("initial weights", name, *tensor)
             comparison.run()
         except Parted as parted:
             divergence = parted.divergence

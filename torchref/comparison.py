@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 
 import jaxnet
 from jaxnet.batches import Batching, make_batching, start_epoch
+from jaxnet.cache import jit, memoise
 from jaxnet.masks import draw_masks
 from jaxnet.random import Generator, dropout_mask
 from torchref.audit import OVERFLOW, Judge, loss_bound
@@ -27,6 +27,8 @@ from torchref.tolerances import (
     WHOLE_RUN_NUDGES,
     WHOLE_RUN_TURNS,
 )
+
+_begin = jit(start_epoch, static_argnums=1)
 
 EVALUATED = 256
 """Rows whose outputs in evaluation mode are compared after each epoch."""
@@ -164,8 +166,7 @@ class Comparison:
         self._flow_noise: dict[str, float] = {}
         self._drowned: dict[int, list[Drowned]] = {}
         self._rates = [group["lr"] for group in plan.optimizer.param_groups]
-        self._draw = jax.jit(self._draw_masks, static_argnums=1)
-        self._start_epoch = jax.jit(start_epoch, static_argnums=1)
+        self._draw = _make_draw(jnet)
 
     def run(self) -> None:
         """Compare everything; `Parted` leaves at the first divergence."""
@@ -202,7 +203,7 @@ class Comparison:
             return
         if epoch != self._epoch:
             self._epoch, self._position = epoch, 0
-            self._generator, order = self._start_epoch(self._generator, self._batching)
+            self._generator, order = _begin(self._generator, self._batching)
             self._order = np.arange(len(self.plan.x)) if order is None else np.asarray(order)
         assert self._order is not None
         ours = self._order[self._position : self._position + self._batching.size]
@@ -212,15 +213,6 @@ class Comparison:
             self._progress(self.judge.step)
         self.judge.exactly("rows", "batch", ours.astype(rows.dtype), rows)
         self._rates = [copy.copy(group["lr"]) for group in self.plan.optimizer.param_groups]
-
-    def _draw_masks(self, generator: Generator, shape: Any, x: Any) -> Any:
-        """The masks of a step: of jaxnet's net, or of as many dropouts as torch's net ran."""
-        if self._jnet is not None:
-            return draw_masks(self._jnet, generator, x)
-        masks = {}
-        for name, p, dimensions in shape:
-            generator, masks[name] = dropout_mask(generator, p, dimensions)
-        return generator, masks
 
     def _each(self, step: Step) -> None:
         """A step of torch's is done: hold the port's beside it, from the same weights."""
@@ -489,8 +481,23 @@ class Comparison:
         kept = self._arrays.get(id(array))
         if kept is None or kept[0] is not array:
             self._arrays = dict(list(self._arrays.items())[-1:])
-            kept = self._arrays[id(array)] = (array, jnp.asarray(array))
+            kept = self._arrays[id(array)] = (array, jax.device_put(array))
         return kept[1]
+
+
+@memoise
+def _make_draw(jnet: Any) -> Callable[..., Any]:
+    """The masks of a step: of jaxnet's net, or of as many dropouts as torch's net ran."""
+
+    def draw(generator: Generator, drops: tuple[tuple[str, float, Any], ...], x: Any) -> Any:
+        if jnet is not None:
+            return draw_masks(jnet, generator, x)
+        masks = {}
+        for name, p, shape in drops:
+            generator, masks[name] = dropout_mask(generator, p, shape)
+        return generator, masks
+
+    return jax.jit(draw, static_argnums=1)
 
 
 def relative_gap(ours: Any, torchs: Any) -> float:

@@ -3,14 +3,25 @@
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 import jaxnet
 from jaxnet import convert
+from jaxnet.random import distributions, normals
+from torchref.causes import kernel_causes
 from torchref.recorder import Named, copy_array
+
+
+class Drawn(NamedTuple):
+    """An initial tensor, drawn on both sides at the same place of the stream."""
+
+    jax: np.ndarray
+    torch: np.ndarray
+    causes: tuple[str, ...]
+    """That torch's kernels make the two differ, where they were tried and do; else empty."""
 
 
 @contextmanager
@@ -42,10 +53,11 @@ def watch_construction() -> Iterator[dict[int, tuple[Any, torch.Tensor]]]:
 
 def draw_initial(
     net: torch.nn.Module, begun: Mapping[int, tuple[Any, torch.Tensor]]
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+) -> dict[str, Drawn]:
     """By name, the initial tensors as jaxnet draws them and as torch drew them.
 
-    Layers whose tensors are not what their own constructor gives were set by the script.
+    Layers whose tensors are not what their own constructor gives were set by the script. Where two
+    differ, and torch runs kernels without AVX2, it is tried whether these are the cause.
     """
     drawn = {}
     for name, layer in net.named_modules():
@@ -58,11 +70,51 @@ def draw_initial(
         found = {key: copy_array(value) for key, value in layer.state_dict().items()}
         if any(found[key].tobytes() != value.tobytes() for key, value in again.items()):
             continue
-        jnet, _ = convert.from_torch(layer)
-        _, variables = jaxnet.init(jnet, jaxnet.random.set_state(stream.numpy()))
-        for key, value in convert.to_state_dict(variables).items():
-            drawn[f"{name}.{key}".lstrip(".")] = (value, found[key])
+        ours = _draw(layer, stream)
+        causes = _try_kernels(layer, stream, ours, found)
+        for key, value in ours.items():
+            drawn[f"{name}.{key}".lstrip(".")] = Drawn(value, found[key], causes.get(key, ()))
     return drawn
+
+
+def _draw(layer: torch.nn.Module, stream: torch.Tensor) -> Named:
+    """What jaxnet draws for a layer from there on, under torch's names."""
+    jnet, _ = convert.from_torch(layer)
+    _, variables = jaxnet.init(jnet, jaxnet.random.set_state(stream.numpy()))
+    return convert.to_state_dict(variables)
+
+
+def _try_kernels(
+    layer: torch.nn.Module, stream: torch.Tensor, ours: Named, torchs: Named
+) -> dict[str, tuple[str, ...]]:
+    """Of each tensor of floats that differs, what torch's kernels have to do with it."""
+    differing = [
+        key
+        for key, value in ours.items()
+        if torchs[key].dtype.kind == "f" and value.tobytes() != torchs[key].tobytes()
+    ]
+    if not differing:
+        return {}
+    with _rounding_twice(distributions):
+        uniform = _draw(layer, stream)
+    with _rounding_twice(normals):
+        normal = _draw(layer, stream)
+    kernels = torch.backends.cpu.get_cpu_capability()
+    return {
+        key: kernel_causes(kernels, ours[key], torchs[key], uniform[key], normal[key])
+        for key in differing
+    }
+
+
+@contextmanager
+def _rounding_twice(module: Any) -> Iterator[None]:
+    """In here a module of `jaxnet.random` rounds a product, and the sum once more."""
+    original = module.fused_multiply_add
+    module.fused_multiply_add = lambda x, y, z: np.asarray(x * y + z)
+    try:
+        yield
+    finally:
+        module.fused_multiply_add = original
 
 
 def _rebuilt(layer: Any) -> Named:

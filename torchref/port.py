@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxnet.cache import memoise
 from jaxnet.nn import Dropout, call_keywords
 from torchref.matching import match_tensors, name_leaves, place
 from torchref.recorder import Named
@@ -60,9 +61,11 @@ class Port:
         self.params = variables["params"]
         self.model_state = {key: tree for key, tree in variables.items() if key != "params"}
         self.optimizer, self.opt_state = optimizer, optimizer.init(self.params)
-        self._apply, self._loss, self._layers = apply, loss, frozenset(layers)
+        self._loss, self._layers = loss, frozenset(layers)
         module = getattr(apply, "__self__", None)
-        self._module = module if isinstance(module, flax.linen.Module) else None
+        # Modules are equal by value: a net that is built again meets the programs of the first. A
+        # function may look at what has changed since, so that each port has programs of its own.
+        self._net = module if isinstance(module, flax.linen.Module) else partial(apply)
         beside: dict[str, set[str]] = {}
         self._params = match_tensors(weights, self.params, beside)
         self._buffers = match_tensors(buffers, self.model_state, beside, skip=1)
@@ -72,8 +75,7 @@ class Port:
     @property
     def takes_masks(self) -> bool:
         """Whether masks can be handed to the port."""
-        call = self._apply if self._module is None else type(self._module).__call__
-        return "masks" in inspect.signature(call).parameters
+        return _takes_masks(self._net)
 
     def place(self, weights: Named, buffers: Named) -> tuple[Any, Any]:
         """torch's tensors as the port's parameters and other collections."""
@@ -88,57 +90,74 @@ class Port:
         """The other collections under torch's names."""
         return name_leaves(tree, self._buffers)
 
-    @cached_property
+    @property
     def step(self) -> Callable[..., Seen]:
         """`step(params, model_state, x, y, masks)`, compiled."""
+        return _make_step(self._net, self._loss, self._layers)
 
-        def objective(params, model_state, x, y, masks):
-            outputs: dict[str, Any] = {}
-            noise: dict[str, Any] = {}
-            with flax.linen.intercept_methods(partial(_note, self._layers, outputs, noise)):
-                out, model_state = self._call(params, model_state, x, train=True, masks=masks)
-            return self._loss(out, y), ({"": out, **outputs}, noise, model_state)
-
-        @jax.jit
-        def step(params, model_state, x, y, masks):
-            differentiate = jax.value_and_grad(objective, has_aux=True)
-            (loss, (outputs, noise, state)), grads = differentiate(params, model_state, x, y, masks)
-            return Seen(outputs, noise, state, loss, grads)
-
-        return step
-
-    @cached_property
+    @property
     def update(self) -> Callable[..., tuple[Any, Any, Any]]:
         """`update(grads, opt_state, params)` to updates, optimizer state and weights, compiled."""
+        return _make_update(self.optimizer)
 
-        @jax.jit
-        def update(grads, opt_state, params):
-            updates, opt_state = self.optimizer.update(grads, opt_state, params)
-            return updates, opt_state, optax.apply_updates(params, updates)
-
-        return update
-
-    @cached_property
+    @property
     def predict(self) -> Callable[..., Any]:
         """`predict(params, model_state, x)` in evaluation mode, compiled."""
+        return _make_predict(self._net)
 
-        @jax.jit
-        def predict(params, model_state, x):
-            return self._call(params, model_state, x, train=False, masks=None)[0]
 
-        return predict
+@memoise
+def _make_step(net: Any, loss: Callable, layers: frozenset[str]) -> Callable[..., Seen]:
+    def objective(params, model_state, x, y, masks):
+        outputs: dict[str, Any] = {}
+        noise: dict[str, Any] = {}
+        with flax.linen.intercept_methods(partial(_note, layers, outputs, noise)):
+            out, model_state = _call(net, params, model_state, x, train=True, masks=masks)
+        return loss(out, y), ({"": out, **outputs}, noise, model_state)
 
-    def _call(self, params: Any, model_state: Any, x: Any, *, train: bool, masks: Any) -> Any:
-        """Outputs, and the other collections afterwards."""
-        variables = {"params": params, **model_state}
-        masks = masks if masks and self.takes_masks else None
-        if self._module is None:
-            out = self._apply(variables, x, **call_keywords(self._apply, train, masks))
-            return out if isinstance(out, tuple) else (out, model_state)
-        keywords = call_keywords(self._module, train, masks)
-        if not train:
-            return self._apply(variables, x, **keywords), model_state
-        return self._apply(variables, x, mutable=list(model_state), **keywords)
+    @jax.jit
+    def step(params, model_state, x, y, masks):
+        differentiate = jax.value_and_grad(objective, has_aux=True)
+        (loss, (outputs, noise, state)), grads = differentiate(params, model_state, x, y, masks)
+        return Seen(outputs, noise, state, loss, grads)
+
+    return step
+
+
+@memoise
+def _make_update(optimizer: optax.GradientTransformation) -> Callable[..., tuple[Any, Any, Any]]:
+    @jax.jit
+    def update(grads, opt_state, params):
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return updates, opt_state, optax.apply_updates(params, updates)
+
+    return update
+
+
+@memoise
+def _make_predict(net: Any) -> Callable[..., Any]:
+    @jax.jit
+    def predict(params, model_state, x):
+        return _call(net, params, model_state, x, train=False, masks=None)[0]
+
+    return predict
+
+
+def _takes_masks(net: Any) -> bool:
+    call = type(net).__call__ if isinstance(net, flax.linen.Module) else net
+    return "masks" in inspect.signature(call).parameters
+
+
+def _call(net: Any, params: Any, model_state: Any, x: Any, *, train: bool, masks: Any) -> Any:
+    """A module's or a function's outputs, and the other collections afterwards."""
+    variables = {"params": params, **model_state}
+    keywords = call_keywords(net, train, masks if masks and _takes_masks(net) else None)
+    if not isinstance(net, flax.linen.Module):
+        out = net(variables, x, **keywords)
+        return out if isinstance(out, tuple) else (out, model_state)
+    if not train:
+        return net.apply(variables, x, **keywords), model_state
+    return net.apply(variables, x, mutable=list(model_state), **keywords)
 
 
 def _note(

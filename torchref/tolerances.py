@@ -90,6 +90,10 @@ CERTIFIED_UPDATE = Tolerance(rtol=32 * EPS, atol=0.0)
 # Adam's first steps off by up to 3e-5 of the step.
 OWN_UPDATE = Tolerance(rtol=1e-4, atol=0.0)
 
+# Standard normal numbers of torch's kernels without AVX2 against those with it, which are jaxnet's:
+# other logarithms, sines and cosines. Measured on x86: 20 EPS among 8 million numbers.
+OTHER_NORMALS = Tolerance(rtol=0.0, atol=32 * EPS)
+
 # What a change of the code must change some number by, relative to the largest of its tensor, for
 # a certificate to be bound to see it. Measured among the mutants that survive: at most 5e-7.
 VISIBLE = 1e-4

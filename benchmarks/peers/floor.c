@@ -2,18 +2,30 @@
 
    784-32-1: z1 = x W1 + b1, h = relu(z1), p = sigmoid(h w2 + b2), mean BCE, plain SGD.
 
-   W1 is kept (in, out): a pixel's 32 weights are two vectors of 16 floats, so that one pixel of
-   one row, broadcast, multiplies whole vectors. Both products with W1 hold their sums in
-   registers: 8 rows x 2 vectors forward, 8 pixels x 2 vectors backward. With fewer, the latency
-   of an FMA shows; with more than 32 (all that AVX-512 has), sums spill to memory.
+   W1 is kept (in, out): a pixel's 32 weights are whole vectors, so that one pixel of one row,
+   broadcast, multiplies whole vectors. Both products with W1 hold their sums in registers: so many
+   rows forward, or pixels backward, by the two vectors of a slice of the hidden units. With fewer
+   sums, the latency of an FMA shows; with more than the target has registers, beside two for the
+   slice's factors and one for what is broadcast, they spill to memory.
 
-   GCC's vector extensions, not intrinsics: on a machine without AVX-512 the same source compiles
-   to narrower vectors. */
+   GCC's vector extensions, not intrinsics: LANES is as wide as the target's vectors, because wider
+   ones would take several registers each. */
 
 #include <math.h>
 #include <string.h>
 
-enum { PIXELS = 784, HIDDEN = 32, LANES = 16, ROWS = 8, COLUMNS = 8, MAX_BATCH = 64, AHEAD = 16 };
+#if defined(__AVX512F__) /* 32 registers of 16 floats */
+enum { LANES = 16, ROWS = 8, COLUMNS = 8 };
+#elif defined(__AVX__) /* 16 of 8 */
+enum { LANES = 8, ROWS = 6, COLUMNS = 6 };
+#elif defined(__aarch64__) /* 32 of 4 */
+enum { LANES = 4, ROWS = 8, COLUMNS = 8 };
+#else /* 16 of 4, as SSE2 has */
+enum { LANES = 4, ROWS = 6, COLUMNS = 6 };
+#endif
+
+enum { PIXELS = 784, HIDDEN = 32, VECTORS = HIDDEN / LANES, SLICE = 2 * LANES };
+enum { MAX_BATCH = 64, LINE = 16 /* floats of a cache line */, AHEAD = 16 };
 
 typedef float vec __attribute__((vector_size(LANES * sizeof(float))));
 /* The same, read and written where only floats are aligned, and allowed to alias them. */
@@ -29,12 +41,15 @@ INLINE void store(float *to, vec value) { *(loose *)to = value; }
 
 INLINE vec only_where(mask condition, vec value) { return (vec)((mask)value & condition); }
 
-/* By halves: four additions one after another instead of sixteen. */
+/* By halves: a few additions one after another instead of one for each lane. */
 INLINE float sum(vec v) {
-    v += __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
-    v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
-    v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
-    return v[0] + v[1];
+    float lanes[LANES];
+    store(lanes, v);
+#pragma GCC unroll 4
+    for (int half = LANES / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+        for (int lane = 0; lane < half; lane++) lanes[lane] += lanes[lane + half];
+    return lanes[0];
 }
 
 typedef struct {
@@ -52,17 +67,19 @@ INLINE void prefetch_rows(const float *x, int rows) {
     for (int row = 0; row < rows; row++) __builtin_prefetch(x + row * PIXELS, 0, 2);
 }
 
-/* z1 of `rows` rows; a constant where it is inlined, so that the sums stay in registers. */
-INLINE void hidden_rows(const Net *net, const float *x, int rows, float z1[][HIDDEN]) {
+/* The slice from `unit` on of z1 of `rows` rows; a constant where it is inlined, so that the sums
+   stay in registers. */
+INLINE void hidden_rows(const Net *net, const float *x, int rows, int unit, float z1[][HIDDEN]) {
     vec low[ROWS], high[ROWS];
 #pragma GCC unroll 8
     for (int row = 0; row < rows; row++) {
-        low[row] = load(net->b1);
-        high[row] = load(net->b1 + LANES);
+        low[row] = load(net->b1 + unit);
+        high[row] = load(net->b1 + unit + LANES);
     }
     for (int pixel = 0; pixel < PIXELS; pixel++) {
-        const vec w_low = load(net->w1[pixel]), w_high = load(net->w1[pixel] + LANES);
-        if (pixel % LANES == 0) prefetch_rows(x + AHEAD * PIXELS + pixel, rows);
+        const float *w1 = net->w1[pixel] + unit;
+        const vec w_low = load(w1), w_high = load(w1 + LANES);
+        if (unit == 0 && pixel % LINE == 0) prefetch_rows(x + AHEAD * PIXELS + pixel, rows);
 #pragma GCC unroll 8
         for (int row = 0; row < rows; row++) {
             low[row] += x[row * PIXELS + pixel] * w_low;
@@ -71,15 +88,23 @@ INLINE void hidden_rows(const Net *net, const float *x, int rows, float z1[][HID
     }
 #pragma GCC unroll 8
     for (int row = 0; row < rows; row++) {
-        store(z1[row], low[row]);
-        store(z1[row] + LANES, high[row]);
+        store(z1[row] + unit, low[row]);
+        store(z1[row] + unit + LANES, high[row]);
     }
 }
 
-static void hidden(const Net *net, const float *x, int batch, float z1[][HIDDEN]) {
+INLINE void hidden_block(const Net *net, const float *x, int rows, float z1[][HIDDEN]) {
+#pragma GCC unroll 4
+    for (int unit = 0; unit < HIDDEN; unit += SLICE) hidden_rows(net, x, rows, unit, z1);
+}
+
+/* A function of its own: inlined into a step, GCC would count up a pointer for each row. */
+static __attribute__((noinline)) void hidden(const Net *net, const float *x, int batch,
+                                             float z1[][HIDDEN]) {
     int row = 0;
-    for (; row + ROWS <= batch; row += ROWS) hidden_rows(net, x + row * PIXELS, ROWS, z1 + row);
-    for (; row < batch; row++) hidden_rows(net, x + row * PIXELS, 1, z1 + row);
+    for (; row + ROWS <= batch; row += ROWS) hidden_block(net, x + row * PIXELS, ROWS, z1 + row);
+    for (; row + 4 <= batch; row += 4) hidden_block(net, x + row * PIXELS, 4, z1 + row);
+    for (; row < batch; row++) hidden_block(net, x + row * PIXELS, 1, z1 + row);
 }
 
 /* torch's BCELoss of one row: logarithms no less than -100. */
@@ -91,61 +116,77 @@ INLINE float cross_entropy(float prob, float y) {
 /* From z1 to the mean loss; updates w2 and b2, and leaves in z1 minus lr times its gradient, so
    that the update of W1 only adds. */
 static float output_layer(Net *net, const float *y, int batch, float lr, float z1[][HIDDEN]) {
-    const vec zero = {0}, w_low = load(net->w2), w_high = load(net->w2 + LANES);
-    vec update_low = zero, update_high = zero;
+    const vec zero = {0};
+    vec w2[VECTORS], update[VECTORS];
     float update_b2 = 0, loss = 0;
+#pragma GCC unroll 8
+    for (int v = 0; v < VECTORS; v++) w2[v] = load(net->w2 + v * LANES), update[v] = zero;
     for (int row = 0; row < batch; row++) {
-        const vec z_low = load(z1[row]), z_high = load(z1[row] + LANES);
-        const mask on_low = z_low > zero, on_high = z_high > zero;
-        const vec h_low = only_where(on_low, z_low), h_high = only_where(on_high, z_high);
-        const float prob = 1 / (1 + expf(-(sum(h_low * w_low + h_high * w_high) + net->b2)));
+        vec logit = zero;
+#pragma GCC unroll 8
+        for (int v = 0; v < VECTORS; v++) {
+            const vec z = load(z1[row] + v * LANES);
+            logit += only_where(z > zero, z) * w2[v];
+        }
+        const float prob = 1 / (1 + expf(-(sum(logit) + net->b2)));
         const float delta = -lr / batch * (prob - y[row]); /* of BCE after a sigmoid */
         loss += cross_entropy(prob, y[row]);
-        update_low += delta * h_low;
-        update_high += delta * h_high;
         update_b2 += delta;
-        store(z1[row], only_where(on_low, delta * w_low));
-        store(z1[row] + LANES, only_where(on_high, delta * w_high));
+#pragma GCC unroll 8
+        for (int v = 0; v < VECTORS; v++) {
+            const vec z = load(z1[row] + v * LANES);
+            update[v] += delta * only_where(z > zero, z);
+            store(z1[row] + v * LANES, only_where(z > zero, delta * w2[v]));
+        }
     }
-    store(net->w2, w_low + update_low);
-    store(net->w2 + LANES, w_high + update_high);
+#pragma GCC unroll 8
+    for (int v = 0; v < VECTORS; v++) store(net->w2 + v * LANES, w2[v] + update[v]);
     net->b2 += update_b2;
     return loss / batch;
 }
 
-/* W1 += x^T delta, the sums starting from the weights: no array of gradients. */
-static void update_w1(Net *net, const float *x, int batch, float delta[][HIDDEN]) {
-    for (int pixel = 0; pixel < PIXELS; pixel += COLUMNS) {
-        vec low[COLUMNS], high[COLUMNS];
+/* The same slice of `columns` pixels' weights; a constant where it is inlined. */
+INLINE void update_columns(float w1[][HIDDEN], const float *x, int batch, int columns, int unit,
+                           float delta[][HIDDEN]) {
+    vec low[COLUMNS], high[COLUMNS];
 #pragma GCC unroll 8
-        for (int column = 0; column < COLUMNS; column++) {
-            low[column] = load(net->w1[pixel + column]);
-            high[column] = load(net->w1[pixel + column] + LANES);
-        }
-        for (int row = 0; row < batch; row++) {
-            const vec d_low = load(delta[row]), d_high = load(delta[row] + LANES);
+    for (int column = 0; column < columns; column++) {
+        low[column] = load(w1[column] + unit);
+        high[column] = load(w1[column] + unit + LANES);
+    }
+    for (int row = 0; row < batch; row++) {
+        const vec d_low = load(delta[row] + unit), d_high = load(delta[row] + unit + LANES);
 #pragma GCC unroll 8
-            for (int column = 0; column < COLUMNS; column++) {
-                low[column] += x[row * PIXELS + pixel + column] * d_low;
-                high[column] += x[row * PIXELS + pixel + column] * d_high;
-            }
+        for (int column = 0; column < columns; column++) {
+            low[column] += x[row * PIXELS + column] * d_low;
+            high[column] += x[row * PIXELS + column] * d_high;
         }
+    }
 #pragma GCC unroll 8
-        for (int column = 0; column < COLUMNS; column++) {
-            store(net->w1[pixel + column], low[column]);
-            store(net->w1[pixel + column] + LANES, high[column]);
-        }
+    for (int column = 0; column < columns; column++) {
+        store(w1[column] + unit, low[column]);
+        store(w1[column] + unit + LANES, high[column]);
     }
 }
 
+/* W1 += x^T delta, the sums starting from the weights: no array of gradients. */
+static void update_w1(Net *net, const float *x, int batch, float delta[][HIDDEN]) {
+    enum { REST = PIXELS % COLUMNS };
+    int pixel = 0;
+    for (; pixel + COLUMNS <= PIXELS; pixel += COLUMNS)
+        for (int unit = 0; unit < HIDDEN; unit += SLICE)
+            update_columns(net->w1 + pixel, x + pixel, batch, COLUMNS, unit, delta);
+    if (REST)
+        for (int unit = 0; unit < HIDDEN; unit += SLICE)
+            update_columns(net->w1 + pixel, x + pixel, batch, REST, unit, delta);
+}
+
 static void update_b1(Net *net, int batch, float delta[][HIDDEN]) {
-    vec low = load(net->b1), high = load(net->b1 + LANES);
-    for (int row = 0; row < batch; row++) {
-        low += load(delta[row]);
-        high += load(delta[row] + LANES);
+    for (int unit = 0; unit < HIDDEN; unit += LANES) {
+        vec b1 = load(net->b1 + unit);
+        for (int row = 0; row < batch; row++) b1 += load(delta[row] + unit);
+        store(net->b1 + unit, b1);
     }
-    store(net->b1, low);
-    store(net->b1 + LANES, high);
 }
 
 static float step(Net *net, const float *x, const float *y, int batch, float lr) {
@@ -187,7 +228,8 @@ void train(Net *net, const float *x, const float *y, int n, int batch, int epoch
         }
 }
 
-/* FMAs on registers alone: 12 independent sums, more than an FMA's latency needs. Each tends to 2,
+/* FMAs on registers alone: 12 independent sums, more than an FMA's latency needs, and few enough to
+   fit beside two constants into the 16 registers that the least of targets has. Each tends to 2,
    so that neither overflow nor denormal numbers slow it down. `seed` is where they start, unknown
    to the compiler, and where their total goes, so that it can leave nothing out. Returns how many
    floating-point operations it did. */

@@ -30,12 +30,12 @@ class Peaks(NamedTuple):
 
 
 @cache
-def load_library() -> ctypes.CDLL:
-    """Compile `floor.c` for this machine and load it."""
+def load_library(*flags: str) -> ctypes.CDLL:
+    """Compile `floor.c` and load it: for this machine, unless more `flags` name another target."""
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "floor.so"
         try:
-            command = [COMPILER, *FLAGS, str(SOURCE), "-o", str(library), "-lm"]
+            command = [COMPILER, *FLAGS, *flags, str(SOURCE), "-o", str(library), "-lm"]
             subprocess.run(command, check=True, capture_output=True, text=True)
         except FileNotFoundError as error:
             raise Missing(f"no C compiler: install one as `{COMPILER}`") from error

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxnet import losses
+from jaxnet.cache import by_value
 from jaxnet.convert.state import as_array
 from jaxnet.convert.unsupported import Unsupported, describe, torch_class
 
@@ -43,9 +44,16 @@ def loss_from_torch(loss: Any) -> Callable[[Any, Any], Any]:
         )
     if loss.reduction == "none":
         raise Unsupported([f"{name} has reduction='none', expected 'mean' or 'sum'"])
+    options = _LOSSES[name][1]
+    return _bind(name, loss.reduction, *(_option(getattr(loss, key)) for key in options))
+
+
+@by_value(arrays=True)
+def _bind(name: str, reduction: str, *values: Any) -> Callable[[Any, Any], Any]:
+    """The loss of that name with the values of its options."""
     function, options = _LOSSES[name]
-    keywords = {key: _option(getattr(loss, key)) for key in options}
-    return functools.partial(function, reduction=loss.reduction, **keywords)
+    keywords = dict(zip(options, values, strict=True))
+    return functools.partial(function, reduction=reduction, **keywords)
 
 
 def _option(value: Any) -> Any:

@@ -8,6 +8,7 @@ import optax
 from flax.traverse_util import unflatten_dict
 
 from jaxnet import optim
+from jaxnet.cache import by_value
 from jaxnet.convert.unsupported import Unsupported, check_torch, describe, torch_class
 
 _OPTIONS = {
@@ -72,10 +73,18 @@ def optimizer_from_torch(
     if used == {"0"}:
         return parts["0"]
     parts = {label: part for label, part in parts.items() if label in used}
-    if FROZEN in used:
-        parts[FROZEN] = optax.set_to_zero()
-    tree = unflatten_dict({tuple(name.split(".")): label for name, label in labels.items()})
-    return optax.partition(parts, tree)  # pyright: ignore[reportArgumentType]
+    return _partition(tuple(parts.items()), tuple(labels.items()))
+
+
+@by_value
+def _partition(
+    parts: tuple[tuple[str, Any], ...], labels: tuple[tuple[str, str], ...]
+) -> optax.GradientTransformation:
+    """A group's optimizer for each label, and the label of each parameter by its dotted name."""
+    tree = unflatten_dict({tuple(name.split(".")): label for name, label in labels})
+    transforms = dict(parts) | {FROZEN: optax.set_to_zero()}
+    used = {label: part for label, part in transforms.items() if label in dict(labels).values()}
+    return optax.partition(used, tree)  # pyright: ignore[reportArgumentType]
 
 
 def label_parameters(optimizer: Any, net: Any) -> dict[str, str]:

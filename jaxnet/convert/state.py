@@ -113,7 +113,7 @@ def check_tensors(found: Kinds, expected: Kinds, source: str = "state_dict") -> 
 
 
 def _to_jax(name: str, array: np.ndarray) -> Any:
-    converted = jnp.asarray(array)
+    converted = jax.device_put(array)  # compiles nothing for a new shape
     if not np.array_equal(np.asarray(converted), array, equal_nan=array.dtype.kind == "f"):
         raise ValueError(
             f"{name} is {array.dtype} and would be rounded to {converted.dtype}: convert it in "

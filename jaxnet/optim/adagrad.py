@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
+from jaxnet.cache import by_value
 from jaxnet.optim.arguments import (
     LearningRate,
     Params,
@@ -17,6 +18,7 @@ from jaxnet.optim.arguments import (
 from jaxnet.optim.parts import chain
 
 
+@by_value
 def adagrad(
     lr: LearningRate = 1e-2,
     lr_decay: float | int = 0.0,

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from jaxnet.cache import by_value
 from jaxnet.checks import check_number
 from jaxnet.optim.arguments import (
     LearningRate,
@@ -20,6 +21,7 @@ from jaxnet.optim.arguments import (
 from jaxnet.optim.parts import chain, lerp
 
 
+@by_value
 def adam(
     lr: LearningRate = 1e-3,
     betas: tuple[float | int, float | int] = (0.9, 0.999),
@@ -70,6 +72,7 @@ def adam(
     )
 
 
+@by_value
 def adamw(
     lr: LearningRate = 1e-3,
     betas: tuple[float | int, float | int] = (0.9, 0.999),

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
+from jaxnet.cache import by_value
 from jaxnet.optim.arguments import (
     LearningRate,
     Params,
@@ -17,6 +18,7 @@ from jaxnet.optim.arguments import (
 from jaxnet.optim.parts import chain, lerp
 
 
+@by_value
 def rmsprop(
     lr: LearningRate = 1e-2,
     alpha: float | int = 0.99,

@@ -17,6 +17,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from jaxnet.cache import by_value
 from jaxnet.checks import check_function, check_number
 from jaxnet.optim.arguments import check_lr, check_not_negative
 
@@ -24,6 +25,7 @@ Rate = float | int | Float[Array, ""]
 Count = int | np.integer | Int[Array | np.ndarray, "..."]
 
 
+@by_value
 def step_lr(
     lr: Rate, step_size: int, gamma: float | int = 0.1, *, steps_per_epoch: int = 1
 ) -> optax.Schedule:
@@ -53,6 +55,7 @@ def step_lr(
     return schedule
 
 
+@by_value
 def exponential_lr(lr: Rate, gamma: float | int, *, steps_per_epoch: int = 1) -> optax.Schedule:
     r"""A rate that is multiplied by `gamma` every epoch.
 
@@ -69,6 +72,7 @@ def exponential_lr(lr: Rate, gamma: float | int, *, steps_per_epoch: int = 1) ->
     return step_lr(lr, 1, gamma, steps_per_epoch=steps_per_epoch)
 
 
+@by_value
 def cosine_annealing_lr(
     lr: Rate, T_max: int, eta_min: Rate = 0.0, *, steps_per_epoch: int = 1
 ) -> optax.Schedule:
@@ -127,11 +131,18 @@ def lambda_lr(
     """
     _check_rate("lr", lr)
     _check_integer("epochs", epochs)
-    epoch_of = _epochs(steps_per_epoch)
+    _check_integer("steps_per_epoch", steps_per_epoch)
     check_function("lr_lambda", lr_lambda)
     factors = np.array(
         [check_number(f"lr_lambda({epoch})", lr_lambda(epoch)) for epoch in range(epochs)]
     )
+    return _tabulated_lr(lr, factors, steps_per_epoch)
+
+
+@by_value(arrays=True)
+def _tabulated_lr(lr: Rate, factors: np.ndarray, steps_per_epoch: int) -> optax.Schedule:
+    """A rate that a table multiplies, an element an epoch."""
+    epoch_of = _epochs(steps_per_epoch)
 
     def schedule(count) -> Float[Array, "..."]:
         table = jnp.asarray(factors)

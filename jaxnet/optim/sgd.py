@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool
 
+from jaxnet.cache import by_value
 from jaxnet.checks import check_number
 from jaxnet.optim.arguments import LearningRate, Params, check_lr, check_not_negative
 from jaxnet.optim.parts import chain
 
 
+@by_value
 def sgd(
     lr: LearningRate = 1e-3,
     momentum: float | int = 0.0,

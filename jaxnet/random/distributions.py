@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float32, Int, UInt8, UInt32
@@ -57,7 +58,7 @@ def uniform(
     generator, unit = host_units(generator, math.prod(shape))
     values = fused_multiply_add(unit, np.float32(high32 - low32), low32)
     values = np.where(values == high32, low32, values)
-    return generator, jnp.asarray(values.reshape(shape))
+    return generator, jax.device_put(values.reshape(shape))  # compiles nothing for a new shape
 
 
 def bernoulli(generator: Generator, p: float, shape: Shape) -> tuple[Generator, Bool[Array, "..."]]:

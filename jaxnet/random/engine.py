@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float32, Int32, UInt32, UInt64
 
+from jaxnet.cache import jit
 from jaxnet.checks import nearest
 from jaxnet.random.philox import CudaStream, start_cuda
 
@@ -208,7 +209,7 @@ def draw(
     return _draw(generator, count, finish)
 
 
-@partial(jax.jit, static_argnames=("count", "finish"))
+@partial(jit, static_argnames=("count", "finish"))
 def _draw(generator, count, finish):
     key, position = jnp.asarray(generator.key), jnp.asarray(generator.position)
     if count == 0:

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Array, Float32
 
@@ -175,7 +175,7 @@ def trunc_normal(
     inside = _normal_cdf((b - mean) / std) - _normal_cdf((a - mean) / std)
     draw = _redraw_outside if inside > 0.3 else _accept_uniform
     generator, values = draw(generator, shape, mean, std, a, b)
-    return generator, jnp.asarray(values)
+    return generator, jax.device_put(values)
 
 
 def _redraw_outside(generator, shape, mean, std, a, b):

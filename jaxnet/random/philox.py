@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt32
 
+from jaxnet.cache import jit
+
 _BLOCK = 256  # threads of a block in torch's kernels
 _LANES = 4  # words of one Philox block
 _MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
@@ -92,7 +94,7 @@ def draw_words(
     return _draw_words(stream, jnp.asarray(seed), count, vector)
 
 
-@partial(jax.jit, static_argnames=("count", "vector"))
+@partial(jit, static_argnames=("count", "vector"))
 def _draw_words(stream, seed, count, vector):
     if count == 0:
         return stream, jnp.zeros(0, jnp.uint32)

@@ -2,11 +2,11 @@
 
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int32
 
+from jaxnet.cache import jit
 from jaxnet.random.arguments import as_integer
 from jaxnet.random.engine import Generator, check_generator, draw
 
@@ -41,7 +41,7 @@ def randperm(generator: Generator, n: int) -> tuple[Generator, Int32[Array, " n"
     return _shuffle(generator, n)
 
 
-@partial(jax.jit, static_argnames="n")
+@partial(jit, static_argnames="n")
 def _shuffle(generator, n):
     order = jnp.arange(n, dtype=jnp.int32)
     if n < 2:

@@ -7,6 +7,7 @@ tests switch on, which would refuse much of it first, in another wording.
 
 import importlib
 import pkgutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,10 +32,11 @@ class Row(NamedTuple):
 def collect() -> dict[str, Row]:
     """Every row, by its function, its argument and a number."""
     rows: dict[str, Row] = {}
+    numbers: Counter[str] = Counter()
     for module in sorted(part.name for part in pkgutil.iter_modules(__path__)):
         if module != "__main__":
             for row in getattr(importlib.import_module(f"{__name__}.{module}"), "ROWS", ()):
                 label = f"{row.name.removeprefix('jaxnet.')}-{row.argument}"
-                number = sum(key.rpartition("-")[0] == label for key in rows)
-                rows[f"{label}-{number + 1}"] = row
+                numbers[label] += 1
+                rows[f"{label}-{numbers[label]}"] = row
     return rows

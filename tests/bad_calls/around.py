@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import jaxnet
-from jaxnet import finite, hooks, runs, train
+from jaxnet import cache, finite, hooks, runs, train
 from jaxnet.archive import Damaged
 from jaxnet.checkpoint import Another, Checkpoints
 from jaxnet.state import Chunk, History, Report
@@ -204,6 +204,14 @@ ROWS = [
         "column",
         lambda _: _one_lane().answer(0.5, "acc"),
         "one of .*loss.*, not 'acc'",
+    ),
+    Row("jaxnet.cache.enable", "folder", lambda _: cache.enable(3), "PathLike, not 3", TypeError),
+    Row(
+        "jaxnet.cache.enable",
+        "folder",
+        lambda folder: cache.enable(folder / "file"),
+        "one that can be made, not .*file: ",
+        OSError,
     ),
     Row("jaxnet.finite.is_sound", "state", lambda _: finite.is_sound({}, X), "not dict", TypeError),
     Row("jaxnet.train.prepare", "epochs", lambda _: _prepare(epochs=0), "at least 1, not 0"),

@@ -23,6 +23,7 @@ Y = np.array([[0.0], [1.0], [1.0], [0.0]], np.float32)
 OPTIMIZER = jaxnet.optim.sgd()
 
 
+@functools.cache
 def generator() -> jaxnet.random.Generator:
     return jaxnet.random.manual_seed(0)
 
@@ -59,6 +60,7 @@ def replaced(array: np.ndarray, place, value) -> np.ndarray:
     return copy
 
 
+@functools.cache
 def key():
     return jax.random.key(0)
 

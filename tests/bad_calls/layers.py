@@ -3,6 +3,8 @@
 # What is wrong here is so on purpose.
 # pyright: reportArgumentType=false, reportCallIssue=false
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,10 +17,14 @@ N = "jaxnet.nn."
 IMAGES = np.ones((1, 1, 4, 4), np.float32)
 
 
+@functools.cache
+def _variables(layer):
+    return nn.init(layer, generator())[1]
+
+
 def run(layer, x, **keywords):
     """A layer's forward, with variables of its own."""
-    _, variables = nn.init(layer, generator())
-    return layer.apply(variables, x, **keywords)
+    return layer.apply(_variables(layer), x, **keywords)
 
 
 # A good one of each layer; with a good input where a wrong shape is refused.

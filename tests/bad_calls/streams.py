@@ -3,6 +3,8 @@
 # What is wrong here is so on purpose.
 # pyright: reportArgumentType=false, reportCallIssue=false
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,7 @@ NAN, INF = float("nan"), float("inf")
 NO_KEY = "must come from jaxnet.random.manual_seed, not"
 
 
+@functools.cache
 def two_generators():
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), generator(), generator())
 

@@ -217,8 +217,6 @@ ROWS = [
     Row(E + "evaluate", "metric",
         lambda _: evaluation.evaluate(net(), state(), (X, Y), metrics={"one": lambda o, y: 1.0}),
         "'one' must give one value for each of 4 rows, not shape"),
-    Row(E + "memoise", "factory", lambda _: evaluation.memoise(3), "must be a function, not 3",
-        TypeError),
     *(
         Row(P + name, argument, lambda _, c=call, v=v: c(v),
             f"one of parity, fast, float64, not {v!r}")

@@ -20,7 +20,7 @@ import torch
 
 import jaxnet
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
 INTERNAL = {

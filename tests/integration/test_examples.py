@@ -12,7 +12,7 @@ import torchref.cli
 from jaxnet.figures.gallery import list_pictures
 from jaxnet.lecture import EXPERIMENTS, Result
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def test_the_readmes_python_runs(capsys):

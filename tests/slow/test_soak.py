@@ -70,7 +70,6 @@ def _resident() -> int:
     return 1024 * int(shown.stdout)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "runs", "warm", "growth"),
     [
@@ -82,10 +81,10 @@ def _resident() -> int:
 def test_memory_stays(kind, runs, warm, growth, record_property):
     """From where the runs are warm to the end; with nets that are kept, or new for each run."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.test_soak", kind, str(runs)],
+        [sys.executable, "-m", "tests.slow.test_soak", kind, str(runs)],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )
     assert done.returncode == 0, done.stderr
     held = json.loads(done.stdout)

@@ -1,6 +1,7 @@
 """The benchmarks run in a small size, show no time where sides disagree, and fill the README."""
 
 import json
+import platform
 import re
 import subprocess
 import sys
@@ -13,13 +14,15 @@ from click.testing import CliRunner
 
 import benchmarks.__main__
 import benchmarks.streams
-from benchmarks import contest, growth, memory, processes, readme, saving, streaming
+from benchmarks import compiling, contest, growth, memory, processes, readme, saving, streaming
 from benchmarks.__main__ import main
 from benchmarks.experiments import compare
-from benchmarks.peers import contestants
+from benchmarks.peers import contestants, floor
 from benchmarks.peers.floor import measure_peaks
+from benchmarks.tables import ImpossibleShare, list_tables
 from benchmarks.task import Contestant, Missing, Task, Trained
 from benchmarks.timing import interleave
+from jaxnet import machine
 from jaxnet.data import load_mnist
 
 LIGHT = ["jaxnet.fit", "torch, sliced by hand", "NumPy, backward by hand", contest.NAMES[-1]]
@@ -50,18 +53,18 @@ def test_peers_are_told_with_what_they_compute(tmp_path):
     assert (tmp_path / "peers.png").stat().st_size > 10_000
 
 
-FORMS = [  # those that compile for half a minute only with `-m slow`
-    pytest.param(
-        form, id=form.name, marks=[pytest.mark.slow] * (form.name in contest.SLOW_TO_COMPILE)
-    )
-    for form in contestants()
-]
+# Those that compile for half a minute are tests/slow's.
+QUICK = [form for form in contestants() if form.name not in contest.SLOW_TO_COMPILE]
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", QUICK, ids=lambda form: form.name)
 def test_every_contestant_trains_the_same_net(form, task):
     """Without dropout the losses and weights of all are torch's, whatever their streams."""
+    compare_contestant(form, task)
+
+
+def compare_contestant(form, task):
     plain = task._replace(p=0.0)
     reference = contest.train_once(contest.LECTURE, plain)
     with jax.numpy_rank_promotion("allow"):  # Keras and others do as they like
@@ -289,3 +292,73 @@ def test_streaming_is_of_the_same_runs(monkeypatch, tmp_path):
 def _stream_a_little(train, rounds):
     part = train._replace(images=train.images[:64], labels=train.labels[:64])
     return streaming.compare_streaming(part, rounds, (16,))
+
+
+TARGETS = {  # by gcc's name: what a processor must have to run it, of /proc/cpuinfo
+    "x86-64": set(),
+    "haswell": {"avx2", "fma", "bmi1", "bmi2", "movbe"},
+    "skylake-avx512": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+}
+
+
+@pytest.fixture(scope="module")
+def thirteen(task) -> tuple[Task, Any]:
+    """Batches of 13 rows, the last of 5, and torch's run: every target has blocks of all sizes.
+
+    Every pixel has a value, so that every weight changes: the digits' edges are empty.
+    """
+    x = np.random.default_rng(0).random(task.x.shape, np.float32)
+    plain = task._replace(x=x, p=0.0, batch_size=13)
+    return plain, contest.train_once(contest.LECTURE, plain)
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="x86's targets")
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_floor_trains_in_vectors_of_every_width(target, thirteen, monkeypatch):
+    """Of 4, 8 and 16 floats: each compiles without a warning, and trains where it can run."""
+    accepts = [floor.COMPILER, f"-march={target}", "-E", "-x", "c", "/dev/null"]
+    if subprocess.run(accepts, capture_output=True).returncode:
+        pytest.skip(f"{floor.COMPILER} knows no {target}")
+    library = floor.load_library(f"-march={target}", "-Wall", "-Wextra", "-Werror")
+    if not TARGETS[target] <= (machine._read_features() or set()):
+        return
+    monkeypatch.setattr(floor, "load_library", lambda: library)
+    assert 1 < measure_peaks(tries=1).fma_gflops < 1000
+    plain, reference = thirteen
+    train, read = floor.prepare_floor(plain)
+    found = contest.judge("none", read(train()), reference, plain)
+    assert found["agree"], found
+
+
+def test_more_than_all_of_a_peak_is_an_error(monkeypatch, tmp_path):
+    """No row says "717% of peak": the run ends in an error, its results kept to look at."""
+    path = tmp_path / "results.json"
+    row = json.loads(readme.RESULTS.read_text(encoding="utf-8"))["experiments"][0]
+    monkeypatch.setattr(benchmarks.__main__, "compare", lambda *_: row)
+    peaks = {"fma_gflops": 1e5, "copy_gbytes": 20.0}
+    monkeypatch.setattr(benchmarks.__main__, "_find_peaks", lambda: peaks)
+    done = run("--only", row["experiment"], "--rounds", "1", "--json", str(path))
+    assert done.exit_code == 0 and row["experiment"] in done.output and " 0%" in done.output
+    peaks["fma_gflops"] = 0.5
+    path.unlink()
+    done = run("--only", row["experiment"], "--rounds", "1", "--json", str(path))
+    assert done.exit_code == 1 and "nothing can reach more than all of it" in done.output
+    assert f"{row['ratio']:.1f}x" not in done.output and path.exists()
+    with pytest.raises(ImpossibleShare, match=rf"{row['experiment']} reaches \d+% of the measured"):
+        list_tables({"experiments": [row], "peaks": peaks})
+    assert list_tables({"experiments": [row | {"agree": False}], "peaks": peaks})
+
+
+def test_a_second_fit_is_told_beside_the_same_call_again(tmp_path, monkeypatch):
+    path = tmp_path / "results.json"
+    done = run("--only", "compiling", "--rounds", "1", "--json", str(path))
+    assert done.exit_code == 0 and "a new optimizer" in done.output, done.output
+    rows = json.loads(path.read_text())["compiling"]
+    assert [row["what"] for row in rows] == [*compiling.list_calls()]
+    assert all(row["agree"] and len(row["seconds"]) == len(row["alone"]) == 1 for row in rows)
+    assert rows[0]["seconds"][0] > 2 * rows[0]["alone"][0], "the first of a process compiles"
+
+    wrong = [row | {"agree": False} for row in rows]
+    monkeypatch.setattr(benchmarks.__main__, "compare_compiling", lambda *_: wrong)
+    done = run("--only", "compiling", "--rounds", "1")
+    assert done.exit_code == 1 and done.output.count("DIFFER") == len(rows)

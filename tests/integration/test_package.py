@@ -17,7 +17,7 @@ import pytest
 
 import jaxnet
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGES = ("jaxnet", "torchref")
 VERSION = jaxnet.__version__
 

@@ -1,0 +1,1 @@
+"""Tests of what needs processes, packages or pages: `make test-integration`."""

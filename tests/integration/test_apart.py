@@ -1,0 +1,139 @@
+"""What only a process of its own can show: what is imported, how much memory is taken."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import jaxnet.cli
+from tests import child
+from tests.test_streaming import as_pair, run_apart
+
+
+def test_jaxnet_does_not_need_grain(tmp_path):
+    as_pair(tmp_path)
+    program = (
+        "import sys, jaxnet, numpy as np\n"
+        "assert 'grain' not in sys.modules; sys.modules['grain'] = None\n"
+        f"x = np.load({str(tmp_path / 'x.npy')!r}, mmap_mode='r')\n"
+        "state, _ = jaxnet.fit(jaxnet.nn.Sequential([jaxnet.nn.Linear(6, 1)]), (x, x[:, :1]),\n"
+        "    loss=jaxnet.losses.mse_loss, optimizer=jaxnet.optim.sgd(), epochs=1, batch_size=8,\n"
+        "    seed=0)\n"
+        "print(int(state.step))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "5", done.stderr
+
+
+COUNT = 4096  # rows of one MiB
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_data_several_times_larger_than_the_address_space_may_be():
+    """4 GiB of rows under a limit of some 0.8: an epoch in torch's order, each batch its rows."""
+    found = run_apart("limited", COUNT, 96, MALLOC_ARENA_MAX="1")
+    assert found["VmPeak"] <= found["limit"] < COUNT * child.MIB / 3
+    torch.manual_seed(child.SEED)
+    torch.nn.Linear(child.WIDE, 1)
+    loader = torch.utils.data.DataLoader(range(COUNT), batch_size=4, shuffle=True)  # type: ignore
+    codes = np.array([child.encode(batch.numpy()).mean(dtype=np.float64) for batch in loader])
+    expected = codes * found["total"] + found["bias"] + codes
+    assert len(found["losses"]) == COUNT // 4
+    np.testing.assert_allclose(found["losses"], expected, rtol=0, atol=1e-5)
+    assert np.abs(np.diff(expected)).mean() > 1e-2, "other batches have other losses"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the figures are Linux's")
+def test_memory_does_not_grow_with_the_rows():
+    """Of 16 and of 256 MiB of rows in a file, the process's own memory takes about as much."""
+    few, many = run_apart("mapped", 1024, 16384, MALLOC_ARENA_MAX="1")
+    assert many["blocks"] > 10 * few["blocks"] > 10
+    assert abs(many["most"] - few["most"]) < 32 * child.MIB
+    assert many["most"] < 80 * child.MIB
+
+
+PROGRAM = """
+import jax, numpy as np, jaxnet
+from jaxnet import losses, metrics, nn, optim
+
+here, there = jax.devices()
+x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+y = (x[:, :1] > 0).astype(np.float32)
+net = nn.Sequential([nn.Linear(3, 2), nn.Dropout(0.5), nn.Linear(2, 1)])
+options = dict(loss=losses.binary_cross_entropy_with_logits, optimizer=optim.sgd(), epochs=3)
+state, _ = jaxnet.fit(net, jax.device_put((x, y), here), seed=1, **options)
+away = jax.device_put((x, y), there)
+for call in (
+    lambda: jaxnet.predict(net, state, away[0]),
+    lambda: jaxnet.evaluate(net, state, away, metrics={"accuracy": metrics.logit_is_right}),
+    lambda: jaxnet.fit(net, away, state=state, **options),
+    lambda: jaxnet.fit(net, (x, y)[:1] + away[1:], state=state, **options),
+):
+    try:
+        call()
+    except ValueError as error:
+        print(error)
+moved = jaxnet.predict(net, jax.device_put(state, there), away[0])
+back = jaxnet.predict(net, state, jax.device_put(away[0], here))
+assert np.array_equal(moved, back) and moved.devices() == {there} and back.devices() == {here}
+other, _ = jaxnet.fit(net, away, seed=1, **options)
+assert jax.tree.leaves(other.params)[0].devices() == {there}
+mesh = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
+by_rows = jax.device_put((x, y), jax.NamedSharding(mesh, jax.P("rows")))
+jaxnet.fit(net, by_rows, seed=1, **options)
+for one, two in zip(jax.tree.leaves(other.generator), jax.tree.leaves(state.generator)):
+    assert np.array_equal(one, two)
+"""
+
+
+def test_two_devices():
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    first, *rest = done.stdout.splitlines()
+    assert first == (
+        "state is on cpu:0 but x is on cpu:1: move one of them, "
+        "with jax.device_put(x, jax.devices()[...]) for example"
+    )
+    assert len(rest) == 3 and rest[2].startswith("state is on cpu:0 but y is on cpu:1")
+
+
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "torchvision", "torchref"):
+    sys.modules[name] = None  # importing it fails
+import pkgutil, importlib, jaxnet
+for module in pkgutil.walk_packages(jaxnet.__path__, "jaxnet."):
+    if module.name != "jaxnet.__main__":
+        importlib.import_module(module.name)
+from jaxnet.cli import main
+main(["lecture", "--only", "minibatch", "--only", "logits"], prog_name="jaxnet")
+"""
+
+
+def test_every_module_and_the_lecture_work_where_torch_cannot_be_imported():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert ".9886/.9953" in done.stdout and ".9577" in done.stdout
+
+
+def test_python_m_jaxnet_is_the_same_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxnet", "--version"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stdout.split() == ["jaxnet,", "version", jaxnet.__version__]
+
+
+def test_loads_without_torch():
+    program = (
+        "import sys; sys.modules['torch'] = sys.modules['torchvision'] = None\n"
+        "from jaxnet import data; print(data.load_mnist()[0].images.shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "(12665, 784)\n", done.stderr

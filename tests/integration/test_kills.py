@@ -1,0 +1,190 @@
+"""Runs that are killed, stopped by Ctrl-C or out of disk, in processes of their own."""
+
+import os
+import random
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+import jaxnet
+import jaxnet.checkpoint
+import jaxnet.cli
+import jaxnet.cli.sweep
+from jaxnet import sweeps
+from jaxnet.checkpoint import Checkpoints
+from tests.helpers import assert_same_bits
+from tests.test_checkpoint import NET, SHUFFLED, X, Y, folder, saved
+from tests.test_sweeps import resumed
+
+__all__ = ["folder", "saved"]  # fixtures
+
+EPOCHS = 60  # of the run that is killed
+
+
+def test_nothing_is_said_of_an_old_checkpoint_whose_deletion_was_cut_off(saved, folder):
+    (folder / "3" / "_CHECKPOINT_METADATA").unlink()
+    code = (
+        "import sys; from jaxnet.checkpoint import Checkpoints;"
+        "print(Checkpoints(sys.argv[1]).list_epochs())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[3, 4, 5]\n", "")
+    checkpoints = Checkpoints(folder)
+    assert checkpoints.restore(like=saved[0]) is not None
+    assert checkpoints.save(6, *saved) and checkpoints.list_epochs() == [4, 5, 6]
+
+
+def _fill_disk(folder, result):
+    """In a process where no file may grow beyond 1 KiB from the third epoch on."""
+    limits = []
+
+    def fill(chunk):
+        if chunk.epoch == 3:
+            limits.append(resource.getrlimit(resource.RLIMIT_FSIZE))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[0][1]))
+
+    checkpoints = Checkpoints(folder, seconds=0)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        state, history = jaxnet.fit(
+            NET,
+            (X, Y),
+            epochs=6,
+            hooks=[fill, checkpoints],
+            **{**SHUFFLED, "report_every": 1},
+        )
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits[0])
+    assert len(told) == 4 and "epoch 3 could not be saved" in str(told[0].message)
+    assert checkpoints.failure and "epoch 6" in checkpoints.failure
+    assert len(history.losses) == 6 * 5
+    found = Checkpoints(folder).restore(like=state)
+    assert found is not None and len(found[1].losses) == 2 * 5
+    checkpoints.save(6, state, history)
+    assert checkpoints.failure is None
+    assert Checkpoints(folder).list_epochs() == [1, 2, 6]
+    Path(result).write_text("done")
+
+
+def test_a_full_disk_stops_neither_the_run_nor_what_is_saved(tmp_path):
+    result = tmp_path / "result"
+    places = f"{str(tmp_path / 'run')!r}, {str(result)!r}"
+    call = f"from tests.integration.test_kills import _fill_disk; _fill_disk({places})"
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True)
+    assert result.exists(), done.stderr
+
+
+def _survive(folder, result, kill_after=None):
+    """Start the run that is to survive; kill it so many seconds after it began to train."""
+    command = [sys.executable, "-m", "tests.child", "run", str(folder), str(result), str(EPOCHS)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline().startswith("trains")
+    if kill_after is not None:
+        time.sleep(kill_after)
+        process.send_signal(signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == (-signal.SIGKILL if kill_after is not None else 0), errors
+    return errors
+
+
+def kill_and_resume(tmp_path, picks, times):
+    """How many of the kills left a save half done; every resumed run must be the whole one."""
+    begun = time.monotonic()
+    _survive(tmp_path / "whole", tmp_path / "whole.npz")
+    lasts = min(1.0, time.monotonic() - begun)
+    whole = dict(np.load(tmp_path / "whole.npz"))
+    halves = 0
+    for number in range(times):
+        folder, result = tmp_path / f"run{number}", tmp_path / f"result{number}.npz"
+        _survive(folder, result, kill_after=picks.uniform(0, lasts))
+        assert not result.exists()
+        halves += any("tmp" in path.name for path in folder.iterdir())
+        assert _survive(folder, result) == ""
+        ended = dict(np.load(result))
+        assert ended.keys() == whole.keys()
+        for name, array in whole.items():
+            assert ended[name].tobytes() == array.tobytes(), (number, name)
+        assert {path.name for path in folder.iterdir()} == {str(EPOCHS - i) for i in range(3)}
+    return halves
+
+
+def test_a_killed_run_ends_as_the_one_that_was_not(tmp_path):
+    kill_and_resume(tmp_path, random.Random(os.urandom(4)), times=2)
+
+
+def test_the_command_line_says_how_to_go_on_after_ctrl_c(tmp_path):
+    """A whole process: Ctrl-C in the middle of 500 epochs, then --resume to the figure."""
+    command = [sys.executable, "-m", "jaxnet", "lecture", "--only", "full_batch", "--no-cache"]
+    command += ["--checkpoint", str(tmp_path / "runs")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not any((tmp_path / "runs" / "full_batch").glob("[0-9]*")) and process.poll() is None:
+        pass
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate()
+    assert process.returncode == 130 and "Traceback" not in errors and not output
+    epoch = int(re.search(r"stopped after epoch (\d+) of 500, which is saved in", errors)[1])  # type: ignore
+    assert 0 < epoch < 500 and "to go on: jaxnet lecture --only full_batch" in errors
+    assert errors.rstrip().endswith("--resume")
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True)
+    assert done.returncode == 0 and ".9936/.9986 .9936/.9986 ✓" in done.stdout, done.stderr
+
+
+SLOW_SWEEP = """
+import sys, time
+import jaxnet
+from tests.test_sweeps import PLAIN, sweep
+slow = lambda seen: time.sleep(float(sys.argv[2]))
+sweep(net=PLAIN, epochs=2, seeds=range(12), grid={"lr": [0.1, 0.2]}, directory=sys.argv[1],
+      hooks=[slow])
+"""
+
+
+def test_a_sweep_killed_midway_goes_on_to_the_same_table(tmp_path):
+    folder = tmp_path / "sweep"
+    process = subprocess.Popen([sys.executable, "-c", SLOW_SWEEP, str(folder), "60"])
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("group-*.npz")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    there = {path: path.read_bytes() for path in folder.glob("group-*.npz")}
+    assert there
+    (folder / "group-000099.npz.part").write_bytes(b"half")
+    seen: list[sweeps.Progress] = []
+    found = resumed(folder, resume=True, hooks=[seen.append])
+    assert 0 < seen[0].done < 24 and seen[-1].done == 24, "some were there, the others were not"
+    assert all(path.read_bytes() == content for path, content in there.items())
+    assert found.to_csv() == resumed(tmp_path / "other").to_csv()
+    assert (folder / "lanes.csv").read_text() == found.to_csv()
+    assert not list(folder.glob("*.part"))
+    again = resumed(folder, resume=True)
+    assert again.group_sizes == () and again.to_csv() == found.to_csv()
+    assert_same_bits(again.state(3).generator.key, found.state(3).generator.key)
+
+
+def test_a_sweep_ends_on_ctrl_c_and_the_command_says_how_to_go_on(tmp_path):
+    """What was under way is kept, no other group begins, and `--resume` gives the same table."""
+    arguments = ["sweep", "minibatch", "--seeds", "0:60", "--no-cache", "--out"]
+    command = [sys.executable, "-m", "jaxnet", *arguments]
+    folder, other = str(tmp_path / "sweep"), str(tmp_path / "other")
+    process = subprocess.Popen([*command, folder], stderr=subprocess.PIPE, text=True)
+    while not list(Path(folder).glob("group-*.npz")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate()[1]
+    assert process.returncode == 130 and "Traceback" not in errors, errors
+    assert "Ctrl-C: finishing the runs that are under way" in errors
+    done = int(re.search(r"stopped after (\d+) of 60 runs", errors)[1])  # type: ignore
+    assert 0 < done < 60 and len(Path(folder, "lanes.csv").read_text().splitlines()) == 1 + done
+    assert errors.endswith(f"to go on: jaxnet {' '.join(arguments)} {folder} --resume\n")
+    for rest in ([folder, "--resume"], [other]):
+        subprocess.run([*command, *rest], check=True, capture_output=True)
+    tables = [Path(path, "lanes.csv").read_text() for path in (folder, other)]
+    assert tables[0] == tables[1] and len(tables[0].splitlines()) == 61

@@ -1,0 +1,18 @@
+"""Every mask of the lecture's long runs, and every order of its rows where they are shuffled."""
+
+import pytest
+
+from tests.test_draws import compare_every_step, compare_shuffled, listen_jax, listen_torch
+
+__all__ = ["listen_jax", "listen_torch"]  # fixtures
+
+
+@pytest.mark.parametrize("name, epochs", [("dropout", 500), ("minibatch", 2)])
+def test_every_step_of_the_whole_run(name, epochs, listen_torch, listen_jax):
+    compare_every_step(name, epochs, listen_torch, listen_jax)
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+@pytest.mark.parametrize("own", [False, True])
+def test_every_step_of_shuffled_epochs(own, ahead, listen_torch, listen_jax, monkeypatch):
+    compare_shuffled(12_665, own, ahead, listen_torch, listen_jax, monkeypatch)

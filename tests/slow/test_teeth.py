@@ -1,0 +1,113 @@
+"""What a certificate catches: the rest of the known faults, drawn mutants; and no right net."""
+
+import traceback
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from tests.cases import CASES, certify_case
+from tests.faults import FAULTS, QUICK
+from tests.mutants import Mutant, drawn, lines_run, mutants_of, planted
+from tests.test_teeth import certify_random, name_the_fault
+from torchref.audit import Judge
+from torchref.comparison import Comparison
+from torchref.tolerances import VISIBLE
+
+
+@pytest.mark.parametrize("name", [name for name in FAULTS if name not in QUICK])
+def test_a_planted_fault_is_named_by_stage_and_tensor(name):
+    name_the_fault(name)
+
+
+class Listening(Judge):
+    """Keeps every number that the port gives, to see what a mutant changes."""
+
+    heard: list[tuple[str, str, np.ndarray]] = []
+    last: "Listening | None" = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard = []
+        Listening.last = self
+
+    def floats(self, stage, tensor, jax, torch, exact, **keywords):
+        self.heard.append((stage, tensor, np.asarray(jax, np.float64)))
+        return super().floats(stage, tensor, jax, torch, exact, **keywords)
+
+
+EVEN = {"batch_size": 10}
+"""For mutants: every batch has its rows, so that each program is compiled once."""
+
+MOST = 4
+"""Cases that a mutant which survives is tried in."""
+
+
+def listen(name: str) -> list[tuple[str, str, np.ndarray]]:
+    certify_case(name, **EVEN)
+    assert Listening.last is not None
+    return Listening.last.heard
+
+
+def largest_change(before: list, after: list) -> float:
+    """Of any number, relative to the largest of its tensor in that step."""
+    changes = [0.0]
+    for (stage, tensor, old), (other, name, new) in zip(before, after, strict=True):
+        assert (stage, tensor) == (other, name)
+        finite = np.isfinite(old)
+        scale = np.max(np.abs(old), where=finite, initial=0.0)
+        gap = np.max(np.abs(old - new), where=finite, initial=0.0)
+        changes.append(gap / scale if scale else gap)
+    return max(changes)
+
+
+def test_drawn_mutants_are_caught(monkeypatch, record_property, count=100):
+    """Changes of operators, constants and axes in the lines that the cases run."""
+    monkeypatch.setattr("torchref.certificate.Judge", Listening)
+    # Step by step is enough to see them: a whole run would show them later, and compile again.
+    monkeypatch.setattr(Comparison, "_compare_whole_run", lambda *arguments: None)
+    lines = {name: lines_run(lambda name=name: certify_case(name, **EVEN)) for name in CASES}
+    mutants = drawn(mutants_of(set().union(*lines.values())), count, seed=4)
+    assert len(mutants) == count
+    plain = {}
+    survivors: dict[str, str] = {}
+    for mutant in mutants:
+        cases = [name for name in CASES if (mutant.file, mutant.line) in lines[name]][:MOST]
+        change = survive(mutant, cases, plain)
+        if change is not None:
+            survivors[str(mutant)] = (
+                "changes no number" if change == 0 else f"changes {change:.1e} of a tensor"
+            )
+            assert change < VISIBLE, f"missed: {mutant}, {change}"
+    record_property("mutants that change too little to see", survivors)
+
+
+def survive(mutant: Mutant, cases: list[str], plain: dict[str, list]) -> float | None:
+    """The largest change in the cases that run the mutant's line; None if one is caught."""
+    changes = []
+    for name in cases:
+        with planted(mutant.file, mutant.source) as changed:
+            assert changed, f"{mutant} changes no function"
+            try:
+                certificate = certify_case(name, **EVEN)
+            except Exception as error:  # a mutant that does not run is caught as well
+                last = traceback.extract_tb(error.__traceback__)[-1].filename
+                # JAX hides its frames: what the port's programs raise seems to come from there.
+                ours = "torchref" in last and not last.endswith(("port.py", "comparison.py"))
+                assert not ours, f"the certificate fails on {mutant}"
+                return None
+            if not certificate.agrees:
+                return None
+            assert Listening.last is not None
+            heard = Listening.last.heard
+        if name not in plain:
+            plain[name] = listen(name)
+        changes.append(largest_change(plain[name], heard))
+    return max(changes, default=0.0)
+
+
+@hypothesis.settings(max_examples=100, deadline=None, derandomize=True)
+@hypothesis.given(st.data())
+def test_no_correct_net_is_accused_of_many(data):
+    certify_random(data)

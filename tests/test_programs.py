@@ -1,0 +1,221 @@
+"""What is compiled once: for other epochs, for objects that are made anew, for a certificate."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import jaxnet
+from jaxnet import cache, convert, nn, optim, steps
+from tests.cases import CASES, certify_case
+from tests.helpers import assert_same_bits, compilations
+from tests.mutants import planted, replaced
+from tests.tiny import ACCURACY, LOSS, NET, X, Y
+
+FACTORIES = {
+    "sgd": functools.partial(optim.sgd, lr=0.1, momentum=0.9),
+    "adam": functools.partial(optim.adam, 1e-3, (0.9, 0.99)),
+    "adamw": functools.partial(optim.adamw, weight_decay=1),
+    "rmsprop": functools.partial(optim.rmsprop, centered=True),
+    "adagrad": functools.partial(optim.adagrad),
+    "step_lr": functools.partial(optim.step_lr, 0.1, 3),
+    "exponential_lr": functools.partial(optim.exponential_lr, 0.1, 0.5, steps_per_epoch=2),
+    "cosine_annealing_lr": functools.partial(optim.cosine_annealing_lr, 0.1, 7),
+    "lambda_lr": lambda: optim.lambda_lr(0.1, lambda epoch: 1 / (1 + epoch), epochs=3),
+    "an optimizer with a schedule": lambda: optim.adam(optim.step_lr(0.1, 3)),
+    "a loss with weights": lambda: convert.loss_from_torch(
+        torch.nn.CrossEntropyLoss(torch.tensor([1.0, 2.0]), label_smoothing=0.1)
+    ),
+}
+
+
+def make_net():
+    """`NET`, made anew."""
+    return nn.Sequential([layer.clone() for layer in NET.layers])
+
+
+def fit(**changes):
+    options = {
+        "net": make_net(),
+        "data": (X, Y),
+        "loss": LOSS,
+        "optimizer": optim.adam(lr=0.01),
+        "epochs": 3,
+        "batch_size": 8,
+        "shuffle": True,
+        "seed": 1,
+    } | changes
+    if "report_every" in options:
+        options["metrics"] = ACCURACY
+    net, data = options.pop("net"), options.pop("data")
+    return jaxnet.fit(net, data, **options)
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_the_same_settings_are_the_same_object(name):
+    make = FACTORIES[name]
+    made = make()
+    assert made == make() and hash(made) == hash(make())
+    cache.clear()
+    assert made != make()
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        (lambda: optim.sgd(1.0), lambda: optim.sgd(1)),
+        (lambda: optim.sgd(0.1, dampening=0.0), lambda: optim.sgd(0.1, dampening=-0.0)),
+        (lambda: optim.adam(betas=(0.9, 0.99)), lambda: optim.adam(betas=(0.9, 0.999))),
+        (lambda: optim.step_lr(0.1, 3), lambda: optim.step_lr(0.1, 4)),
+        (lambda: optim.adam(optim.step_lr(0.1, 3)), lambda: optim.adam(optim.step_lr(0.1, 4))),
+    ],
+)
+def test_other_settings_are_another_object(one, other):
+    assert one() != other()
+
+
+def test_what_is_no_plain_value_is_made_anew():
+    rate = jnp.float32(0.1)
+    assert optim.sgd(rate) != optim.sgd(rate)
+    schedule = lambda count: 0.1  # noqa: E731
+    assert optim.sgd(schedule) != optim.sgd(schedule)
+    with pytest.raises(ValueError, match="lr is -1"):
+        optim.sgd(-1)
+    with pytest.raises(TypeError, match="momentun"):
+        optim.sgd(momentun=0.9)  # pyright: ignore
+
+    @jax.jit
+    def step(rate):
+        return optim.sgd(rate).update(jnp.ones(1), optim.sgd(rate).init(jnp.ones(1)))[0]
+
+    assert step(rate) == -rate
+
+
+def test_a_table_has_the_width_of_the_floats_around_it():
+    narrow = optim.exponential_lr(0.1, 0.5)
+    with jax.enable_x64(True):
+        wide = optim.exponential_lr(0.1, 0.5)
+        assert wide is not narrow and wide(jnp.asarray(3)).dtype == np.float64
+    assert narrow(jnp.asarray(3)).dtype == np.float32
+
+
+def test_a_loss_does_not_follow_a_tensor_that_changes():
+    weight = torch.ones(2)
+    first = convert.loss_from_torch(torch.nn.CrossEntropyLoss(weight))
+    value = first(X[:4, :2], np.array([0, 1, 0, 1]))
+    weight[0] = 5.0
+    assert convert.loss_from_torch(torch.nn.CrossEntropyLoss(weight)) is not first
+    assert first(X[:4, :2], np.array([0, 1, 0, 1])) == value
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": 5},
+        {"epochs": 7, "report_every": 2},
+        {"report_every": 3},
+        {"optimizer": None, "net": None, "seed": 2},
+    ],
+    ids=str,
+)
+def test_a_second_fit_compiles_nothing(changes):
+    """Equal objects that are made anew, as a notebook's cell makes them when it runs again."""
+    made = {"optimizer": lambda: optim.adam(lr=0.01), "net": make_net}
+    _, first = fit(report_every=1)
+    with compilations() as compiled:
+        _, second = fit(**{key: made[key]() if v is None else v for key, v in changes.items()})
+    assert compiled == []
+    if "seed" not in changes:
+        assert_same_bits(second.losses[:18], first.losses[:18])
+
+
+@pytest.mark.parametrize("capacity", [1, 6, 13])
+def test_more_losses_than_a_call_has_room_for(capacity, monkeypatch):
+    """Six losses an epoch: calls of one epoch, of one and of two."""
+    whole = fit(epochs=5)
+    monkeypatch.setattr(steps, "LOSSES", capacity)
+    cache.clear()
+    cut = fit(epochs=5)
+    cache.clear()  # the programs of the small capacity
+    assert_same_bits(cut[1].losses, whole[1].losses)
+    jax.tree.map(assert_same_bits, cut[0].params, whole[0].params)
+
+
+@pytest.mark.parametrize("name", ["dropout", "nesterov", "adam", "amsgrad", "words"])
+def test_a_second_certificate_compiles_nothing(name):
+    """Groups, schedules, losses with weights: all are made anew from torch's each time."""
+    first = certify_case(name)
+    with compilations() as compiled:
+        second = certify_case(name)
+    assert compiled == [] and first.agrees and second.agrees
+
+
+def test_one_net_healthy_faulty_and_healthy_again():
+    """An equal net, loss and optimizer must not meet the program of the other code."""
+    assert "dropout" in CASES and certify_case("dropout").agrees
+    file = "jaxnet/nn/layers.py"
+    old, new = "y = y + jnp.broadcast_to(bias, y.shape)", "y = y - jnp.broadcast_to(bias, y.shape)"
+    with planted(file, replaced(file, old, new)) as changed:
+        found = certify_case("dropout")
+    assert changed and found.divergence is not None
+    assert (found.divergence.stage, found.divergence.tensor) == ("outputs", "0")
+    assert certify_case("dropout").agrees
+
+
+def test_a_function_as_a_port_is_looked_at_each_time():
+    """What it reads from outside may have changed since the last certificate."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(6, 1))
+    params = {"0": {k: v.detach().numpy().copy() for k, v in net[0].named_parameters()}}
+    scale = 1.0
+
+    def apply(variables, x):
+        layer = variables["params"]["0"]
+        return scale * (x @ layer["weight"].T + jnp.broadcast_to(layer["bias"], (len(x), 1)))
+
+    def verdict():
+        return jaxnet_certify(net, (apply, {"params": params}, optim.sgd(0.1)))
+
+    assert verdict()
+    scale = 1.01
+    assert not verdict()
+    scale = 1.0
+    assert verdict()
+
+
+def jaxnet_certify(net, port):
+    from torchref import certify
+
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    loss = torch.nn.BCEWithLogitsLoss()
+    return certify(net, loss=loss, optimizer=optimizer, data=(X, Y), port=port).agrees
+
+
+def test_a_bounded_number_of_programs_is_kept():
+    made = []
+    make = cache.memoise(lambda number: made.append(number) or object())
+    for number in range(cache.PROGRAMS + 1):
+        make(number)
+    make(1)
+    assert len(made) == cache.PROGRAMS + 1
+    make(0)  # the one that was used longest ago
+    assert made[-1] == 0
+    assert make(1) is make(1)
+    before = make(1)
+    cache.clear()
+    assert make(1) is not before
+    assert make([1]) is not make([1])  # cannot be hashed
+
+
+def test_clear_drops_what_a_fit_has_compiled():
+    fit()
+    with compilations() as compiled:
+        fit()
+    assert compiled == []
+    cache.clear()
+    with compilations() as compiled:
+        fit()
+    assert "run" in compiled
