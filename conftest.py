@@ -28,6 +28,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
 # Meshes are tried in the tests' own process; the first of these devices computes all else.
 jax.config.update("jax_num_cpu_devices", 8)
@@ -46,13 +47,26 @@ def pytest_terminal_summary(terminalreporter):
                     terminalreporter.write_line(f"{report.nodeid}: {name}: {value}")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+class Sharing(LoadScopeScheduling):
+    """The tests of a file run in one process, which shares what they make.
+
+    Those of the lecture's whole runs in one for each experiment: they take longer than all else.
+    """
+
+    def _split_scope(self, nodeid):
+        file, _, name = nodeid.partition("::")
+        return f"{file} {name.partition('[')[2]}" if "test_lecture.py" in file else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    config.option.loadscopereorder = False  # by number of tests: the longest have few
+    return Sharing(config, log)
+
+
 def pytest_collection_modifyitems(items):
-    """The tests of a file run in one process, which shares what they make; the longest go first."""
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    items.sort(key=lambda item: item.path.stem != "test_lecture")
+    """What takes longest goes first, so that no process is left with it at the end."""
+    items.sort(key=lambda item: "test_lecture" not in item.path.stem)
 
 
 @pytest.fixture(autouse=True, scope="session")

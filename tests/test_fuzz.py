@@ -205,8 +205,9 @@ def draw_again(monkeypatch) -> None:
             first.append(state.generator)
             return run(state._replace(generator=first[0]), x, y, epochs)
 
-        run_again.lower = run.lower
-        return run_again
+        again: Any = run_again
+        again.lower = run.lower
+        return again
 
     monkeypatch.setattr(train, "make_run", make)
 

@@ -37,14 +37,8 @@ MEASURED = {
 }
 
 
-def of(name: str) -> Any:
-    """The process in which an experiment's runs are made, once for all that looks at them."""
-    return pytest.mark.xdist_group(f"lecture {name}")
-
-
-each_experiment = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=of(name)) for name in NAMES]
-)
+each_experiment = pytest.mark.parametrize("name", NAMES)
+"""Tests with one name run in one process, which makes that experiment's runs once."""
 
 
 class Watcher:
@@ -268,9 +262,9 @@ def test_published_and_measured_figures(name):
         assert test is None or f"{record['test_accuracy']:.5f}" == test
 
 
-@of("full_batch")
-def test_full_batch_loss_of_the_500th_step():
-    for losses in (runs("full_batch").watcher.losses, runs("full_batch").jax.history.losses):
+@pytest.mark.parametrize("name", ["full_batch"])
+def test_full_batch_loss_of_the_500th_step(name):
+    for losses in (runs(name).watcher.losses, runs(name).jax.history.losses):
         assert losses[499] == pytest.approx(0.55478066, rel=tolerances.TRAJECTORY.rtol)
 
 
@@ -286,27 +280,27 @@ def test_records_have_the_same_form_and_are_json(name):
         assert record_jax[key] == record_torch[key]
 
 
-@of("full_batch")
-def test_a_missed_figure_is_told():
-    record = runs("full_batch").jax.record
+@pytest.mark.parametrize("name", ["full_batch"])
+def test_a_missed_figure_is_told(name):
+    record = runs(name).jax.record
     assert lecture.missed(record | {"test_accuracy": 0.9985}) == ["test"]
     assert lecture.missed(record | {"train_accuracy": 0.99365}) == ["train"]
     for random in ("jax", "torch cuda"):
         assert lecture.missed(record | {"random": random}) == ["random"]
 
 
-@of("logits")
-def test_a_jax_key_is_said_in_the_record():
+@pytest.mark.parametrize("name", ["logits"])
+def test_a_jax_key_is_said_in_the_record(name):
     """`random` tells what the run used, not what it was meant to use."""
     key = jax.random.key(0)
-    experiment = dataclasses.replace(lecture.EXPERIMENTS["logits"], epochs=1, seed=key)
+    experiment = dataclasses.replace(lecture.EXPERIMENTS[name], epochs=1, seed=key)
     record = lecture.run(experiment).record
     assert record["random"] == "jax" and "key" in record["seed"].lower()
     assert json.loads(json.dumps(record)) == record
 
 
-@of("logits")
-def test_another_seed_gives_another_run():
-    experiment = dataclasses.replace(lecture.EXPERIMENTS["logits"], epochs=1, seed=2)
+@pytest.mark.parametrize("name", ["logits"])
+def test_another_seed_gives_another_run(name):
+    experiment = dataclasses.replace(lecture.EXPERIMENTS[name], epochs=1, seed=2)
     loss = lecture.run(experiment).history.losses[0]
-    assert loss != runs("logits").jax.history.losses[0]
+    assert loss != runs(name).jax.history.losses[0]

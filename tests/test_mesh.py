@@ -1,4 +1,4 @@
-"""Runs on 1, 2, 4 and 8 devices: the same masks and orders, the same losses.
+"""Runs on 2 and on 8 devices: the same masks and orders, the same losses.
 
 The losses but for the rounding of sums.
 """
@@ -17,7 +17,7 @@ from jaxnet.placement import as_mesh, spread_specs
 from tests import spread
 from torchref.tolerances import PREDICTION_MARGIN
 
-DEVICES = (1, 2, 4, 8)
+DEVICES = (2, 8)
 REDUCTION = 1e-6  # relative: sums over the devices' rows are added in another order
 REST = ("norms", "own_generator", "keys", "wide", "sweep", "streamed")
 CASES = [(run, devices) for run in spread.BASIC for devices in DEVICES]
@@ -91,7 +91,7 @@ def test_lanes_are_spread_and_stay_themselves(found, devices):
 
 
 @pytest.mark.parametrize("devices", DEVICES)
-def test_a_step_communicates_once_and_a_batch_that_does_not_divide_never(found, devices):
+def test_a_step_communicates_once(found, devices):
     """One all-reduce in the program: of the full batches; those of 9 rows are computed whole."""
     counts = found[devices]["collectives.counts"]
     assert counts.tolist() == ([1, 0, 0, 0, 0] if devices > 1 else [0, 0, 0, 0, 0])

@@ -62,6 +62,16 @@ def test_floats_agree_within_the_rounding_of_sums(found, run):
     test_mesh.test_floats_agree_within_the_rounding_of_sums(found, run, PROCESSES)
 
 
+@pytest.mark.parametrize("devices", [1, 4])
+def test_other_numbers_of_devices(folder, devices):
+    alone = {count: spread.find(count, Path(folder)) for count in (0, devices)}
+    for run in spread.BASIC:
+        test_mesh.test_floats_agree_within_the_rounding_of_sums(alone, run, devices)
+    for check in (*CHECKS[:2], test_mesh.test_a_step_communicates_once):
+        check(alone, devices)
+    test_mesh.test_what_many_devices_saved_restores_on_one(alone, folder, devices)
+
+
 def test_what_both_saved_restores_on_one(found, folder):
     both = {"saved by both": found[PROCESSES]}
     test_mesh.test_what_many_devices_saved_restores_on_one(both, folder, "saved by both")

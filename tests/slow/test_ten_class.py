@@ -3,7 +3,7 @@
 import pytest
 
 from jaxnet import data
-from tests.test_ten_class import ROOT, TEN, certify_rows
+from tests.integration.test_ten_class import ROOT, TEN, certify_rows
 
 
 @pytest.mark.skipif(ROOT is None, reason="JAXNET_MNIST names no folder of MNIST's four IDX files")

@@ -27,7 +27,7 @@ from torchref import tolerances
 from torchref.certificate import Certificate, certify_script
 
 TEN = lecture.find("ten_class")
-HOME = Path(__file__).parents[1]
+HOME = Path(__file__).parents[2]
 ROOT = os.environ.get("JAXNET_MNIST")
 
 

@@ -1,0 +1,147 @@
+"""The report as a whole page: its sections, its code, the commands that make it."""
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import jaxnet.cli
+import torchref.cli
+import torchref.lecture
+from jaxnet import lecture
+from jaxnet.report import write_report
+from jaxnet.report.sections import SECTIONS, read_code
+from jaxnet.torch_results import load_torch
+from tests.helpers import Enough
+from tests.test_report import SHORT, TIMED, load_few
+from torchref import results as torch_results
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> Path:
+    """A report of short runs, with torch's side of two of them and a certificate."""
+    folder = tmp_path_factory.mktemp("report")
+    chosen = [
+        dataclasses.replace(lecture.EXPERIMENTS[name], epochs=epochs, report_every=1)
+        for name, epochs in SHORT.items()
+    ]
+    data = {classes: load_few(classes) for classes in {e.classes for e in chosen}}
+    found = [
+        torch_results.measure("minibatch", data[(0, 1)], epochs=0),
+        torch_results.measure("logits", data[(0, 1)], epochs=1),
+    ]
+    torch = load_torch(torch_results.save(found, folder / "torch.json"))
+    results = [lecture.run(experiment, data[experiment.classes]) for experiment in chosen]
+    return write_report(results, data, folder / "report.html", torch=torch, benchmarks=TIMED)
+
+
+class Reader(HTMLParser):
+    """What a page refers to, and the texts of its headings."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.urls: list[str] = []
+        self.ids: set[str] = set()
+        self.headings: list[str] = []
+        self._heading = False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.urls += [url for key in ("src", "href", "data", "action") if (url := found.get(key))]
+        self.ids.add(found.get("id") or "")
+        self._heading = tag == "h2"
+
+    def handle_endtag(self, tag):
+        self._heading = False
+
+    def handle_data(self, data):
+        if self._heading:
+            self.headings.append(data)
+
+
+def test_the_page_tells_the_sections_in_the_lectures_order(page):
+    text = page.read_text(encoding="utf-8")
+    reader = Reader(text)
+    shown = [section for section in SECTIONS if set(section.experiments) & set(SHORT)]
+    titles = [section.title for section in shown]
+    assert reader.headings == ["Results", *titles, "How fast", "Where this ran"]
+    for section in shown:
+        assert section.asks in text and section.why[0][:60] in text
+    assert "manual_sigmoid" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
+    assert "AGREE: 1 steps" in text and "compared at every stage" in text
+    assert "<dt>torch, train/test</dt>" in text and re.search(r"torch \d+\.\d\d s", text)
+    assert "one that differs" not in text and ">another<" in text and "3.2x" in text
+    assert "relative, where no bound is stated." in text, "on an eighth of the rows"
+    pictures = [name for section in shown for name in section.pictures]
+    assert text.count('<img src="data:image/png;base64,') == len(pictures)
+
+
+def test_the_page_needs_nothing_else(page):
+    reader = Reader(page.read_text(encoding="utf-8"))
+    outside = [url for url in reader.urls if not url.startswith(("data:", "#"))]
+    assert not outside
+    assert {url[1:] for url in reader.urls if url.startswith("#")} <= reader.ids
+
+
+@pytest.mark.parametrize("name", [name for section in SECTIONS for name in section.code])
+def test_the_code_that_is_shown_is_what_runs(name):
+    """jaxnet's is the experiment, loss for loss, and torch's is what `torchref` runs."""
+    theirs, ours = read_code(name)
+    if name not in lecture.EXPERIMENTS:
+        exec(compile(ours, name, "exec"), names := {})
+        exec(compile(theirs, name, "exec"), other := {})
+        assert np.array_equal(np.asarray(names[MADE[name]]), np.asarray(other[MADE[name]]))
+        return
+    experiment = lecture.EXPERIMENTS[name]
+    epochs = min(experiment.epochs, 3)
+    ours = ours.replace(f"epochs={experiment.epochs},", f"epochs={epochs},")
+    theirs = theirs.replace(f"range({experiment.epochs}):", f"range({epochs}):")
+    assert f"epochs={epochs}," in ours and f"range({epochs}):" in theirs
+    exec(compile(ours, name, "exec"), names := {})
+    short = dataclasses.replace(experiment, epochs=epochs, report_every=1)
+    result = lecture.run(short)
+    assert np.array_equal(names["history"].losses, result.history.losses)
+    assert names["on_train"]["accuracy"] == result.record["train_accuracy"]
+    assert names["on_test"]["accuracy"] == result.record["test_accuracy"]
+    exec(compile(theirs, name, "exec"), other := {})
+    assert other["loss"].item() == find_torch_loss(name, result.record["steps"])
+    for part in ("train", "test"):
+        found = float(other[f"on_{part}"])
+        assert found == pytest.approx(result.record[f"{part}_accuracy"], abs=1e-6)
+
+
+MADE = {"device": "X", "one_hot": "targets"}
+
+
+def find_torch_loss(name: str, step: int) -> float:
+    """The loss of a step of the lecture's own loop."""
+    losses: list[float] = []
+
+    def watch(net: Any, output: Any, loss: Any) -> None:
+        losses.append(loss.item())
+        if len(losses) == step:
+            raise Enough
+
+    with pytest.raises(Enough):
+        torchref.lecture.run(name, watch=watch)
+    return losses[-1]
+
+
+def test_the_commands_make_the_page(tmp_path, monkeypatch):
+    """As the README has it: torch's side, then the report."""
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner()
+    done = runner.invoke(torchref.cli.main, ["lecture", "--only", "logits", "--certify", "1"])
+    assert done.exit_code == 0, done.output
+    assert re.search(r"logits +0\.9577/0\.9626 .* AGREE: 1 step", done.output)
+    command = ["report", "--only", "logits", "--torch", "torch.json"]
+    done = runner.invoke(jaxnet.cli.main, command)
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("wrote report.html (")
+    assert "AGREE: 1 step" in Path("report.html").read_text()
