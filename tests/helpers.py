@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 import reprlib
 import textwrap
 import traceback
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import jax
 import jax.monitoring
 import numpy as np
@@ -45,6 +47,12 @@ def assert_same_bits(actual, expected, *, where: str = "") -> None:
     actual, expected = (np.atleast_1d(array).view(np.uint8) for array in (actual, expected))
     differing = np.sum(actual != expected)
     assert differing == 0, f"{where}: {differing} bytes differ"
+
+
+def examples(count: int, **options: Any) -> hypothesis.settings:
+    """How many examples are drawn; `make test-slow` draws ten times as many."""
+    factor = int(os.environ.get("JAXNET_EXAMPLES", "1"))
+    return hypothesis.settings(max_examples=count * factor, deadline=None, **options)
 
 
 def assert_same_state(generator: jaxnet.random.Generator) -> None:

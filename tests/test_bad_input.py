@@ -395,27 +395,3 @@ def test_the_command_line_says_it_in_a_sentence_and_writes_nothing(call, watch, 
     assert done.exit_code == 2, done.output
     check_output(done.output, call.says)
     assert not changes
-
-
-@pytest.mark.parametrize(
-    ("module", "arguments", "says"),
-    [
-        ("jaxnet", "lecture --root {}/cut --json {}/new/a.json", "holds 779 bytes of data"),
-        (
-            "jaxnet",
-            "lecture --device gpu --json {}/new.json",
-            "--device must be one that JAX finds",
-        ),
-        ("torchref", "certify {}/file:build", "file is no Python file"),
-    ],
-)
-def test_so_does_a_process(module, arguments, says, watch):
-    parts = arguments.replace("{}", str(watch.folder)).split()
-    command = [sys.executable, "-B", "-m", module, *parts]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
-    changes = watch.changes()
-    assert done.returncode == 2, done.stderr
-    assert not done.stdout
-    check_output(done.stderr, says)
-    assert not changes

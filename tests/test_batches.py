@@ -7,13 +7,13 @@ import jax
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxnet.random as random
 from jaxnet.batches import Batching, make_batching, random_split, start_epoch
 from jaxnet.precision import use
-from tests.helpers import assert_same_bits, assert_same_state
+from tests.helpers import assert_same_bits, assert_same_state, examples
 
 
 def torch_generator(generator: random.Generator) -> torch.Generator:
@@ -21,7 +21,7 @@ def torch_generator(generator: random.Generator) -> torch.Generator:
     return torch.Generator().set_state(torch.from_numpy(random.get_state(generator)))
 
 
-@settings(max_examples=30, deadline=None)
+@examples(10)
 @given(
     seed=st.integers(-(2**63), 2**64 - 1),
     rows=st.sampled_from([1, 2, 5, 48, 50, 700]),
@@ -60,7 +60,7 @@ def test_three_epochs_with_draws_between(seed, rows, size, shuffle, drop_last, o
         assert_same_bits(random.get_state(its_own), its_own_torch.get_state())
 
 
-@settings(max_examples=30, deadline=None)
+@examples(10)
 @given(
     seed=st.integers(-(2**63), 2**64 - 1),
     case=st.sampled_from(

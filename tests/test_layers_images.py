@@ -7,17 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from jaxnet import nn
-from tests.helpers import assert_close, each_row
+from tests.helpers import assert_close, each_row, examples
 from tests.layers import assert_same_layer, rows
 from torchref.tolerances import EPS, FLOAT64, Tolerance
 
 KEY = jax.random.key(0)
 # Each example compiles several programs.
-few = settings(max_examples=10, deadline=None, derandomize=True)
+few = examples(5, derandomize=True)
 
 # A weight's gradient sums up to some 700 products of numbers near 1, in another order, and may
 # cancel: the gap is relative to the partial sums, near 30, not to what is left of them.

@@ -5,17 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from jaxnet import nn
-from tests.helpers import assert_close, each_row
+from tests.helpers import assert_close, each_row, examples
 from tests.layers import assert_same_layer, rows
 from torchref.tolerances import FLOAT64, REDUCTION, Tolerance
 
 KEY = jax.random.key(0)
 # Each example compiles two programs.
-few = settings(max_examples=10, deadline=None, derandomize=True)
+few = examples(5, derandomize=True)
 
 sizes = st.integers(1, 3)
 pairs = st.tuples(sizes, sizes)

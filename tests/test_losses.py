@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 
 from jaxnet import losses
-from tests.helpers import assert_close, assert_same_function, each_row
+from tests.helpers import assert_close, assert_same_function, each_row, examples
 from torchref.tolerances import (
     ELEMENTWISE,
     ELEMENTWISE_RELATIVE,
@@ -146,7 +146,7 @@ def test_small_losses_keep_their_digits():
     hnp.arrays(np.float32, 8, elements=st.floats(0, 1, width=32, allow_subnormal=False)),
     hnp.arrays(np.float32, 8, elements=st.floats(0, 1, width=32, allow_subnormal=False)),
 )
-@settings(max_examples=40, deadline=None)
+@examples(12)
 def test_binary_cross_entropy_of_any_probabilities(probs, targets):
     assert_same_function(*BCE_NONE, [probs, targets])
 
@@ -200,7 +200,7 @@ def test_gradient_in_logits_is_exact_in_the_tail():
     hnp.arrays(np.float32, 8, elements=st.floats(-8, 8, width=32, allow_subnormal=False)),
     hnp.arrays(np.float32, 8, elements=st.floats(0, 1, width=32, allow_subnormal=False)),
 )
-@settings(max_examples=40, deadline=None)
+@examples(12)
 def test_binary_cross_entropy_with_any_logits(logits, targets):
     assert_same_function(*LOGITS_NONE, [logits, targets])
 
@@ -340,7 +340,7 @@ def test_gradient_in_the_weight_of_probabilities():
     hnp.arrays(np.float32, (4, 3), elements=st.floats(-1e4, 1e4, width=32, allow_subnormal=False)),
     hnp.arrays(np.int64, 4, elements=st.sampled_from([0, 1, 2, -100])),
 )
-@settings(max_examples=40, deadline=None)
+@examples(12)
 def test_cross_entropy_of_any_logits(logits, targets):
     assert_same_function(*SMOOTHED, [logits], constants=[targets, floats(0.5, 1, 2)])
 
@@ -372,7 +372,7 @@ def test_nll_loss(shape, reduction, weighted):
     st.booleans(),
     st.data(),
 )
-@settings(max_examples=30, deadline=None)
+@examples(12)
 def test_nll_loss_of_any_shape(shape, reduction, weighted, data):
     rows = without_classes(shape)
     targets = st.sampled_from([*range(shape[1]), -100])

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 
 from jaxnet import losses
-from tests.helpers import assert_close, assert_same_function, each_row
+from tests.helpers import assert_close, assert_same_function, each_row, examples
 from tests.test_losses import INF, NAN, REDUCTIONS, assert_same_loss, both, floats, numbers
 from torchref.tolerances import REDUCTION
 
@@ -58,7 +58,7 @@ def test_weights_that_are_integers_or_sum_to_zero(name, reduction):
     st.sampled_from(REDUCTIONS),
     st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=30, deadline=None)
+@examples(10)
 def test_any_shape(shape, name, reduction, seed):
     inputs = numbers(*shape, seed=seed), numbers(*shape, seed=seed + 1)
     assert_same_loss(name, *inputs, reduction=reduction, jit=True)

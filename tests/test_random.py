@@ -9,19 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxnet
 import jaxnet.random as random
 from jaxnet.random.arithmetic import fused_multiply_add
-from tests.helpers import assert_same_bits, assert_same_state, each_row
+from tests.helpers import assert_same_bits, assert_same_state, each_row, examples
 
 SEEDS = st.integers(-(2**63), 2**64 - 1)
 SIZES = st.sampled_from([0, 1, 2, 15, 16, 17, 311, 312, 313, 623, 624, 625, 1300])
 # .04, .15 and .42: one over 1 - p, rounded in one step or in two, differs.
 PROBABILITIES = st.sampled_from([0.0, 0.04, 0.15, 0.25, 0.42, 0.5, 0.9, 1.0]) | st.floats(0, 1)
-few = settings(max_examples=30, deadline=None)
+few = examples(10)
 
 
 def at(seed: int, used: int) -> random.Generator:

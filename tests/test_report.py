@@ -71,22 +71,6 @@ def test_a_missed_figure_and_a_parted_certificate_are_said(short, tmp_path):
     assert "Here the two part in three_class" in text and "within the stated bound" not in text
 
 
-@pytest.mark.parametrize(
-    ("factor", "says"),
-    [
-        (1.0, "0.0e+00 apart, relative, within the stated bound"),
-        (1.4, "Here the two part in three_class"),
-        (np.nan, "Here the two part in three_class"),
-    ],
-)
-def test_what_the_page_claims_is_what_the_runs_say(short, tmp_path, factor, says):
-    result, data = short
-    losses = result.history.losses * np.array([1, factor], "float32")
-    torch = make_torch(result, data[(0, 1, 2)], losses=losses)
-    path = write_report([result], data, tmp_path / "a.html", torch={"three_class": torch})
-    assert says in path.read_text()
-
-
 @pytest.mark.parametrize(("factor", "top"), [(1.0, 1e-5), (1.4, 0.5), (np.nan, 1e-5)])
 def test_a_gap_is_in_the_picture_however_large(short, factor, top):
     """What is far apart lies within the axis, and what is no number is said."""

@@ -12,11 +12,11 @@ import numpy as np
 import optax
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from torch.optim import lr_scheduler
 
 from jaxnet import optim
-from tests.helpers import assert_close, assert_same_bits, each_row, to_numpy
+from tests.helpers import assert_close, assert_same_bits, each_row, examples, to_numpy
 from torchref.tolerances import EPS, SAME_FORMULA_FLOAT64, Tolerance
 
 # A rate against torch's in float64, relative to the rate: a sine of an angle of three roundings,
@@ -123,7 +123,7 @@ def test_lambda_is_called_once_an_epoch_with_an_int_and_is_nan_afterwards():
     st.integers(1, 40),
     st.floats(0.5, 1),
 )
-@settings(max_examples=25, deadline=None)
+@examples(8)
 def test_any_arguments(lr, T_max, eta_min, step_size, gamma):
     assert_same_rates(COSINE, lr, 2 * T_max + 3, T_max=T_max, eta_min=eta_min)
     assert_same_rates(STEP, lr, 100, step_size=step_size, gamma=gamma)

@@ -10,7 +10,10 @@ import torch
 
 import jaxnet.cli
 from tests import child
+from tests.test_bad_input import ROOT, check_output, watch
 from tests.test_streaming import as_pair, run_apart
+
+__all__ = ["watch"]  # a fixture
 
 
 def test_jaxnet_does_not_need_grain(tmp_path):
@@ -137,3 +140,27 @@ def test_loads_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "(12665, 784)\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "says"),
+    [
+        ("jaxnet", "lecture --root {}/cut --json {}/new/a.json", "holds 779 bytes of data"),
+        (
+            "jaxnet",
+            "lecture --device gpu --json {}/new.json",
+            "--device must be one that JAX finds",
+        ),
+        ("torchref", "certify {}/file:build", "file is no Python file"),
+    ],
+)
+def test_so_does_a_process(module, arguments, says, watch):
+    parts = arguments.replace("{}", str(watch.folder)).split()
+    command = [sys.executable, "-B", "-m", module, *parts]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    changes = watch.changes()
+    assert done.returncode == 2, done.stderr
+    assert not done.stdout
+    check_output(done.stderr, says)
+    assert not changes

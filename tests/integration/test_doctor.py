@@ -33,3 +33,9 @@ def test_the_capability_that_is_said_to_differ_does():
     assert {"uniform", "normal"} <= differing <= {"uniform", "normal", "normal, fewer than 16"}
     draws, _ = ask_torch(**{ATEN: "avx2"})
     assert draws == KNOWN_DRAWS
+
+
+@on_avx2
+def test_known_draws_are_torchs():
+    draws, capability = ask_torch()
+    assert draws == KNOWN_DRAWS and capability.startswith("AVX")

@@ -18,8 +18,10 @@ from jaxnet.report import write_report
 from jaxnet.report.sections import SECTIONS, read_code
 from jaxnet.torch_results import load_torch
 from tests.helpers import Enough
-from tests.test_report import SHORT, TIMED, load_few
+from tests.test_report import SHORT, TIMED, load_few, make_torch, short
 from torchref import results as torch_results
+
+__all__ = ["short"]  # a fixture
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +147,19 @@ def test_the_commands_make_the_page(tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     assert done.output.startswith("wrote report.html (")
     assert "AGREE: 1 step" in Path("report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("factor", "says"),
+    [
+        (1.0, "0.0e+00 apart, relative, within the stated bound"),
+        (1.4, "Here the two part in three_class"),
+        (np.nan, "Here the two part in three_class"),
+    ],
+)
+def test_what_the_page_claims_is_what_the_runs_say(short, tmp_path, factor, says):
+    result, data = short
+    losses = result.history.losses * np.array([1, factor], "float32")
+    torch = make_torch(result, data[(0, 1, 2)], losses=losses)
+    path = write_report([result], data, tmp_path / "a.html", torch={"three_class": torch})
+    assert says in path.read_text()

@@ -17,7 +17,7 @@ from torchref.causes import kernel_causes
 from torchref.certificate import certify_script
 from torchref.tolerances import EPS, OTHER_NORMALS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ON_X86 = {"avx2", "fma"} <= (machine._read_features() or frozenset())
 on_avx2 = pytest.mark.skipif(not ON_X86, reason="there are no other kernels to choose here")
 
