@@ -1,9 +1,10 @@
 """Runs in a process of their own: `python -m tests.child NAME ...`.
 
-- `run FOLDER RESULT EPOCHS [COORDINATOR COUNT NUMBER]`: a run to be killed, alone or one process of
-  many. It goes on from what the folder has, says at each epoch that it trains, and the first writes
-  at its end all that the run is. FAIL_AT=K makes process K alone fail, PACE=S takes S seconds an
-  epoch.
+- `alone FOLDER RESULT EPOCHS`: a run to be killed. It goes on from what the folder has, says each
+  epoch that it trains, and writes at its end all that it is.
+- `run FOLDER RESULT EPOCHS [COORDINATOR COUNT NUMBER]`: one process of such a run of many, which
+  find each other where they are not told. FAIL_AT=K makes process K alone fail, PACE=S takes S
+  seconds an epoch.
 - `spread COUNT FILE FOLDER COORDINATOR NUMBER`: the runs of `tests.spread`, one process of so many.
 - `limited ROWS MIB`, `mapped ROWS ...`: what rows that are read take of memory, as JSON. The parent
   sets what JAX reads as it starts.
@@ -83,10 +84,15 @@ def run(folder: str, result: str, epochs: str, *place: str) -> None:
     coordinator, count, number = place or (None, None, None)
     numbers = (int(count), int(number)) if count and number else (None, None)
     with hosts.connect(coordinator, *numbers, advice=ADVICE):
-        mesh = jax.make_mesh((len(jax.devices()),), ("data",)) if place else None
+        mesh = jax.make_mesh((len(jax.devices()),), ("data",))
         arrays = as_arrays(*train(folder, int(epochs), mesh, [watch]))
         if hosts.is_first():
             np.savez(result, allow_pickle=False, **arrays)
+
+
+def alone(folder: str, result: str, epochs: str) -> None:
+    """The same in one process, on one device."""
+    np.savez(result, allow_pickle=False, **as_arrays(*train(folder, int(epochs), hooks=[watch])))
 
 
 def spread(count: str, file: str, folder: str, coordinator: str, number: str) -> None:
@@ -192,7 +198,7 @@ def main(name: str, *rest: str) -> None:
         measure = {"limited": run_limited, "mapped": run_mapped}[name]
         print(json.dumps(measure(*map(int, rest))))
     else:
-        {"run": run, "spread": spread}[name](*rest)
+        {"alone": alone, "run": run, "spread": spread}[name](*rest)
 
 
 if __name__ == "__main__":

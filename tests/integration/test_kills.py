@@ -82,7 +82,7 @@ def test_a_full_disk_stops_neither_the_run_nor_what_is_saved(tmp_path):
 
 def _survive(folder, result, kill_after=None):
     """Start the run that is to survive; kill it so many seconds after it began to train."""
-    command = [sys.executable, "-m", "tests.child", "run", str(folder), str(result), str(EPOCHS)]
+    command = [sys.executable, "-m", "tests.child", "alone", str(folder), str(result), str(EPOCHS)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline().startswith("trains")
     if kill_after is not None:

@@ -63,13 +63,13 @@ def test_floats_agree_within_the_rounding_of_sums(found, run):
 
 
 @pytest.mark.parametrize("devices", [1, 4])
-def test_other_numbers_of_devices(folder, devices):
-    alone = {count: spread.find(count, Path(folder)) for count in (0, devices)}
+def test_other_numbers_of_devices(tmp_path, devices):
+    alone = {count: spread.find(count, tmp_path) for count in (0, devices)}
     for run in spread.BASIC:
         test_mesh.test_floats_agree_within_the_rounding_of_sums(alone, run, devices)
     for check in (*CHECKS[:2], test_mesh.test_a_step_communicates_once):
         check(alone, devices)
-    test_mesh.test_what_many_devices_saved_restores_on_one(alone, folder, devices)
+    test_mesh.test_what_many_devices_saved_restores_on_one(alone, tmp_path, devices)
 
 
 def test_what_both_saved_restores_on_one(found, folder):

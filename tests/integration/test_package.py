@@ -151,7 +151,7 @@ def test_the_metadata_says_who_it_is(built):
     assert about["License-Expression"] == "MIT"
     assert about["Requires-Python"] == ">=3.11"
     assert about["Description-Content-Type"] == "text/markdown"
-    extras = {"torch", "bench", "cuda", "grain", "dev"}
+    extras = {"torch", "bench", "cuda", "grain", "test", "dev"}
     assert set(about.get_all("Provides-Extra") or ()) == extras
     needed = [line for line in about.get_all("Requires-Dist") or () if "extra ==" not in line]
     assert not any(line.startswith("torch") for line in needed)
