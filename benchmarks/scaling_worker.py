@@ -119,7 +119,7 @@ def _prepare_step(
         mesh=_make_mesh() if jax.device_count() > 1 else None,
         specs=specs,
     )
-    parts = (net, loss, optimizer, ready.batching, ready.layout)
+    parts = (net, loss, optimizer, ready.batching, epochs, ready.layout)
     with use("parity"):
         run = make_run(*parts).lower(ready.state, *ready.data, epochs).compile()
 

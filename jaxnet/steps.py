@@ -153,7 +153,7 @@ class Stretch:
 
 
 def find_capacity(batching: Batching) -> int:
-    """Epochs whose losses a call has room for.
+    """Epochs whose losses a call has room for: no number of epochs compiles anything anew.
 
     >>> find_capacity(Batching(12665, None)), find_capacity(Batching(12665, 16))
     (16384, 20)
@@ -167,16 +167,14 @@ def make_run(
     loss: Callable,
     optimizer: Any,
     batching: Batching,
+    capacity: int,
     layout: Layout | None = None,
-    capacity: int | None = None,
 ):
     """`run(state, x, y, epochs)`, compiled once for every number of epochs up to `capacity`.
 
     The number of epochs is an argument, not a constant: the loop's body is the same machine code
-    however the run is cut, and so are its results, bit for bit. The capacity is a constant too,
-    unless it is given, so that no number of epochs compiles anything anew.
+    however the run is cut, and so are its results, bit for bit.
     """
-    capacity = find_capacity(batching) if capacity is None else capacity
     stretch = Stretch(net, loss, optimizer, layout)
 
     @partial(jax.jit, inline=True)  # traced once, though it is called twice

@@ -332,8 +332,8 @@ def make_runner(
         with use(precision):
             parts = (ready.data, ready.batching, ready.layout, ready.state)
             return use(precision)(make_stream(net, loss, optimizer, *parts))
-    run = make_run(net, loss, optimizer, ready.batching, ready.layout)
     capacity = find_capacity(ready.batching)
+    run = make_run(net, loss, optimizer, ready.batching, capacity, ready.layout)
 
     @use(precision)
     def run_on(state: TrainState, epochs: int) -> tuple[TrainState, np.ndarray]:
@@ -368,7 +368,7 @@ def _report(
     net: Any, metrics: Metrics | None, batching: Batching | None, data: Any, state: TrainState
 ) -> tuple[dict[str, float], TrainState]:
     """A report's metrics, and the state after the draws of the loader that it iterates, if any."""
-    values = evaluate(net, state, data, metrics=metrics)
+    values = evaluate(net, state, data, metrics=metrics) if metrics else {}
     if batching is not None:
         generator, _ = start_epoch(state.generator, batching._replace(shuffle=False, own=False))
         state = state._replace(generator=generator)

@@ -195,7 +195,9 @@ def count_collectives(devices: int) -> dict[str, Any]:
     options: dict[str, Any] = {"epochs": 1, "batch_size": 16, "seed": 1}
     ready = prepare(lecture.net, load(), mesh=mesh, optimizer=lecture.optimizer, **options)
     with use("parity"):
-        run = make_run(lecture.net, lecture.loss, lecture.optimizer, ready.batching, ready.layout)
+        run = make_run(
+            lecture.net, lecture.loss, lecture.optimizer, ready.batching, 1, ready.layout
+        )
         text = run.lower(ready.state, *ready.data, 1).compile().as_text()
         state, _ = run(ready.state, *ready.data, 1)
         run(state, *ready.data, 1)

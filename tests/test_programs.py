@@ -14,6 +14,7 @@ from tests.cases import CASES, certify_case
 from tests.helpers import assert_same_bits, compilations
 from tests.mutants import planted, replaced
 from tests.tiny import ACCURACY, LOSS, NET, X, Y
+from torchref import certify
 
 FACTORIES = {
     "sgd": functools.partial(optim.sgd, lr=0.1, momentum=0.9),
@@ -49,7 +50,7 @@ def fit(**changes):
         "seed": 1,
     } | changes
     if "report_every" in options:
-        options["metrics"] = ACCURACY
+        options = {"metrics": ACCURACY} | options
     net, data = options.pop("net"), options.pop("data")
     return jaxnet.fit(net, data, **options)
 
@@ -137,9 +138,7 @@ def test_more_losses_than_a_call_has_room_for(capacity, monkeypatch):
     """Six losses an epoch: calls of one epoch, of one and of two."""
     whole = fit(epochs=5)
     monkeypatch.setattr(steps, "LOSSES", capacity)
-    cache.clear()
     cut = fit(epochs=5)
-    cache.clear()  # the programs of the small capacity
     assert_same_bits(cut[1].losses, whole[1].losses)
     jax.tree.map(assert_same_bits, cut[0].params, whole[0].params)
 
@@ -177,21 +176,19 @@ def test_a_function_as_a_port_is_looked_at_each_time():
         return scale * (x @ layer["weight"].T + jnp.broadcast_to(layer["bias"], (len(x), 1)))
 
     def verdict():
-        return jaxnet_certify(net, (apply, {"params": params}, optim.sgd(0.1)))
+        return certify(
+            net,
+            loss=torch.nn.BCEWithLogitsLoss(),
+            optimizer=torch.optim.SGD(net.parameters(), 0.1),
+            data=(X, Y),
+            port=(apply, {"params": params}, optim.sgd(0.1)),
+        ).agrees
 
     assert verdict()
     scale = 1.01
     assert not verdict()
     scale = 1.0
     assert verdict()
-
-
-def jaxnet_certify(net, port):
-    from torchref import certify
-
-    optimizer = torch.optim.SGD(net.parameters(), 0.1)
-    loss = torch.nn.BCEWithLogitsLoss()
-    return certify(net, loss=loss, optimizer=optimizer, data=(X, Y), port=port).agrees
 
 
 def test_a_bounded_number_of_programs_is_kept():
@@ -208,6 +205,22 @@ def test_a_bounded_number_of_programs_is_kept():
     cache.clear()
     assert make(1) is not before
     assert make([1]) is not make([1])  # cannot be hashed
+
+
+def test_a_bounded_number_of_values_is_kept():
+    """The one that was given out longest ago is made anew."""
+    make = cache.by_value(lambda number: lambda: number)
+    first, second = make(0), make(1)
+    for number in range(2, cache._VALUES + 1):
+        make(number)
+    assert make(1) is second and make(0) is not first
+
+
+def test_reports_of_nothing_compile_nothing():
+    fit()
+    with compilations() as compiled:
+        _, history = fit(report_every=1, metrics=None)
+    assert compiled == [] and len(history.reports) == 3
 
 
 def test_clear_drops_what_a_fit_has_compiled():

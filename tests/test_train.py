@@ -264,7 +264,7 @@ def test_there_is_one_copy_of_the_data(options):
 
     batching = make_batching(len(x), **{"batch_size": None, **options})
     generator, variables = jaxnet.init(net, jaxnet.random.manual_seed(1))
-    run: Any = jaxnet.train.make_run(net, LOSS, ADAM, batching)
+    run: Any = jaxnet.train.make_run(net, LOSS, ADAM, batching, 3)
     memory = run.lower(start(ADAM, variables, generator), x, y, 3).compile().memory_analysis()
     assert memory.temp_size_in_bytes + memory.output_size_in_bytes < x.nbytes / 4
 
@@ -273,7 +273,7 @@ def test_a_chunk_moves_nothing_between_host_and_device():
     """All that a compiled chunk needs lies there; what it draws and looks up is drawn there."""
     x, y = jnp.asarray(X), jnp.asarray(Y)
     generator, variables = jaxnet.init(NET, jaxnet.random.manual_seed(1))
-    run: Any = jaxnet.train.make_run(NET, LOSS, ADAM, Batching(len(X), 8, shuffle=True))
+    run: Any = jaxnet.train.make_run(NET, LOSS, ADAM, Batching(len(X), 8, shuffle=True), 3)
     arguments = jax.device_put((start(ADAM, variables, generator), x, y, 3))
     with jax.transfer_guard("disallow"):
         jax.block_until_ready(run(*arguments))

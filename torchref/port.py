@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import flax.linen
@@ -90,17 +90,17 @@ class Port:
         """The other collections under torch's names."""
         return name_leaves(tree, self._buffers)
 
-    @property
+    @cached_property  # to hash a deep net at every step takes longer than the step
     def step(self) -> Callable[..., Seen]:
         """`step(params, model_state, x, y, masks)`, compiled."""
         return _make_step(self._net, self._loss, self._layers)
 
-    @property
+    @cached_property
     def update(self) -> Callable[..., tuple[Any, Any, Any]]:
         """`update(grads, opt_state, params)` to updates, optimizer state and weights, compiled."""
         return _make_update(self.optimizer)
 
-    @property
+    @cached_property
     def predict(self) -> Callable[..., Any]:
         """`predict(params, model_state, x)` in evaluation mode, compiled."""
         return _make_predict(self._net)

@@ -82,7 +82,7 @@ def make_lane(program: Program, task: Task) -> Callable[..., Outcome]:
             state = state._replace(loader_generator=own)
         # Unremembered: the optimizer holds this trace's numbers.
         make: Any = make_run
-        run = make.__wrapped__(program.net, task.loss, optimizer, batching, None, every)
+        run = make.__wrapped__(program.net, task.loss, optimizer, batching, every)
 
         def stretch(state, _):
             state, losses = run(state, *data, every)
