@@ -1,6 +1,7 @@
 """What is compiled once: for other epochs, for objects that are made anew, for a certificate."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,7 @@ def make_net():
 
 
 def fit(**changes):
-    options = {
+    options: dict[str, Any] = {
         "net": make_net(),
         "data": (X, Y),
         "loss": LOSS,
