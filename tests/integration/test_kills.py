@@ -115,6 +115,7 @@ def kill_and_resume(tmp_path, picks, times):
 
 
 def test_a_killed_run_ends_as_the_one_that_was_not(tmp_path):
+    """Killed twice, at times that nobody has chosen: every bit is the whole run's."""
     kill_and_resume(tmp_path, random.Random(os.urandom(4)), times=2)
 
 

@@ -59,6 +59,7 @@ def test_two_processes_are_as_one(found, check):
 
 @pytest.mark.parametrize("run", [*spread.BASIC, *REST])
 def test_floats_agree_within_the_rounding_of_sums(found, run):
+    """Losses, weights and buffers, as on the devices of one process."""
     test_mesh.test_floats_agree_within_the_rounding_of_sums(found, run, PROCESSES)
 
 
@@ -73,6 +74,7 @@ def test_other_numbers_of_devices(tmp_path, devices):
 
 
 def test_what_both_saved_restores_on_one(found, folder):
+    """And goes on there as the run that was never moved."""
     both = {"saved by both": found[PROCESSES]}
     test_mesh.test_what_many_devices_saved_restores_on_one(both, folder, "saved by both")
 

@@ -13,4 +13,5 @@ LONG = [form for form in contestants() if form.name in contest.SLOW_TO_COMPILE]
 
 @pytest.mark.parametrize("form", LONG, ids=lambda form: form.name)
 def test_every_contestant_trains_the_same_net(form, task):
+    """Without dropout its losses and weights are torch's."""
     compare_contestant(form, task)

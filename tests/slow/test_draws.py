@@ -9,10 +9,12 @@ __all__ = ["listen_jax", "listen_torch"]  # fixtures
 
 @pytest.mark.parametrize("name, epochs", [("dropout", 500), ("minibatch", 2)])
 def test_every_step_of_the_whole_run(name, epochs, listen_torch, listen_jax):
+    """The rows and the masks of every step are torch's, to the last one."""
     compare_every_step(name, epochs, listen_torch, listen_jax)
 
 
 @pytest.mark.parametrize("ahead", [True, False])
 @pytest.mark.parametrize("own", [False, True])
 def test_every_step_of_shuffled_epochs(own, ahead, listen_torch, listen_jax, monkeypatch):
+    """All of the lecture's rows, two epochs."""
     compare_shuffled(12_665, own, ahead, listen_torch, listen_jax, monkeypatch)
