@@ -5,6 +5,7 @@
 
 import re
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ from jaxnet.train import prepare
 ROWS = 153  # the last batch of 16 has 9, as the lecture's
 STEPS = 2 * 10  # of two epochs
 BASIC = ("lecture", "order_and_masks", "masks_of_one_step", "full_batch", "saved")
-"""What runs on every number of devices; the rest on none, on the most, and in two processes."""
+"""What runs on every number of devices."""
+WIDER = ("wide", "sweep")
+"""What runs beside them on the most devices of one process; the rest in two processes."""
 WIDE = nn.Sequential([nn.Linear(784, 64), nn.ReLU(), nn.Dropout(0.5), nn.Linear(64, 8)])
 SPECS = {
     "0": PartitionSpec("model"),
@@ -268,10 +271,9 @@ def run_together(count: int, file: Path, folder: Path, coordinator: str, number:
         np.savez(file, **flatten(found), allow_pickle=False)
 
 
-def find(devices: int, folder: Path) -> dict[str, np.ndarray]:
-    """What came of every run on so many of this process's devices."""
+def find(devices: int, folder: Path, names: Iterable[str] = BASIC) -> dict[str, np.ndarray]:
+    """What came of some runs on so many of this process's devices."""
     runs = list_runs(devices, folder)
-    names = runs if devices in (0, jax.device_count()) else BASIC
     found = {name: runs[name]() for name in names}
     if devices:
         found["collectives"] = count_collectives(devices)

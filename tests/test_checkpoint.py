@@ -52,18 +52,24 @@ LOADER = DataLoader(
 )
 
 
-@pytest.mark.parametrize(
-    "data, options",
-    [
-        ((X, Y), SHUFFLED),
-        ((X, Y), SHUFFLED | dict(report_loader=True, metrics={"m": jaxnet.metrics.logit_is_right})),
-        ((X, Y), BASE | dict(seed=jax.random.key(3), batch_size=4, shuffle=True)),
-        ((X, Y), BASE | dict(seed=jax.random.key(3, impl="rbg"), report_every=3)),
-        ((X, Y), SHUFFLED | dict(precision="float64")),
-        (LOADER, BASE | dict(seed=1, report_every=1)),
-    ],
-)
-def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(data, options, folder):
+RESUMED = {
+    "shuffled": ((X, Y), SHUFFLED),
+    "accuracy": (
+        (X, Y),
+        SHUFFLED | dict(report_loader=True, metrics={"m": jaxnet.metrics.logit_is_right}),
+    ),
+    "key": ((X, Y), BASE | dict(seed=jax.random.key(3), batch_size=4, shuffle=True)),
+    "rbg": ((X, Y), BASE | dict(seed=jax.random.key(3, impl="rbg"), report_every=3)),
+    "float64": ((X, Y), SHUFFLED | dict(precision="float64")),
+    "loader": (LOADER, BASE | dict(seed=1, report_every=1)),
+}
+QUICK = ("shuffled", "key", "loader")
+"""The others are resumed in `tests/slow`."""
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(name, folder):
+    data, options = RESUMED[name]
     whole = jaxnet.fit(NET, data, epochs=7, **options)
     runs.fit(NET, data, epochs=3, checkpoint=folder, **options)
     assert_same_run(runs.fit(NET, data, epochs=7, checkpoint=folder, resume=True, **options), whole)

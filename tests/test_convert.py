@@ -372,6 +372,8 @@ HANDED = {
     "rmsprop": OPTIMIZERS["rmsprop"],
     "adagrad": OPTIMIZERS["adagrad"],
 }
+QUICK = [("sgd", False), ("amsgrad", True)]
+"""The others are handed over in `tests/slow`."""
 
 
 def begin(name):
@@ -381,8 +383,7 @@ def begin(name):
     return net, optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5)
 
 
-@pytest.mark.parametrize("own", [False, True])
-@pytest.mark.parametrize("name", HANDED)
+@pytest.mark.parametrize("name, own", QUICK)
 def test_a_run_is_handed_over_between_epochs_and_back(name, own, tmp_path):
     """One epoch in torch, two in jaxnet through a file, two in torch: as five in torch."""
     whole = begin(name)

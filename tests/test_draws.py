@@ -118,8 +118,7 @@ def compare_every_step(name, epochs, listen_torch, listen_jax):
     assert len(set(listen_jax.masks)) == len(listen_jax.masks), "every step has its own mask"
 
 
-@pytest.mark.parametrize("ahead", [True, False])
-@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("own, ahead", [(False, True), (True, False)])
 def test_every_step_of_shuffled_epochs(own, ahead, listen_torch, listen_jax, monkeypatch):
     """Some of the lecture's rows in batches of 50, shuffled anew each epoch, with two dropouts.
 
@@ -176,7 +175,7 @@ def compare_shuffled(rows, own, ahead, listen_torch, listen_jax, monkeypatch):
 ROWS = 41
 
 
-@pytest.mark.parametrize("seed", [1, -7, 2**40 + 3])
+@pytest.mark.parametrize("seed", [-7])
 def test_a_users_script(seed):
     """Side by side, line by line, with the whole state compared after every line that draws."""
     torch.manual_seed(seed)

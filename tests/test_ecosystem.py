@@ -275,9 +275,11 @@ OPTIMIZERS: dict[str, Any] = {
     ),
 }
 SEE_THE_LOSS = ("polyak_sgd", "reduce_on_plateau", "line search")
+QUICK = ("chain", "MultiSteps", "inject_hyperparams", "line search")
+"""The others run in `tests/slow`."""
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", QUICK)
 def test_any_optimizer_of_optaxs_is_that_of_a_loop_by_hand(name):
     optimizer = OPTIMIZERS[name]
     begin = jaxnet.train.start(optimizer, _init(), jax.random.key(0))

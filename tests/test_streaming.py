@@ -120,10 +120,12 @@ CASES: dict[str, dict[str, Any]] = {
     "words": {"x": WORDS, "net": EMBEDDED, "shuffle": True},
     "float64 rows": {"x": X.astype(np.float64), "y": Y.astype(np.float64), "epochs": 1},
 }
+QUICK = ("shuffled", "its own generator", "all rows", "words")
+"""The others run in `tests/slow`."""
 
 
 @each_form
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", QUICK)
 def test_a_run_is_the_one_from_memory(case, form, tmp_path):
     options = {**RUN, "epochs": 4, **CASES[case]}
     x, y = options.pop("x", X), options.pop("y", Y)
@@ -366,19 +368,6 @@ def test_what_is_read_is_a_copy(form, tmp_path):
         one, two = source.take(indices)[0], source.take(indices)[0]
         assert not np.shares_memory(one, two) and not np.shares_memory(one, held)
         assert_same_bits(one, X[indices])
-
-
-def test_the_types_of_a_file_may_be_any(tmp_path):
-    """Big-endian numbers, half precision, and y alone in a file."""
-    options = {**RUN, "epochs": 1}
-    for kind in (">f4", "f2"):
-        x = X.astype(np.float16).astype(kind)
-        found = jaxnet.fit(PLAIN, as_pair(tmp_path, x), **options)
-        native = x.astype(x.dtype.newbyteorder("="))
-        assert_same_run(found, jaxnet.fit(PLAIN, (native, Y), **options))
-    pair = jax.numpy.asarray(X), as_mapped(tmp_path / "y.npy", Y)
-    found = jaxnet.fit(PLAIN, pair, **options)
-    assert_same_run(found, jaxnet.fit(PLAIN, (X, Y), **options))
 
 
 def test_what_is_in_memory_is_not_streamed(tmp_path):

@@ -12,11 +12,12 @@ import pytest
 
 from jaxnet.launch import find_port
 from tests import spread, test_mesh
-from tests.test_mesh import REDUCTION, REST, folder
+from tests.test_mesh import REDUCTION, folder
 
 __all__ = ["folder"]  # a fixture
 
 PROCESSES = "2 processes"
+RUNS = (*spread.BASIC, *spread.WIDER, "norms", "own_generator", "keys", "streamed")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def found(folder) -> dict[Any, dict[str, np.ndarray]]:
     for name in first.keys() - {"files.made"}:
         np.testing.assert_array_equal(first[name], second[name])
     (together / "2").rename(folder / "saved by both")
-    return {0: spread.find(0, Path(folder)), PROCESSES: first}
+    return {0: spread.find(0, Path(folder), RUNS), PROCESSES: first}
 
 
 CHECKS = (
@@ -57,20 +58,10 @@ def test_two_processes_are_as_one(found, check):
     check(found, PROCESSES)
 
 
-@pytest.mark.parametrize("run", [*spread.BASIC, *REST])
+@pytest.mark.parametrize("run", RUNS)
 def test_floats_agree_within_the_rounding_of_sums(found, run):
     """Losses, weights and buffers, as on the devices of one process."""
     test_mesh.test_floats_agree_within_the_rounding_of_sums(found, run, PROCESSES)
-
-
-@pytest.mark.parametrize("devices", [1, 4])
-def test_other_numbers_of_devices(tmp_path, devices):
-    alone = {count: spread.find(count, tmp_path) for count in (0, devices)}
-    for run in spread.BASIC:
-        test_mesh.test_floats_agree_within_the_rounding_of_sums(alone, run, devices)
-    for check in (*CHECKS[:2], test_mesh.test_a_step_communicates_once):
-        check(alone, devices)
-    test_mesh.test_what_many_devices_saved_restores_on_one(alone, tmp_path, devices)
 
 
 def test_what_both_saved_restores_on_one(found, folder):

@@ -4,7 +4,6 @@ epoch where JAXNET_MNIST names a folder that holds the four files.
 
 import dataclasses
 import hashlib
-import json
 import os
 import re
 from functools import lru_cache, partial
@@ -115,25 +114,6 @@ def test_the_readmes_command_certifies_the_example(root, monkeypatch):
     assert done.exit_code == 0, done.output
     assert done.output.startswith("AGREE: 16 steps, compared at every stage")
     assert "rows 1000, epochs 1, batch_size 64, shuffle True, seed 1" in done.output
-
-
-def test_the_command_line_runs_it_from_a_folder(root, tmp_path):
-    results, figures = tmp_path / "results.json", tmp_path / "figures"
-    done = CliRunner().invoke(
-        jaxnet.cli.main,
-        ["lecture", "--only", "ten_class", "--root", str(root)]
-        + ["--json", str(results), "--figures", str(figures)],
-    )
-    assert done.exit_code == 0, done.output
-    (row,) = [line for line in done.output.splitlines() if line.lstrip().startswith("ten_class ")]
-    assert "beyond" in row and "✓" not in row and "✗" not in done.output
-    assert json.loads(results.read_text())[0]["steps"] == 160
-    assert sorted(path.name for path in figures.iterdir()) == [
-        "digits.png",
-        "predictions.png",
-        "ten_class.png",
-        "weights.png",
-    ]
 
 
 def test_it_is_swept_over_seeds(root, tmp_path):
