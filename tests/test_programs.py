@@ -153,6 +153,25 @@ def test_a_second_certificate_compiles_nothing(name):
     assert compiled == [] and first.agrees and second.agrees
 
 
+def test_a_second_sweep_compiles_nothing():
+    """Of other seeds and rates, with an equal net; a number that is a constant makes another."""
+
+    def sweep(seeds, rates, momentum):
+        grid = {"lr": rates, "momentum": momentum}
+        options: dict[str, Any] = {"loss": LOSS, "optimizer": optim.sgd, "epochs": 3}
+        return jaxnet.run_sweep(make_net(), (X, Y), seeds=seeds, grid=grid, **options)
+
+    sweep([1, 2], [0.1], [0.5])
+    with compilations() as compiled:
+        second = sweep([3, 4], [0.2], [0.5])
+    assert compiled == []
+    with compilations() as compiled:
+        other = sweep([3, 4], [0.2], [0.9])
+    assert "group" in compiled
+    assert np.all(second.losses[:, 0] == other.losses[:, 0])
+    assert np.all(second.losses[:, -1] != other.losses[:, -1])
+
+
 def test_one_net_healthy_faulty_and_healthy_again():
     """An equal net, loss and optimizer must not meet the program of the other code."""
     assert "dropout" in CASES and certify_case("dropout").agrees

@@ -30,7 +30,15 @@ from jaxnet.precision import Precision, cast_array, check_precision, use
 from jaxnet.rows import read_all
 from jaxnet.sweeps.folder import Folder, digest
 from jaxnet.sweeps.lanes import Grid, Lane, Program, group_lanes, list_lanes
-from jaxnet.sweeps.programs import Outcome, Task, draw, find_group, make_lane, run_groups
+from jaxnet.sweeps.programs import (
+    Outcome,
+    Task,
+    draw,
+    find_group,
+    make_lane,
+    make_recipe,
+    run_groups,
+)
 from jaxnet.sweeps.result import Row, Sweep, answer, collect, make_row, take
 
 __all__ = ["Interrupted", "Lane", "Progress", "Sweep", "answer", "run_sweep"]
@@ -254,7 +262,9 @@ def _trace(
     templates, digests = {}, []
     for program in programs:
         drawn = jax.tree.map(lambda a: a[0], draw(program.lanes[:1], program, task.precision))
-        traced = jax.make_jaxpr(make_lane(program, task), return_shape=True)(drawn, *arrays)
+        traced = jax.make_jaxpr(make_lane(make_recipe(program, task)), return_shape=True)(
+            drawn, *arrays
+        )
         templates |= {lane.number: traced[1] for lane in program.lanes}
         digests.append(digest_text(str(traced[0])))
     return templates, digests

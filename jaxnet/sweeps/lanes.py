@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from jaxnet import nn
+from jaxnet.cache import memoise
 from jaxnet.checks import nearest
 from jaxnet.random.arguments import as_integer, as_probability
 
@@ -176,13 +177,21 @@ def _make_program(
 ) -> Program:
     point = group[0].point
     fixed = {k: v for k, v in _pick(point, takers, "optimizer").items() if k not in traced}
+    make_optimizer = _bind(optimizer, tuple(fixed.items()), repr(fixed))
+    return Program(nets[repr(point)], make_optimizer, traced, tuple(group))
+
+
+@memoise
+def _bind(optimizer: Any, fixed: tuple[tuple[str, Any], ...], shown: str) -> Callable:
+    """The factory with these values; `shown` tells 1 from 1.0, which are equal."""
+    del shown
 
     def make_optimizer(**numbers: Any) -> optax.GradientTransformation:
         if isinstance(optimizer, optax.GradientTransformation):
             return optimizer
-        return optimizer(**fixed, **numbers)
+        return optimizer(**dict(fixed), **numbers)
 
-    return Program(nets[repr(point)], make_optimizer, traced, tuple(group))
+    return make_optimizer
 
 
 def _pick(point: dict[str, Any], takers: dict[str, str], taker: str) -> dict[str, Any]:

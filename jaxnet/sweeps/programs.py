@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnet import nn
 from jaxnet.batches import Batching, DataLoader, start_epoch
+from jaxnet.cache import memoise
 from jaxnet.evaluation import Metrics, make_measure
 from jaxnet.hosts import fetch, gather
 from jaxnet.placement import AXIS, Layout, put
@@ -59,42 +60,73 @@ class Task(NamedTuple):
     test: tuple[Any, Any] | None
 
 
-def make_lane(program: Program, task: Task) -> Callable[..., Outcome]:
+class Recipe(NamedTuple):
+    """What a lane computes, by which its programs are remembered."""
+
+    net: Any
+    make_optimizer: Callable[..., Any]
+    loss: Callable
+    batching: Batching
+    epochs: int
+    report_every: int | None
+    report_loader: bool
+    metrics: tuple[tuple[str, Callable], ...]
+    generator: Any
+    """The loader's own; with one, which holds arrays, nothing is remembered."""
+    precision: Precision
+
+
+def make_recipe(program: Program, task: Task) -> Recipe:
+    """What the lanes of a program compute."""
+    return Recipe(
+        program.net,
+        program.make_optimizer,
+        task.loss,
+        task.batching,
+        task.epochs,
+        task.report_every,
+        task.report_loader,
+        tuple(task.metrics.items()),
+        task.loader.generator,
+        task.precision,
+    )
+
+
+def make_lane(recipe: Recipe) -> Callable[..., Outcome]:
     """`lane((generator, variables, numbers), data, test)`: a whole solo run, its reports and all.
 
     Pure, of arrays alone: `jax.vmap` over the first argument makes many runs of it.
     """
-    batching = task.batching
-    every = task.epochs if task.report_every is None else min(task.report_every, task.epochs)
-    reports = 0 if task.report_every is None else task.epochs // task.report_every
+    batching, epochs = recipe.batching, recipe.epochs
+    every = epochs if recipe.report_every is None else min(recipe.report_every, epochs)
+    reports = 0 if recipe.report_every is None else epochs // recipe.report_every
 
     def look(state, data):
-        x, y = data
-        metrics = tuple(task.metrics.items())
-        return make_measure(program.net, None, metrics)(state.params, state.model_state, x, y)
+        measure = make_measure(recipe.net, None, recipe.metrics)
+        return measure(state.params, state.model_state, *data)
 
     def lane(drawn, data, test):
         generator, variables, numbers = drawn
-        optimizer = program.make_optimizer(**numbers)
+        optimizer = recipe.make_optimizer(**numbers)
         state = start(optimizer, variables, generator)
-        if task.loader.generator is not None:
-            own = jax.tree.map(jnp.asarray, task.loader.generator)
+        if recipe.generator is not None:
+            own = jax.tree.map(jnp.asarray, recipe.generator)
             state = state._replace(loader_generator=own)
         # Unremembered: the optimizer holds this trace's numbers.
         make: Any = make_run
-        run = make.__wrapped__(program.net, task.loss, optimizer, batching, every)
+        run = make.__wrapped__(recipe.net, recipe.loss, optimizer, batching, every)
 
         def stretch(state, _):
             state, losses = run(state, *data, every)
             values = look(state, data)
-            if task.report_loader:
+            if recipe.report_loader:
                 loader = batching._replace(shuffle=False, own=False)
                 state = state._replace(generator=start_epoch(state.generator, loader)[0])
             return state, (losses.reshape(-1), values)
 
         state, (losses, values) = lax.scan(stretch, state, length=reports)
         losses = losses.reshape(-1)
-        if left := task.epochs - reports * every:
+        if left := epochs - reports * every:
             state, rows = run(state, *data, left)
             losses = jnp.append(losses, rows[:left])
         # A report at the end has looked at the training rows already.
@@ -178,34 +210,20 @@ def _compile(
     program: Program, task: Task, arrays: Any, size: int, width: int, mesh: Mesh | None
 ) -> Group:
     """A group of `size` lanes, on a mesh of so many on every device."""
-    lane = make_lane(program, task)
+    lanes = size if mesh is None else size * mesh.shape[AXIS]
+    sharding = None if mesh is None else NamedSharding(mesh, PartitionSpec(AXIS))
 
-    def group(drawn, data, test):
-        def one(drawn):
-            return lane(drawn, data, test)
-
-        if width >= size:
-            return jax.vmap(one)(drawn)
-        return lax.map(one, drawn, batch_size=width if width > 1 else None)
-
-    first = draw(program.lanes[:1], program, task.precision)
-    lanes, sharding, whole_group = size, None, group
-    if mesh is not None:
-        lanes, sharding = size * mesh.shape[AXIS], NamedSharding(mesh, PartitionSpec(AXIS))
-        # Each device maps over its own lanes, as it would alone.
-        spread, whole = PartitionSpec(AXIS), PartitionSpec()
-        whole_group = jax.shard_map(
-            group,
-            mesh=mesh,
-            in_specs=(spread, whole, whole),
-            out_specs=spread,
-            check_vma=False,
-        )
-
-    def shape(values):
+    def stack(values):
         return jax.ShapeDtypeStruct((lanes, *values.shape[1:]), values.dtype, sharding=sharding)
 
-    compiled = jax.jit(whole_group).lower(jax.tree.map(shape, first), *arrays).compile()
+    def shape(values):
+        place = values.sharding if isinstance(values, jax.Array) else None
+        return jax.ShapeDtypeStruct(values.shape, values.dtype, sharding=place)
+
+    drawn = jax.tree.map(stack, draw(program.lanes[:1], program, task.precision))
+    leaves, tree = jax.tree.flatten((drawn, *jax.tree.map(shape, arrays)))
+    recipe = make_recipe(program, task)
+    compiled = _compile_lanes(recipe, size, width, mesh, tree, tuple(leaves))
     needs = compiled.memory_analysis()
     total = 0
     if needs is not None:
@@ -218,6 +236,29 @@ def _compile(
         return compiled(drawn, *arrays)
 
     return Group(lanes, run, total)
+
+
+@memoise
+def _compile_lanes(
+    recipe: Recipe, size: int, width: int, mesh: Mesh | None, tree: Any, leaves: tuple
+) -> Any:
+    """The compiled program of `size` lanes, from the shapes of what it is given."""
+    lane = make_lane(recipe)
+
+    def group(drawn, data, test):
+        def one(drawn):
+            return lane(drawn, data, test)
+
+        if width >= size:
+            return jax.vmap(one)(drawn)
+        return lax.map(one, drawn, batch_size=width if width > 1 else None)
+
+    if mesh is not None:
+        # Each device maps over its own lanes, as it would alone.
+        spread, whole = PartitionSpec(AXIS), PartitionSpec()
+        specs: dict[str, Any] = {"in_specs": (spread, whole, whole), "out_specs": spread}
+        group = jax.shard_map(group, mesh=mesh, check_vma=False, **specs)
+    return jax.jit(group).lower(*jax.tree.unflatten(tree, leaves)).compile()
 
 
 def put_whole(tree: Any, mesh: Mesh) -> Any:
