@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -22,6 +23,10 @@ def name_processor() -> str:
 
 # Before JAX is imported: all workers and child processes share what any of them has compiled.
 PROGRAMS = Path(__file__).parent / ".cache" / f"programs-{name_processor()}"
+if "PYTEST_XDIST_WORKER" not in os.environ and PROGRAMS.is_dir():
+    # Programs of code that has changed stay: with 512 MiB of them it begins anew.
+    if sum(path.stat().st_size for path in PROGRAMS.iterdir()) > 2**29:
+        shutil.rmtree(PROGRAMS)
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(PROGRAMS))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
@@ -60,6 +65,8 @@ class Sharing(LoadScopeScheduling):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
+    if config.option.dist not in ("no", "load"):
+        return None  # another was asked for
     config.option.loadscopereorder = False  # by number of tests: the longest have few
     return Sharing(config, log)
 

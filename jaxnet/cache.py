@@ -1,5 +1,6 @@
 """Compiled programs: kept in this process by what they are, and on disk for the next process."""
 
+import dataclasses
 import functools
 import hashlib
 import inspect
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import flax.linen
 import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
@@ -60,25 +62,38 @@ def clear() -> None:
 def memoise(factory: Callable) -> Callable:
     """Remember what a factory of programs made, by the value of its arguments.
 
-    Flax modules are frozen and equal by value. Arguments that cannot be hashed are not remembered;
-    of the others the last `PROGRAMS` are.
+    Flax modules are frozen and equal by value, their numbers as `by_value` has them. Arguments that
+    cannot be hashed are not remembered; of the others the last `PROGRAMS` are.
 
     >>> make = memoise(lambda net: object())
-    >>> make(1) is make(1)
-    True
+    >>> make(1) is make(1), make(1) is make(1.0)
+    (True, False)
     """
-    remembered = functools.lru_cache(maxsize=PROGRAMS)(factory)
+    remembered = functools.lru_cache(maxsize=PROGRAMS)(_Call.make)
     _forget.append(remembered.cache_clear)
 
     @functools.wraps(factory)
     def call(*arguments):
         try:
-            hash(arguments)
+            made = _Call(_spell(arguments), lambda: factory(*arguments))
+            hash(made)
         except TypeError:
             return factory(*arguments)
-        return remembered(*arguments)
+        return remembered(made)
 
     return call
+
+
+def _spell(value: Any) -> Any:
+    """The value, or what tells it from those that compare as equal: 1.0 from 1, -0.0 from 0.0."""
+    if isinstance(value, bool | int | float):
+        return type(value), repr(value)
+    if isinstance(value, tuple):
+        return type(value), tuple(_spell(part) for part in value)
+    if isinstance(value, flax.linen.Module):
+        fields = [getattr(value, f.name) for f in dataclasses.fields(value) if f.compare]
+        return type(value), tuple(_spell(field) for field in fields)
+    return value
 
 
 def jit(function: Callable, **options: Any) -> Any:

@@ -117,7 +117,7 @@ CASES = [
     (KERNELS, "ok", "AVX512", "", {}),
     (KERNELS, "ok", "AVX2", "", {"torch_kernels": "AVX2"}),
     (KERNELS, "differs", "DEFAULT, not AVX2's", "without ATEN_CPU", {"torch_kernels": "DEFAULT"}),
-    (KERNELS, "differs", "SVE256", "Use x86 with AVX2", {"torch_kernels": "SVE256"}),
+    (KERNELS, "ok", "DEFAULT", "", {"torch_kernels": "DEFAULT", "machine": "aarch64"}),
     (KERNELS, "unknown", "does not say", "import torch", {"torch_kernels": None}),
     (KERNELS, "ok", "not installed", "", {"versions": NO_TORCH, "torch_kernels": None}),
     ("JAX's backend", "ok", "cpu, 1 device (cpu)", "", {}),

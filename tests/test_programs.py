@@ -3,6 +3,7 @@
 import functools
 from typing import Any
 
+import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -182,6 +183,60 @@ def test_one_net_healthy_faulty_and_healthy_again():
     assert changed and found.divergence is not None
     assert (found.divergence.stage, found.divergence.tensor) == ("outputs", "0")
     assert certify_case("dropout").agrees
+
+
+SCALE = {"now": 1.0}
+
+
+class Scaled(flax.linen.Module):
+    """A port that looks at what is outside it, and has another method."""
+
+    power: float = 1.0
+
+    @flax.linen.compact
+    def __call__(self, x):
+        linear = nn.Linear(6, 1, name="0")(x)
+        return SCALE["now"] * linear * (1.01 if isinstance(self.power, int) else 1.0)
+
+    def turn(self, variables, x):
+        return -jnp.asarray(self.apply(variables, x))
+
+
+def test_a_module_as_a_port_is_looked_at_each_time():
+    """What it reads from outside, a field that is 1 and not 1.0, a method that is not apply."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(6, 1))
+    params = {"0": {k: v.detach().numpy().copy() for k, v in net[0].named_parameters()}}
+
+    def verdict(apply):
+        return certify(
+            net,
+            loss=torch.nn.BCEWithLogitsLoss(),
+            optimizer=torch.optim.SGD(net.parameters(), 0.1),
+            data=(X, Y),
+            port=(apply, {"params": params}, optim.sgd(0.1)),
+        ).agrees
+
+    assert verdict(Scaled().apply) and not verdict(Scaled(1).apply)
+    assert not verdict(Scaled().turn)
+    SCALE["now"] = 1.01
+    assert not verdict(Scaled().apply)
+    SCALE["now"] = 1.0
+
+
+def test_a_factory_of_the_users_is_called_for_each_sweep():
+    rate = 0.1
+
+    def make(momentum=0.5):
+        return optim.sgd(rate, momentum)
+
+    def sweep(net=NET):
+        options: dict[str, Any] = {"loss": LOSS, "optimizer": make, "epochs": 2, "seeds": [1]}
+        return jaxnet.run_sweep(net, (X, Y), **options).losses[0]
+
+    slow = sweep()
+    rate = 10.0
+    assert sweep()[1] != slow[1]
 
 
 def test_a_function_as_a_port_is_looked_at_each_time():

@@ -1,8 +1,9 @@
-"""Which tier catches each known fault: `python -m tests.tiers [--workers N] [FAULT ...]`.
+"""Whether the default tier's own tests catch each known fault, certificates apart.
 
-Each fault of `tests.faults` is planted in a process of its own, in which the room's own tests of
-the default tier run until one of them fails. Then the table says which test it was, and which tier
-plants the fault under a certificate.
+`python -m tests.tiers [--workers N] [FAULT ...]` plants each fault of `tests.faults` in a process
+of its own, in which the room's own tests of the default tier run until one of them fails. A row
+says in which tier the fault is planted under a certificate, which must name it, and which test
+failed.
 """
 
 import argparse

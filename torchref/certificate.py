@@ -312,7 +312,7 @@ def _prepare(
     names = [
         name for name, m in plan.net.named_modules(remove_duplicate=False) if m in _layers(plan)
     ]
-    tensors: dict[str, Named] = {
+    tensors: dict[str, Any] = {
         "weights": copy_named(plan.net.named_parameters()),
         "buffers": copy_named(plan.net.named_buffers()),
     }
@@ -334,7 +334,8 @@ def _prepare(
         steps_per_epoch=steps,
         epochs=plan.epochs,
     )
-    ours = Port(jnet.apply, variables, optimizer, jax_loss, **tensors, layers=names)
+    tensors |= {"layers": names, "shared": not isinstance(loss, tuple)}
+    ours = Port(jnet.apply, variables, optimizer, jax_loss, **tensors)
     done = 0 if plan.scheduler is None else plan.scheduler.last_epoch * steps
     ours.opt_state = convert.opt_state_from_torch(
         plan.optimizer, plan.net, ours.opt_state, count=done

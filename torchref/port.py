@@ -40,6 +40,8 @@ class Port:
       loss: `loss(outputs, y)`.
       weights, buffers: torch's, at the start.
       layers: torch's names of the layers whose outputs are wanted.
+      shared: whether an equal port may use this one's programs. A user's net, loss or optimizer may
+        look at what has changed since, so that each port of a user's has programs of its own.
 
     Raises:
       TypeError: `variables` has no "params".
@@ -55,17 +57,16 @@ class Port:
         weights: Named,
         buffers: Named,
         layers: Collection[str],
+        shared: bool = False,
     ) -> None:
         if not isinstance(variables, Mapping) or "params" not in variables:
             raise TypeError('port must have variables {"params": ..., ...}, as Flax has them')
         self.params = variables["params"]
         self.model_state = {key: tree for key, tree in variables.items() if key != "params"}
         self.optimizer, self.opt_state = optimizer, optimizer.init(self.params)
-        self._loss, self._layers = loss, frozenset(layers)
-        module = getattr(apply, "__self__", None)
-        # Modules are equal by value: a net that is built again meets the programs of the first. A
-        # function may look at what has changed since, so that each port has programs of its own.
-        self._net = module if isinstance(module, flax.linen.Module) else partial(apply)
+        self._loss, self._layers, self._shared = loss, frozenset(layers), shared
+        whole = getattr(apply, "__func__", None) is flax.linen.Module.apply
+        self._net = getattr(apply, "__self__") if whole else apply  # noqa: B009
         beside: dict[str, set[str]] = {}
         self._params = match_tensors(weights, self.params, beside)
         self._buffers = match_tensors(buffers, self.model_state, beside, skip=1)
@@ -93,17 +94,20 @@ class Port:
     @cached_property  # to hash a deep net at every step takes longer than the step
     def step(self) -> Callable[..., Seen]:
         """`step(params, model_state, x, y, masks)`, compiled."""
-        return _make_step(self._net, self._loss, self._layers)
+        return self._make(_make_step, self._net, self._loss, self._layers)
 
     @cached_property
     def update(self) -> Callable[..., tuple[Any, Any, Any]]:
         """`update(grads, opt_state, params)` to updates, optimizer state and weights, compiled."""
-        return _make_update(self.optimizer)
+        return self._make(_make_update, self.optimizer)
 
     @cached_property
     def predict(self) -> Callable[..., Any]:
         """`predict(params, model_state, x)` in evaluation mode, compiled."""
-        return _make_predict(self._net)
+        return self._make(_make_predict, self._net)
+
+    def _make(self, factory: Any, *arguments: Any) -> Any:
+        return factory(*arguments) if self._shared else factory.__wrapped__(*arguments)
 
 
 @memoise

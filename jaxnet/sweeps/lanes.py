@@ -177,14 +177,16 @@ def _make_program(
 ) -> Program:
     point = group[0].point
     fixed = {k: v for k, v in _pick(point, takers, "optimizer").items() if k not in traced}
-    make_optimizer = _bind(optimizer, tuple(fixed.items()), repr(fixed))
+    # A factory of the user's may look at what has changed since: its programs are its own.
+    known = getattr(optimizer, "__module__", "").partition(".")[0] in ("jaxnet", "optax")
+    bind: Any = _bind if known else getattr(_bind, "__wrapped__")  # noqa: B009
+    make_optimizer = bind(optimizer, tuple(fixed.items()))
     return Program(nets[repr(point)], make_optimizer, traced, tuple(group))
 
 
 @memoise
-def _bind(optimizer: Any, fixed: tuple[tuple[str, Any], ...], shown: str) -> Callable:
-    """The factory with these values; `shown` tells 1 from 1.0, which are equal."""
-    del shown
+def _bind(optimizer: Any, fixed: tuple[tuple[str, Any], ...]) -> Callable:
+    """The factory with these values."""
 
     def make_optimizer(**numbers: Any) -> optax.GradientTransformation:
         if isinstance(optimizer, optax.GradientTransformation):

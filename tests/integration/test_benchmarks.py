@@ -356,7 +356,6 @@ def test_a_second_fit_is_told_beside_the_same_call_again(tmp_path, monkeypatch):
     rows = json.loads(path.read_text())["compiling"]
     assert [row["what"] for row in rows] == [*compiling.list_calls()]
     assert all(row["agree"] and len(row["seconds"]) == len(row["alone"]) == 1 for row in rows)
-    assert rows[0]["seconds"][0] > 2 * rows[0]["alone"][0], "the first of a process compiles"
 
     wrong = [row | {"agree": False} for row in rows]
     monkeypatch.setattr(benchmarks.__main__, "compare_compiling", lambda *_: wrong)
