@@ -6,13 +6,13 @@ import hashlib
 import inspect
 import os
 import platform
+import sys
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import flax.linen
 import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
@@ -86,14 +86,39 @@ def memoise(factory: Callable) -> Callable:
 
 def _spell(value: Any) -> Any:
     """The value, or what tells it from those that compare as equal: 1.0 from 1, -0.0 from 0.0."""
-    if isinstance(value, bool | int | float):
-        return type(value), repr(value)
+    if isinstance(value, _NUMBERS):
+        return _spell_number(value)
     if isinstance(value, tuple):
         return type(value), tuple(_spell(part) for part in value)
-    if isinstance(value, flax.linen.Module):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):  # a Flax module is one
+        hash(value)
         fields = [getattr(value, f.name) for f in dataclasses.fields(value) if f.compare]
         return type(value), tuple(_spell(field) for field in fields)
     return value
+
+
+_NUMBERS = bool | int | float | complex | np.generic
+
+
+def _spell_number(value: Any) -> Hashable:
+    """Type and bits: a subclass may round as it prints itself."""
+    if isinstance(value, int) and not isinstance(value, np.generic):
+        return type(value), int.__repr__(value)
+    array = np.asarray(value)
+    return type(value), array.dtype.str, array.tobytes()
+
+
+def is_own(function: Any) -> bool:
+    """Whether a function is jaxnet's or optax's own, which look at nothing that may change.
+
+    A loss, a metric or a factory of the user's may: what it read when it was traced stays in the
+    program. `jax.jit` takes functions for pure; `clear` drops what does not hold any more.
+    """
+    module, name = (getattr(function, key, None) or "" for key in ("__module__", "__name__"))
+    if module.partition(".")[0] in ("jaxnet", "optax"):
+        # A user's may bear the same name, as `functools.wraps` gives it.
+        return getattr(sys.modules.get(module), name, None) is function
+    return inspect.isfunction(function) and function in _given_out
 
 
 def jit(function: Callable, **options: Any) -> Any:
@@ -113,7 +138,7 @@ def by_value(factory: Callable | None = None, *, arrays: bool = False) -> Any:
 
     Args:
       factory: makes the object; pure, and not called where it is remembered.
-      arrays: whether an array counts as a value, by its bytes. The factory must have copied it.
+      arrays: whether NumPy's arrays count as values, by their bytes: no one else may hold them.
 
     >>> scale = by_value(lambda number=1.0: (lambda x: number * x))
     >>> scale(2.0) is scale(number=2.0), scale(2.0) is scale(2)
@@ -169,13 +194,14 @@ def _as_key(value: Any, arrays: bool) -> Hashable:
     Raises:
       TypeError: it is no plain value.
     """
-    if value is None or isinstance(value, bool | int | float | str):
-        return type(value), repr(value)
+    if value is None or isinstance(value, str):
+        return type(value), value
+    if isinstance(value, _NUMBERS):
+        return _spell_number(value)
     if isinstance(value, tuple | list):
         return type(value), *(_as_key(part, arrays) for part in value)
-    if isinstance(value, np.generic) or (arrays and isinstance(value, np.ndarray | jax.Array)):
-        array = np.asarray(value)
-        return type(value), array.dtype.str, array.shape, array.tobytes()
+    if arrays and isinstance(value, np.ndarray):
+        return type(value), value.dtype.str, value.shape, value.tobytes()
     if inspect.isfunction(value) and value in _given_out:
         return value
     raise TypeError(f"{type(value).__name__} is no plain value")
@@ -193,7 +219,8 @@ def enable(folder: str | os.PathLike | None = None) -> str:
       The folder that the programs lie in, at most `LIMIT` bytes.
 
     Raises:
-      TypeError, OSError: `folder` is no path, or cannot be made or written.
+      TypeError, ValueError, OSError: `folder` is no path of this machine's, or cannot be made or
+        written.
 
     JAX's own `jax_compilation_cache_dir` keeps only what took a second to compile, unless told
     otherwise. torch has the like for `torch.compile`, switched on by default.
@@ -207,11 +234,14 @@ def enable(folder: str | os.PathLike | None = None) -> str:
     """
     if not isinstance(folder, str | os.PathLike | None):
         raise TypeError(f"folder must be a str or os.PathLike, not {folder!r}")
+    if folder is not None and ("://" in str(folder) or "\0" in str(folder)):
+        raise ValueError(f"folder must be a path of this machine's, not {str(folder)!r}")
     own = jax.config.jax_compilation_cache_dir  # pyright: ignore
     if folder is None and own:
         place = own
     else:
-        place = str(_make_folder(cache_folder() / "programs" if folder is None else Path(folder)))
+        above = cache_folder() / "programs" if folder is None else Path(folder).expanduser()
+        place = str(_make_folder(above))
     _set({"jax_enable_compilation_cache": True, **_settings(place)})
     return place
 

@@ -230,13 +230,48 @@ def test_a_factory_of_the_users_is_called_for_each_sweep():
     def make(momentum=0.5):
         return optim.sgd(rate, momentum)
 
-    def sweep(net=NET):
-        options: dict[str, Any] = {"loss": LOSS, "optimizer": make, "epochs": 2, "seeds": [1]}
-        return jaxnet.run_sweep(net, (X, Y), **options).losses[0]
+    def scaled(outputs, y):
+        return rate * LOSS(outputs, y)
 
-    slow = sweep()
+    def sweep(**options):
+        options = {"loss": LOSS, "optimizer": optim.sgd, "epochs": 2, "seeds": [1]} | options
+        return jaxnet.run_sweep(NET, (X, Y), **options).losses[0]
+
+    wrapped = functools.wraps(optim.sgd)(lambda: make())
+    calls = [{"optimizer": make}, {"optimizer": wrapped}, {"loss": scaled}]
+    slow = [sweep(**options) for options in calls]
     rate = 10.0
-    assert sweep()[1] != slow[1]
+    for options, before in zip(calls, slow, strict=True):
+        assert sweep(**options)[1] != before[1]
+    with jax.numpy_rank_promotion("warn"):  # JAX's settings decide what is traced
+        with compilations() as compiled:
+            sweep()
+        assert "group" in compiled
+
+
+class Percent(float):
+    """Rounds as it prints itself."""
+
+    def __repr__(self):
+        return f"{float(self):.0%}"
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [(1, 1.0), (0.0, -0.0), (np.int32(1), np.float32(1)), (Percent(0.101), Percent(0.104))],
+)
+def test_numbers_that_compare_or_look_the_same_are_told_apart(one, other):
+    make = cache.memoise(lambda net: object())
+    assert make(Scaled(one)) is make(Scaled(one)) is not make(Scaled(other))
+    find = cache.by_value(lambda value: object())
+    assert find(one) is find(one) is not find(other)
+
+
+def test_a_rate_that_is_an_array_is_no_value_to_be_found_by():
+    rate = jnp.float32(0.2)
+    optim.lambda_lr(rate, lambda epoch: 1.0, epochs=2)
+    rate.delete()
+    assert optim.lambda_lr(jnp.float32(0.2), lambda epoch: 1.0, epochs=2)(0) == jnp.float32(0.2)
 
 
 def test_a_function_as_a_port_is_looked_at_each_time():

@@ -12,6 +12,7 @@ import functools
 import operator
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -136,7 +137,9 @@ def lambda_lr(
     factors = np.array(
         [check_number(f"lr_lambda({epoch})", lr_lambda(epoch)) for epoch in range(epochs)]
     )
-    return _tabulated_lr(lr, factors, steps_per_epoch)
+    # An array may change, or be deleted: it is no value to be found by.
+    make = vars(_tabulated_lr)["__wrapped__"] if isinstance(lr, jax.Array) else _tabulated_lr
+    return make(lr, factors, steps_per_epoch)
 
 
 @by_value(arrays=True)

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from jaxnet import nn
-from jaxnet.cache import memoise
+from jaxnet.cache import is_own, memoise
 from jaxnet.checks import nearest
 from jaxnet.random.arguments import as_integer, as_probability
 
@@ -177,9 +177,8 @@ def _make_program(
 ) -> Program:
     point = group[0].point
     fixed = {k: v for k, v in _pick(point, takers, "optimizer").items() if k not in traced}
-    # A factory of the user's may look at what has changed since: its programs are its own.
-    known = getattr(optimizer, "__module__", "").partition(".")[0] in ("jaxnet", "optax")
-    bind: Any = _bind if known else getattr(_bind, "__wrapped__")  # noqa: B009
+    bind: Any = _bind
+    bind = bind if is_own(optimizer) else bind.__wrapped__
     make_optimizer = bind(optimizer, tuple(fixed.items()))
     return Program(nets[repr(point)], make_optimizer, traced, tuple(group))
 

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnet import nn
 from jaxnet.batches import Batching, DataLoader, start_epoch
-from jaxnet.cache import memoise
+from jaxnet.cache import is_own, memoise
 from jaxnet.evaluation import Metrics, make_measure
 from jaxnet.hosts import fetch, gather
 from jaxnet.placement import AXIS, Layout, put
@@ -151,7 +151,13 @@ class Group(NamedTuple):
 def draw(lanes: Sequence[Lane], program: Program, precision: Precision) -> Any:
     """The lanes' generators, initial variables and numbers, stacked."""
     drawn = [nn.init(program.net, manual_seed(lane.seed)) for lane in lanes]
-    numbers = {name: np.array([lane.point[name] for lane in lanes]) for name in program.traced}
+    numbers = {
+        # Of the type that all lanes have room in: 1 beside 0.02 is 1.0.
+        name: np.array([lane.point[name] for lane in lanes]).astype(
+            np.array([lane.point[name] for lane in program.lanes]).dtype
+        )
+        for name in program.traced
+    }
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *drawn)
     generators, variables = stacked
     cast = partial(jax.tree.map, partial(cast_array, name=precision))
@@ -223,7 +229,11 @@ def _compile(
     drawn = jax.tree.map(stack, draw(program.lanes[:1], program, task.precision))
     leaves, tree = jax.tree.flatten((drawn, *jax.tree.map(shape, arrays)))
     recipe = make_recipe(program, task)
-    compiled = _compile_lanes(recipe, size, width, mesh, tree, tuple(leaves))
+    compile_lanes: Any = _compile_lanes
+    if not all(map(is_own, [task.loss, *task.metrics.values()])):
+        compile_lanes = compile_lanes.__wrapped__
+    settings = tuple((name, repr(getattr(jax.config, name, None))) for name in jax.config.values)
+    compiled = compile_lanes(recipe, size, width, mesh, tree, tuple(leaves), settings)
     needs = compiled.memory_analysis()
     total = 0
     if needs is not None:
@@ -240,9 +250,19 @@ def _compile(
 
 @memoise
 def _compile_lanes(
-    recipe: Recipe, size: int, width: int, mesh: Mesh | None, tree: Any, leaves: tuple
+    recipe: Recipe,
+    size: int,
+    width: int,
+    mesh: Mesh | None,
+    tree: Any,
+    leaves: tuple[Any, ...],
+    settings: tuple[tuple[str, str], ...],
 ) -> Any:
-    """The compiled program of `size` lanes, from the shapes of what it is given."""
+    """The compiled program of `size` lanes, from the shapes of what it is given.
+
+    `settings` are JAX's, which decide what is traced.
+    """
+    del settings
     lane = make_lane(recipe)
 
     def group(drawn, data, test):
