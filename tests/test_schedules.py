@@ -61,7 +61,10 @@ def assert_same_rates(pair: Pair, lr: float, until: int, **options) -> None:
     # XLA's CPU backend takes subnormal numbers for 0.
     expected[np.abs(expected) < np.finfo(np.float32).tiny] = 0
     rates = rates_of_jax(pair.schedule(lr, **options), range(until))
-    assert_close(rates, expected.astype(np.float32), RATE, where=f"{options}")
+    # torch goes from rate to rate: back at 1e-6 from 0.75 its own, in float64, is off by 1.6e-12.
+    strayed = 1e-11 * max(lr, options.get("eta_min", 0.0))
+    tolerance = RATE._replace(atol=strayed)
+    assert_close(rates, expected.astype(np.float32), tolerance, where=f"{options}")
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.1, 0.5, 0.9, 0.99, 0.999, 1.0, 1.01])
