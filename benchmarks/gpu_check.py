@@ -28,6 +28,7 @@ from rich.text import Text
 
 from benchmarks.timing import describe_machine, interleave, median_ratio
 from jaxnet import random
+from jaxnet.certificate.report import headline
 from jaxnet.data import Dataset, load_mnist
 from jaxnet.files import write_whole
 from jaxnet.lecture import EXPERIMENTS, find, run
@@ -35,7 +36,6 @@ from jaxnet.machine import name_processor
 from jaxnet.progress import count
 from jaxnet.state import History
 from torchref.lecture import SECTIONS, ignore
-from torchref.pages import headline
 from torchref.results import certify_experiment
 from torchref.tolerances import TRAJECTORY
 

@@ -30,6 +30,9 @@ RECORD = "a plain record: whoever takes it checks it"
 TAKES_NO_BAD_INPUT = {
     "jaxnet.History": RECORD,
     "jaxnet.TrainState": RECORD,
+    "jaxnet.certificate.Certificate": RECORD,
+    "jaxnet.certificate.Divergence": RECORD,
+    "jaxnet.certificate.Stage": RECORD,
     "jaxnet.checkpoint.Another": "an error",
     "jaxnet.evaluation.make_measure": "compiles what `evaluate` checked",
     "jaxnet.sweeps.Interrupted": "an error",

@@ -63,12 +63,14 @@ def short() -> tuple[lecture.Result, dict[tuple[int, ...], tuple[Dataset, Datase
 
 def test_a_missed_figure_and_a_parted_certificate_are_said(short, tmp_path):
     result, data = short
-    wrong = {"agrees": False, "headline": "PART in <b>", "epochs": 1, "text": "</script>"}
+    wrong = {"agrees": False, "headline": "DIVERGE in <b>", "epochs": 1, "text": "</script>"}
     torch = {"three_class": make_torch(result, data[(0, 1, 2)], certificate=wrong)}
     text = write_report([result], data, tmp_path / "new" / "a.html", torch=torch).read_text()
     assert 'title="not what was published"' in text and '<span class="bad">part</span>' in text
-    assert "PART in &lt;b&gt;" in text and "&lt;/script&gt;" in text
-    assert "Here the two part in three_class" in text and "within the stated bound" not in text
+    assert "DIVERGE in &lt;b&gt;" in text and "&lt;/script&gt;" in text
+    assert (
+        "Here the two do not agree in three_class" in text and "within the stated bound" not in text
+    )
 
 
 @pytest.mark.parametrize(("factor", "top"), [(1.0, 1e-5), (1.4, 0.5), (np.nan, 1e-5)])

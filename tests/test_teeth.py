@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
+from jaxnet.certificate import STAGES
 from tests.cases import certify_case
 from tests.faults import FAULTS, QUICK, find
 from tests.nets import build_random_net
-from torchref.audit import STAGES
 from torchref.certificate import certify
 
 QUICK_CASES = ("dropout", "adamw", "saturated", "images", "words")

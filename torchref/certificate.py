@@ -2,11 +2,9 @@
 
 import hashlib
 import platform
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,69 +13,13 @@ import torch
 import jaxnet
 from jaxnet import convert, precision
 from jaxnet.batches import make_batching
+from jaxnet.certificate import STAGES, Certificate
+from jaxnet.certificate.comparison import Diverged, Judge
 from jaxnet.checks import check_count, check_rows
-from torchref.audit import STAGES, Divergence, Judge, Parted, Stage
 from torchref.comparison import Comparison, Plan
 from torchref.construction import Drawn, draw_initial, stream_kept, watch_construction
-from torchref.pages import save, write_text
 from torchref.port import Port
 from torchref.recorder import Named, copy_array, copy_named, leaves
-
-
-class Certificate(NamedTuple):
-    """What came out of holding a torch run and its port side by side."""
-
-    agrees: bool
-    divergence: Divergence | None
-    """The first place where the runs part; None where they agree."""
-    stages: dict[str, Stage]
-    """The worst tensor of each stage, in the order in which an error travels."""
-    checked: dict[str, int]
-    """Numbers compared at each stage."""
-    steps: int
-    """Steps compared, each at every stage."""
-    losses: np.ndarray
-    """torch's loss at each step."""
-    gaps: np.ndarray
-    """Each step's relative gap between the losses from equal weights."""
-    run_gaps: np.ndarray
-    """The same between the two whole runs, each from its own weights; empty if not run."""
-    overflowed: int
-    """The step in which torch's loss left float32's range, from which on nothing is compared; 0 if
-    there is none."""
-    chaos: int
-    """The step from which rounding alone decides the losses of a whole run, which are compared up
-    to there; 0 if there is none."""
-    noise: tuple[int, int]
-    """Elements whose exact gradient once lay below the rounding bound, which the last weights are
-    not compared in; and all elements."""
-    settings: dict[str, Any]
-    """Seed, epochs, batch size, classes of net, loss and optimizer."""
-    digests: dict[str, str]
-    """SHA-256 of the first and the last weights, torch's and the port's."""
-    machine: dict[str, str]
-    """Versions, platform, precision."""
-
-    def __str__(self) -> str:
-        return write_text(self)
-
-    def to_json(self) -> dict[str, Any]:
-        """The certificate as JSON has it: infinities and nan are strings."""
-        return _plain(
-            {
-                **self._asdict(),
-                "divergence": self.divergence and asdict(self.divergence),
-                "stages": {name: stage._asdict() for name, stage in self.stages.items()},
-            }
-        )
-
-    def save(self, path: str | Path) -> Path:
-        """Write the certificate as `.html`, `.json` or `.txt`; the file appears whole or not.
-
-        Raises:
-          ValueError: the name ends in something else.
-        """
-        return save(self, Path(path))
 
 
 def certify(
@@ -265,24 +207,27 @@ def compare(
             for name, tensor in sorted((drawn or {}).items(), key=lambda item: len(item[1].causes)):
                 judge.exactly("initial weights", name, *tensor)
             comparison.run()
-        except Parted as parted:
-            divergence = parted.divergence
+        except Diverged as diverged:
+            divergence = diverged.divergence
     count = sum(int(mask.sum()) for mask in comparison.noise.values())
     total = sum(mask.size for mask in comparison.noise.values())
     losses, alone = np.array(comparison.losses), np.array(comparison.free_losses)
     same = len(losses) == len(alone)
     return Certificate(
-        agrees=divergence is None,
         divergence=divergence,
+        missing=tuple(_list_missing(judge, comparison)),
         stages={name: judge.stages[name] for name in STAGES if name in judge.stages},
         checked={name: judge.checked[name] for name in STAGES if name in judge.checked},
-        steps=comparison.overflowed - 1 if comparison.overflowed else len(losses),
+        given={name: judge.given[name] for name in STAGES if name in judge.given},
+        steps=len(losses),
         losses=losses,
         gaps=np.array(comparison.gaps),
         run_gaps=_relative_gaps(alone, losses) if same else alone[:0],
         overflowed=comparison.overflowed,
         chaos=comparison.chaos,
         noise=(count, total),
+        granted=comparison.granted,
+        kinks=comparison.kinks,
         settings=_settings(plan, loss, port, seed),
         digests={
             "torch, first": digest(first),
@@ -292,6 +237,21 @@ def compare(
         },
         machine=describe_machine(),
     )
+
+
+_WHY = {
+    "loss": "torch's is not finite, or below float32's normal numbers",
+    "whole run": "rounding alone decides torch's own run from its first step on",
+}
+_WHY_NOT = "rounding may make anything of it: more rows, other data or a smaller rate would decide"
+
+
+def _list_missing(judge: Judge, comparison: Comparison) -> Iterator[str]:
+    """What was asked for and compared at no step: outputs, loss, gradients, updates, the run."""
+    for (stage, name), compared in judge.tensors.items():
+        asked = stage in ("outputs", "loss", "gradients", "update") or name == "loss"
+        if asked and not compared:
+            yield f"{stage} of {name}: {_WHY.get(stage, _WHY_NOT)}"
 
 
 def _relative_gaps(alone: np.ndarray, losses: np.ndarray) -> np.ndarray:
@@ -388,16 +348,3 @@ def describe_machine() -> dict[str, str]:
         "backend": jax.default_backend(),
         "precision": f"parity ({precision.MEANINGS['parity']})",
     }
-
-
-def _plain(value: Any) -> Any:
-    """Only what JSON knows: arrays are lists, infinities and nan strings."""
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return str(value)
-    return value

@@ -62,8 +62,8 @@ def lecture(
 ) -> None:
     """Run the lecture's experiments in torch, and certify each one's first epochs.
 
-    Takes about two minutes on two cores. Exit status 1 says that a certificate found the runs to
-    part, 2 that the input was wrong.
+    Takes about two minutes on two cores. Exit status 1 says that a certificate does not say AGREE,
+    2 that the input was wrong.
 
     \b
     Examples:
@@ -92,8 +92,8 @@ def lecture(
         right = f"{found[-1]['train_accuracy']:.4f}/{found[-1]['test_accuracy']:.4f}"
         click.echo(f"{name:<15}{right}  {found[-1]['run_seconds']:6.2f} s{verdict}")
     click.echo(f"wrote {path}")
-    parted = [run for run in found if run["certificate"] and not run["certificate"]["agrees"]]
-    context.exit(1 if parted else 0)
+    others = [run for run in found if run["certificate"] and not run["certificate"]["agrees"]]
+    context.exit(1 if others else 0)
 
 
 @main.command()
@@ -126,8 +126,8 @@ def certify(
     FUNCTION returns (net, loss, optimizer, (X, y)), and a scheduler as a fifth if there is one; it
     is called after torch.manual_seed(seed), so that the initial weights are checked too.
 
-    Exit status 0 says that the runs agree, 1 that they part, 2 that the net cannot be ported or
-    that the input was wrong.
+    Exit status 0 says that the runs agree, 1 that they diverge, 3 that something could not be
+    compared, 2 that the net cannot be ported or that the input was wrong.
 
     \b
     Examples:
@@ -152,13 +152,13 @@ def certify(
                 )
         except click.UsageError:
             raise
-        except (Exception, SystemExit) as error:  # status 1 is for runs that part
+        except (Exception, SystemExit) as error:  # status 1 is for runs that diverge
             raise click.UsageError(_explain(error, target)) from error
     click.echo(str(certificate))
     for path in paths:
         certificate.save(path)
         click.echo(f"wrote {path}")
-    context.exit(0 if certificate.agrees else 1)
+    context.exit({"AGREE": 0, "DIVERGE": 1, "UNDECIDED": 3}[certificate.verdict])
 
 
 def _explain(error: BaseException, target: str) -> str:

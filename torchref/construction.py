@@ -10,8 +10,8 @@ import torch
 
 import jaxnet
 from jaxnet import convert
+from jaxnet.certificate.causes import FOLLOWED, kernel_causes
 from jaxnet.random import distributions, normals
-from torchref.causes import FOLLOWED, kernel_causes
 from torchref.recorder import Named, copy_array
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import flax.linen
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxnet.cache import memoise
@@ -86,6 +87,16 @@ class Port:
     def name_params(self, tree: Any) -> Named:
         """A tree like the parameters under torch's names, in torch's layout."""
         return name_leaves(tree, self._params)
+
+    def name_others(self, tree: Any) -> Named:
+        """Leaves of a tree like the parameters that hold nothing of torch's, by their paths."""
+        held = {match.leaf for match in self._params.values()}
+        leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+        return {
+            jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)
+            for place, (path, leaf) in enumerate(leaves)
+            if place not in held
+        }
 
     def name_buffers(self, tree: Any) -> Named:
         """The other collections under torch's names."""

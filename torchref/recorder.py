@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,17 +74,18 @@ class Recorder:
         *,
         limit: int = 2**28,
         each: Callable[[Step], Any] | None = None,
+        look: Callable[[str, str, torch.Tensor], Any] = lambda stage, name, tensor: None,
     ) -> None:
         if not isinstance(loss, torch.nn.Module):
             raise TypeError(f"loss must be a torch.nn.Module, not {type(loss).__name__}")
         self._net, self._loss, self._optimizer = net, loss, optimizer
-        self._limit, self._each = limit, each
+        self._limit, self._each, self._look_at = limit, each, look
         self._steps: list[Step | Path] = []
         self._held = 0
         self._folder: Path | None = None
         self._handles: list[Any] = []
         self._now: dict[str, Any] = {}
-        self._looking = False
+        self._looking = self._paused = False
         self._batch: dict[str, Any] = {}
         self._names = module_names(net)
 
@@ -114,8 +116,17 @@ class Recorder:
     def __iter__(self) -> Iterator[Step]:
         return (self[index] for index in range(len(self)))
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """In here the net may run without being recorded."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+
     def _begin(self, net: torch.nn.Module, arguments: Any, keywords: Any) -> None:
-        self._looking = net.training and torch.is_grad_enabled()
+        self._looking = net.training and torch.is_grad_enabled() and not self._paused
         if not self._looking:
             return
         if "output" in self._now:  # one that was left by an exception has none
@@ -150,6 +161,7 @@ class Recorder:
             if 0 < layer.p < 1:
                 self._now["masks"][name] = noise != 0
         self._now["outputs"][name] = copy_array(output)
+        self._look_at("outputs", name, output)
         self._now["last"] = output
 
     def _end_of_forward(self, net: torch.nn.Module, arguments: Any, output: Any) -> None:
@@ -159,7 +171,10 @@ class Recorder:
             self._now["output"] = output
             if output is not self._now.pop("last", None):
                 self._now["outputs"][""] = copy_array(output)
+                self._look_at("outputs", "", output)
             self._now["buffers"] = copy_named(net.named_buffers())
+            for name, buffer in net.named_buffers():
+                self._look_at("buffers", name, buffer)
 
     def _check_stream(self) -> None:
         if not torch.equal(torch.get_rng_state(), self._now["drawn"]):
@@ -175,17 +190,23 @@ class Recorder:
         if self._now and given[0] is self._now.get("output"):
             self._now["target"] = given[1]
             self._now["loss"] = copy_array(output)
+            self._look_at("loss", "loss", output)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *arguments: Any) -> None:
         if "loss" in self._now:
             named = dict(self._net.named_parameters())
             self._now["weights_before"] = copy_named(named.items())
             self._now["grads"] = copy_named((k, p.grad) for k, p in named.items())
+            for name, parameter in named.items():
+                if parameter.grad is not None:
+                    self._look_at("gradients", name, parameter.grad)
 
     def _after_step(self, optimizer: torch.optim.Optimizer, *arguments: Any) -> None:
         if "weights_before" not in self._now:
             return
         now, self._now = self._now, {}
+        for name, parameter in self._net.named_parameters():
+            self._look_at("update", name, parameter)
         batch = {name: self._copy_batch(name, now.pop(name)) for name in ("input", "target")}
         kept = {field: now[field] for field in Step._fields if field in now}
         step = Step(batch=batch, weights=copy_named(self._net.named_parameters()), **kept)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from jaxnet.batches import make_batching
+from jaxnet.certificate.report import headline, write_text
 from jaxnet.data import Dataset, load_mnist
 from jaxnet.files import write_whole
 from jaxnet.lecture import EXPERIMENTS, find
@@ -18,7 +19,6 @@ from jaxnet.torch_results import digest_rows
 from torchref import tolerances
 from torchref.certificate import Certificate, certify_script
 from torchref.lecture import SECTIONS, run
-from torchref.pages import headline, write_text
 
 Tell = Callable[[int, int, str], Any]
 """`tell(done, total, what)`: steps of torch's run with its loss, then steps certified."""

@@ -71,39 +71,6 @@ STEP = Tolerance(rtol=12 * EPS, atol=0.0)
 # which the steps are small.
 SAME_FORMULA_FLOAT64 = Tolerance(rtol=1e-10, atol=1e-14)
 
-# A certificate's bound on jaxnet's error against float64 at every stage of a step, from torch's
-# weights, batch and masks of that step: CERTIFIED_RATIO times torch's own largest error in the
-# tensor, plus CERTIFIED_NUDGES times what nudging every number by an ulp does to it (see
-# `torchref.referee`), plus CERTIFIED_FLOOR ulp of its largest element. The nudges stand for what
-# rounding may do; jaxnet's and torch's roundings are two draws of that, the sums of hundreds of
-# terms within a layer are not nudged one by one, and the largest of a few draws is estimated.
-CERTIFIED_RATIO = 4.0
-CERTIFIED_NUDGES = 32.0
-CERTIFIED_FLOOR = 8.0
-
-# An update from torch's own gradient, the optimizer's state having seen the same gradients in every
-# step so far: relative to the tensor's largest step, beside one ulp of the weight, which torch's
-# update has been added to. Some ten operations, and averages of earlier roundings.
-CERTIFIED_UPDATE = Tolerance(rtol=32 * EPS, atol=0.0)
-
-# The same for an optax optimizer of the user's own: optax forms 1 - beta**t in float32, which puts
-# Adam's first steps off by up to 3e-5 of the step.
-OWN_UPDATE = Tolerance(rtol=1e-4, atol=0.0)
-
-# Standard normal numbers of torch's kernels without AVX2 against those with it, which are jaxnet's:
-# other logarithms, sines and cosines. Measured on x86: 20 EPS among 8 million numbers.
-OTHER_NORMALS = Tolerance(rtol=0.0, atol=32 * EPS)
-
 # What a change of the code must change some number by, relative to the largest of its tensor, for
 # a certificate to be bound to see it. Measured among the mutants that survive: at most 5e-7.
 VISIBLE = 1e-4
-
-# A whole run from the same start: WHOLE_RUN_NUDGES times the gap that opens between torch's run and
-# another one in which every layer's outputs and gradients are nudged by an ulp, beside TRAJECTORY
-# for a loss and FINAL_WEIGHTS for the last weights. Where that gap has come to CHAOS of a loss, ten
-# thousand times what was put in, rounding decides what comes after, and nothing is compared there.
-# To these comes WHOLE_RUN_TURNS times the gap to a run of torch's in which the elements of a
-# gradient that are rounding alone have another sign, where there are any.
-WHOLE_RUN_NUDGES = 32.0
-WHOLE_RUN_TURNS = 4.0
-CHAOS = 1e-3

@@ -117,7 +117,7 @@ def _sum_up(rows: list[dict[str, Any]]) -> str:
         return "torch's own runs are not shown here."
     apart = [row["experiment"] for row in beside if row["agrees"] is False or row["is_far"]]
     if apart:
-        return f"Here the two part in {', '.join(apart)}: see there."
+        return f"Here the two do not agree in {', '.join(apart)}: see there."
     gap = max(row["gap"] for row in beside)
     stated = all(row["bound"] is not None for row in beside)
     said = "within the stated bound" if stated else "where no bound is stated"

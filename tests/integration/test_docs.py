@@ -241,7 +241,7 @@ def test_a_page_runs(page):
         assert len(file["build"]()) == 4
     if page == "certificates.md":
         shown = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
-        for certificate, told in zip((names["certificate"], names["parted"]), shown, strict=True):
+        for certificate, told in zip((names["certificate"], names["wrong"]), shown, strict=True):
             assert list_fixed(told) == list_fixed(str(certificate))
 
 
@@ -251,7 +251,10 @@ def list_fixed(certificate: str) -> list[str]:
     for line in certificate.strip().splitlines():
         if re.match(r"[\w ]+? +[\d,]+ +(exact|\d)", line):
             stage, numbers = re.split(r"\s{2,}", line)[:2]
-            line = f"{stage} {numbers}"
+            # How many of the others are compared is a matter of rounding.
+            line = f"{stage} {numbers}" if "exact" in line else stage
+        elif re.match(r"[\d,]+ (of [\d,]+ elements|times)|compared with|rounding:", line):
+            continue
         elif re.match(r"(versions|platform|processor|torch, last|jax, last)?:", line):
             continue
         elif not re.match(r"[A-Z]|net:|training:|run:|(torch|jax), first", line):

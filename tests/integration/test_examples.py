@@ -68,12 +68,12 @@ def test_the_readmes_net_is_certified(tmp_path, monkeypatch):
     Path("my_net.py").write_text(file)
     done = CliRunner().invoke(torchref.cli.main, command.split())
     assert done.exit_code == 0, done.output
-    assert done.output.startswith("AGREE: 64 steps, compared at every stage")
+    assert done.output.startswith("AGREE: 64 steps; ")
     assert "<svg" in Path("it.html").read_text()
     names: dict[str, Any] = {}
     exec(compile(file + lines, "README.md", "exec"), names)
     assert names["certificate"].agrees and names["outputs"].shape == (3, 1)
-    found = names["parted"].divergence
+    found = names["wrong"].divergence
     assert (found.stage, found.tensor, found.step) == ("update", "0.weight", 1)
 
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from jaxnet import machine
+from jaxnet.certificate.bounds import EPS, OTHER_NORMALS
+from jaxnet.certificate.causes import kernel_causes
 from tests.mutants import planted, replaced
-from torchref.causes import kernel_causes
 from torchref.certificate import certify_script
-from torchref.tolerances import EPS, OTHER_NORMALS
 
 ROOT = Path(__file__).parents[2]
 ON_X86 = {"avx2", "fma"} <= (machine._read_features() or frozenset())
@@ -96,7 +96,7 @@ def told() -> dict[str, Any]:
 def test_kernels_that_draw_other_weights_are_named(told, name, tensor, tried):
     agrees, text, divergence = told[name]
     assert told["kernels"] == "DEFAULT" and not agrees
-    assert text.startswith(f"PART before the first step: initial weights of {tensor}.")
+    assert text.startswith(f"DIVERGE before the first step: initial weights of {tensor}.")
     assert divergence["causes"][0].startswith("torch runs its DEFAULT kernels (torch.backends.cpu")
     assert divergence["causes"][1].startswith(tried) and len(divergence["causes"]) == 3
     assert all(cause in text for cause in divergence["causes"])
@@ -130,7 +130,7 @@ def test_kernels_that_jaxnet_follows_are_not_blamed():
 
 
 def test_what_is_tried_of_kernels():
-    ones, bound = np.ones(3, np.float32), OTHER_NORMALS.atol
+    ones, bound = np.ones(3, np.float32), OTHER_NORMALS
     near, far = (np.float32(1 + gap) * ones for gap in (bound / 2, 2 * bound))
     ulp = np.float32(1 + EPS) * ones
     for kernels in ("DEFAULT", "NO AVX", "SVE256"):

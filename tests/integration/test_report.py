@@ -76,7 +76,7 @@ def test_the_page_tells_the_sections_in_the_lectures_order(page):
     for section in shown:
         assert section.asks in text and section.why[0][:60] in text
     assert "manual_sigmoid" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
-    assert "AGREE: 1 steps" in text and "compared at every stage" in text
+    assert "AGREE: 1 steps; " in text and "lie within their bounds" in text
     assert "<dt>torch, train/test</dt>" in text and re.search(r"torch \d+\.\d\d s", text)
     assert "one that differs" not in text and ">another<" in text and "3.2x" in text
     assert "relative, where no bound is stated." in text, "on an eighth of the rows"
@@ -153,8 +153,8 @@ def test_the_commands_make_the_page(tmp_path, monkeypatch):
     ("factor", "says"),
     [
         (1.0, "0.0e+00 apart, relative, within the stated bound"),
-        (1.4, "Here the two part in three_class"),
-        (np.nan, "Here the two part in three_class"),
+        (1.4, "Here the two do not agree in three_class"),
+        (np.nan, "Here the two do not agree in three_class"),
     ],
 )
 def test_what_the_page_claims_is_what_the_runs_say(short, tmp_path, factor, says):

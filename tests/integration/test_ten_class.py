@@ -112,7 +112,7 @@ def test_the_readmes_command_certifies_the_example(root, monkeypatch):
     monkeypatch.chdir(HOME)
     done = CliRunner().invoke(torchref.cli.main, command.split())
     assert done.exit_code == 0, done.output
-    assert done.output.startswith("AGREE: 16 steps, compared at every stage")
+    assert done.output.startswith("AGREE: 16 steps; ")
     assert "rows 1000, epochs 1, batch_size 64, shuffle True, seed 1" in done.output
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from jaxnet.certificate.comparison import Judge
 from tests.cases import CASES, certify_case
 from tests.faults import FAULTS, QUICK
 from tests.mutants import Mutant, drawn, lines_run, mutants_of, planted
 from tests.test_teeth import certify_random, name_the_fault
-from torchref.audit import Judge
 from torchref.comparison import Comparison
 from torchref.tolerances import VISIBLE
 
@@ -32,9 +32,9 @@ class Listening(Judge):
         self.heard = []
         Listening.last = self
 
-    def floats(self, stage, tensor, jax, torch, exact, **keywords):
+    def accept(self, stage, tensor, jax, torch, view, held):
         self.heard.append((stage, tensor, np.asarray(jax, np.float64)))
-        return super().floats(stage, tensor, jax, torch, exact, **keywords)
+        return super().accept(stage, tensor, jax, torch, view, held)
 
 
 EVEN = {"batch_size": 10}

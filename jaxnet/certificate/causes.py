@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from torchref.tolerances import OTHER_NORMALS
+from jaxnet.certificate.bounds import OTHER_NORMALS, Numbers
 
 FOLLOWED = ("AVX2", "AVX512")
 """The kernels of torch whose numbers jaxnet draws, as `get_cpu_capability` names them."""
@@ -78,7 +78,7 @@ def kernel_causes(
     by_uniform, by_normal = (other.tobytes() != jax.tobytes() for other in (uniform, normal))
     if by_uniform and uniform.tobytes() == torch.tobytes():
         tried = "with uniform_ rounded twice, as those kernels round it, jaxnet draws torch's bits"
-    elif by_normal and not by_uniform and np.abs(jax - torch).max() <= OTHER_NORMALS.atol:
+    elif by_normal and not by_uniform and np.abs(jax - torch).max() <= OTHER_NORMALS:
         tried = "normal_ takes other logarithms, sines and cosines there, and is no further off"
     else:
         return ()
@@ -89,13 +89,13 @@ def kernel_causes(
     )
 
 
-def likely_causes(stage: str, jax: np.ndarray | None, torch: np.ndarray | None) -> tuple[str, ...]:
+def likely_causes(stage: str, jax: Numbers | None, torch: Numbers | None) -> tuple[str, ...]:
     """Sentences, the most telling first."""
     seen = () if jax is None or torch is None else tuple(_seen(jax, torch))
     return seen + _BY_STAGE[stage]
 
 
-def _seen(jax: np.ndarray, torch: np.ndarray) -> Iterator[str]:
+def _seen(jax: Numbers, torch: Numbers) -> Iterator[str]:
     """What the arrays themselves show."""
     if torch.ndim > 1 and torch.size > 1:
         for axes in list(itertools.permutations(range(torch.ndim)))[1:]:

@@ -3,6 +3,7 @@
 import html
 import io
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from jaxnet.files import write_whole
 
 if TYPE_CHECKING:
-    from torchref.certificate import Certificate
+    from jaxnet.certificate.verdict import Certificate
 
 
 def write_text(certificate: "Certificate") -> str:
@@ -27,13 +28,19 @@ def write_text(certificate: "Certificate") -> str:
 
 def headline(certificate: "Certificate") -> str:
     """The verdict in a sentence."""
-    if certificate.agrees:
-        return f"AGREE: {certificate.steps} steps, compared at every stage, within the bounds."
     d = certificate.divergence
-    assert d is not None
-    if not d.step:
-        return f"PART before the first step: {d.stage} of {d.tensor}."
-    return f"PART in epoch {d.epoch}, step {d.step}: {d.stage} of {d.tensor}."
+    if d is not None and not d.step:
+        return f"DIVERGE before the first step: {d.stage} of {d.tensor}."
+    if d is not None:
+        return f"DIVERGE in epoch {d.epoch}, step {d.step}: {d.stage} of {d.tensor}."
+    if certificate.missing:
+        first, _, why = certificate.missing[0].partition(": ")
+        others = len(certificate.missing) - 1
+        more = f" and {others} more" if others else ""
+        return f"UNDECIDED: {first}{more} could not be compared: {why}."
+    stages = [name for name in certificate.stages if name not in _BESIDE]
+    named = ", ".join(stages[:-1]) + " and " + stages[-1]
+    return f"AGREE: {certificate.steps} steps; {named} lie within their bounds."
 
 
 def describe(certificate: "Certificate") -> list[str]:
@@ -66,11 +73,17 @@ def stage_rows(certificate: "Certificate") -> list[tuple[str, ...]]:
             f"{stage.error:.3g}",
             f"{stage.torch_error:.3g}" if stage.torch_error else "",
         )  # fmt: skip
-        rows.append((name, f"{certificate.checked[name]:,}", *figures, stage.tensor))
+        given, checked = certificate.given[name], certificate.checked[name]
+        # Rounded down: 100% is all of them.
+        share = f"{math.floor(1e4 * checked / given) / 100:g}%" if given else ""
+        rows.append((name, f"{checked:,}", share, *figures, stage.tensor))
     return rows
 
 
-HEADINGS = ("stage", "numbers", "of bound", "jax", "torch", "worst tensor")
+HEADINGS = ("stage", "numbers", "compared", "of bound", "jax", "torch", "worst tensor")
+
+_BESIDE = ("initial weights", "rows", "masks", "weights", "stream")
+"""Stages that the first line does not name."""
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:
@@ -89,20 +102,28 @@ def _notes(certificate: "Certificate") -> list[str]:
         "jax, torch: largest errors, in 2^-23 of the tensor's largest element",
         "(whole run: the gap to torch's own run).",
     ]
+    notes += [f"Not compared at any step: {what}" for what in certificate.missing]
     if certificate.overflowed:
+        notes.append(f"From step {certificate.overflowed} on torch's loss is not finite.")
+    if certificate.divergence is None and certificate.chaos < certificate.steps:
         notes.append(
-            f"In step {certificate.overflowed} torch's loss left float32's range: the runs are "
-            "compared\nup to there."
-        )
-    elif certificate.chaos:
-        notes.append(
-            f"From step {certificate.chaos} on rounding alone decides how torch's own run goes:\n"
+            f"From step {certificate.chaos + 1} on torch's own losses differ by more than 0.1% "
+            "where its\nweights and rows begin an ulp apart: "
             "the whole runs are compared up to there."
         )
+    if certificate.kinks:
+        notes.append(
+            f"{certificate.kinks:,} times the port chose another side of a kink than torch, within "
+            "rounding:\nits gradients are held against those of its own choice."
+        )
+    notes += [
+        f"Granted, a difference of float32 arithmetic: {name}, {share:.2g} of a step."
+        for name, share in certificate.granted.items()
+    ]
     if certificate.noise[0]:
         notes.append(
-            f"{certificate.noise[0]:,} of {certificate.noise[1]:,} elements had a gradient below "
-            "its rounding bound:\ncompared by gradient, and not in the last weights."
+            f"{certificate.noise[0]:,} of {certificate.noise[1]:,} elements had a gradient that "
+            "rounding may turn:\ncompared with the exact one, and not in the last weights."
         )
     return notes
 
@@ -163,7 +184,8 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 54rem; margin: 2rem auto; color: #222 }
 h1 { font-size: 1.5rem; padding: .6rem .9rem; border-left: .4rem solid }
 .agree { border-color: #2a7d46; background: #eaf6ee }
-.part { border-color: #b3261e; background: #fbecea }
+.diverge { border-color: #b3261e; background: #fbecea }
+.undecided { border-color: #8a6d00; background: #fdf6dd }
 table { border-collapse: collapse; margin: 1rem 0 }
 td, th { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: right }
 td:first-child, th:first-child, td:last-child, th:last-child, .facts td { text-align: left }
@@ -175,7 +197,7 @@ small { color: #555 }
 
 def write_html(certificate: "Certificate") -> str:
     """The certificate as one page that needs nothing else."""
-    verdict = "agree" if certificate.agrees else "part"
+    verdict = certificate.verdict.lower()
     head = "".join(f"<th>{heading}</th>" for heading in HEADINGS)
     rows = "".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
@@ -189,7 +211,7 @@ def write_html(certificate: "Certificate") -> str:
     if certificate.divergence is not None:
         parted = f"<pre>{html.escape(chr(10).join(describe(certificate)))}</pre>"
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Certificate: the runs {verdict}</title>
+<html lang="en"><head><meta charset="utf-8"><title>Certificate: {certificate.verdict}</title>
 <meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>
 <h1 class="{verdict}">{html.escape(headline(certificate))}</h1>
 {parted}

@@ -1,0 +1,64 @@
+"""How far a port's number may lie from the exact one: the certificate's bounds, and their reasons.
+
+Every number of a torch run has an exact value, in float64, and a size: the sum of the absolute
+values of the terms that make it, which is what rounding works on. An error is measured in `EPS`
+times that size. What it may be is learnt from the run itself: `DRAWN` times the largest error that
+rounding was seen to make of the tensor, by torch and in some draws of the reference, and `FLOORS`
+beside that.
+"""
+
+from typing import Any, NamedTuple
+
+EPS = 2.0**-23
+
+DRAWN = 8.0
+"""The largest of a few draws and of torch's own errors is short of the largest that there may be,
+and the port sums in another order than torch. Measured among random nets: at most 3."""
+
+FLOORS = {"outputs": 4.0, "update": 32.0}
+"""In `EPS` times the size. An update's is that of some ten operations, whose averages have taken in
+the roundings of earlier steps: sqrt(1000) of them, where a moment lasts for a thousand steps. The
+others' is that of one operation."""
+
+LIMIT = 1e-3
+"""An element is compared where its bound is at most this share of its size."""
+
+MEMORY = 0.5
+"""How much of what rounding did to a tensor is expected of it again, at least."""
+
+SMALLEST = 2.0**-126 / EPS
+"""A size below which float32's numbers lose digits, and XLA takes them for 0."""
+
+RUN = 32.0
+"""A whole run may lie this many times as far from torch's as torch's own run, begun from weights
+and rows that were moved by an ulp; beside `RUN_LOSS` of a loss, and `RUN_WEIGHTS` of how far a
+tensor's weights were moved by training."""
+
+TURNED = 16.0
+"""The same for runs in which gradients that are rounding and nothing else have other signs: a whole
+step of Adam's may hang on that, so that such runs are no small change."""
+
+RUN_LOSS = 1e-6
+RUN_WEIGHTS = 1e-4
+
+CHAOS = 1e-3
+"""The share of a loss by which those runs differ, from which on rounding decides the whole run."""
+
+
+OTHER_NORMALS = 32 * EPS
+"""Standard normal numbers of torch's kernels without AVX2 may lie so far from those with it, which
+are jaxnet's: other logarithms, sines and cosines. Measured on x86: 20 EPS among 8 million."""
+
+
+Numbers = Any
+"""A NumPy array, or the scalar that NumPy makes of one without axes."""
+
+
+class View(NamedTuple):
+    """A tensor as the reference has it."""
+
+    exact: Numbers
+    spread: Numbers | None
+    """The largest distance of a draw; None where none was drawn."""
+    size: Numbers
+    """The sum of the absolute values of its terms."""

@@ -1,0 +1,295 @@
+"""Holds two computations of the same numbers beside the exact ones, and stops where they part."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from jaxnet.certificate.bounds import (
+    DRAWN,
+    EPS,
+    FLOORS,
+    LIMIT,
+    MEMORY,
+    SMALLEST,
+    Numbers,
+    View,
+)
+from jaxnet.certificate.causes import likely_causes
+
+STAGES = (
+    "initial weights",
+    "rows",
+    "masks",
+    "outputs",
+    "buffers",
+    "loss",
+    "gradients",
+    "update",
+    "weights",
+    "evaluation",
+    "whole run",
+    "stream",
+)
+"""In the order in which an error travels."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first place where a port parts from torch."""
+
+    epoch: int
+    """Counted from 1; 0 before the first."""
+    step: int
+    """Counted from 1 over the whole run; 0 before the first."""
+    stage: str
+    tensor: str
+    jax: Any
+    torch: Any
+    causes: tuple[str, ...]
+    index: tuple[int, ...] | None = None
+    """Of the element that is furthest off; None where shapes differ or something is missing."""
+    exact: Any = None
+    """The element in float64; None where it is an integer or a choice."""
+    ulps: float | None = None
+    """Between the two, in float32's spacing at torch's value."""
+    error: float | None = None
+    """The port's, against float64."""
+    torch_error: float | None = None
+    """torch's, of the same element."""
+    bound: float | None = None
+
+
+class Diverged(Exception):
+    """Ends the comparison; `divergence` says where."""
+
+    def __init__(self, divergence: Divergence) -> None:
+        self.divergence = divergence
+        super().__init__(divergence.stage)
+
+
+class Stage(NamedTuple):
+    """A stage's figures over a run: its worst tensor."""
+
+    tensor: str
+    step: int
+    share: float
+    """The largest error as a share of its bound."""
+    error: float
+    """The port's largest error in eps of the tensor's largest element."""
+    torch_error: float
+    """torch's."""
+
+
+class Held(NamedTuple):
+    """What came of holding a tensor of floating-point numbers."""
+
+    error: Numbers
+    """The port's distance from the exact numbers; 0 where nothing is compared."""
+    torch_error: Numbers
+    bound: Numbers
+    compared: Numbers
+    """Which elements are."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every compared element lies within its bound."""
+        return not (self.error > self.bound).any()
+
+
+class Judge:
+    """Compares number with number; raises `Diverged` at the first that is out of bounds."""
+
+    def __init__(self) -> None:
+        self.epoch = self.step = 0
+        self.stages: dict[str, Stage] = {}
+        self.checked: dict[str, int] = {}
+        """Numbers compared at each stage."""
+        self.given: dict[str, int] = {}
+        """Numbers that were there to compare."""
+        self.tensors: dict[tuple[str, str], bool] = {}
+        """By stage and name, whether an element was compared at any step."""
+        self._rounded: dict[tuple[str, str], float] = {}
+
+    def exactly(
+        self, stage: str, tensor: str, jax: Any, torch: Any, causes: tuple[str, ...] = ()
+    ) -> None:
+        """Integers, choices and bits, which must be equal; nan equals nan of the same bits.
+
+        `causes` are of a difference that somebody has looked into already.
+        """
+        jax, torch = np.asarray(jax), np.asarray(torch)
+        self.same_shape(stage, tensor, jax, torch)
+        self.count(stage, tensor, torch.size, torch.size)
+        self.stages.setdefault(stage, Stage(tensor, self.step, 0.0, 0.0, 0.0))
+        if jax.dtype == torch.dtype and jax.tobytes() == torch.tobytes():
+            return
+        if torch.dtype.kind == "f":
+            bits = f"u{torch.itemsize}"
+            same = jax.astype(torch.dtype).view(bits) == torch.view(bits)
+        else:
+            same = jax == torch
+        if not same.all():
+            worst = np.unravel_index(int(np.argmin(same)), torch.shape)
+            self._diverge(stage, tensor, worst, jax, torch, causes=causes)
+
+    def floats(
+        self, stage: str, tensor: str, jax: Any, torch: Any, view: View, *, own: bool = True
+    ) -> Numbers:
+        """Numbers with rounding errors, each within its bound; gives which were compared.
+
+        Args:
+          stage, tensor: for the report.
+          jax, torch: the port's and torch's.
+          view: what the reference knows of torch's.
+          own: as for `hold`.
+        """
+        held = self.hold(stage, tensor, jax, torch, view, own=own)
+        self.accept(stage, tensor, jax, torch, view, held)
+        return held.compared
+
+    def hold(
+        self, stage: str, tensor: str, jax: Any, torch: Any, view: View, *, own: bool = True
+    ) -> Held:
+        """The errors of a tensor beside their bounds, without a verdict.
+
+        `own` says whether torch's numbers tell what rounding does: an update is seen through its
+        weights alone, which were rounded once more.
+        """
+        jax, torch = np.asarray(jax), np.asarray(torch)
+        self.same_shape(stage, tensor, jax, torch)
+        size = view.size
+        known = np.isfinite(torch) & np.isfinite(view.exact) & np.isfinite(size)
+        known &= (size == 0) | (size >= SMALLEST)
+        with np.errstate(invalid="ignore", over="ignore"):
+            error, torch_error = np.abs(jax - view.exact), np.abs(torch - view.exact)
+            seen = torch_error if own else np.zeros_like(torch_error)
+            seen = seen if view.spread is None else np.maximum(seen, view.spread)
+            unknown = np.where(seen > 0, np.inf, 0.0)  # terms that are all 0 make 0
+            share = np.divide(seen, EPS * size, where=known & (size > 0), out=unknown)
+        compared = known & (share <= LIMIT / (EPS * DRAWN))
+        rounded = self._recall((stage, tensor), share, compared, view.spread is not None)
+        floor = FLOORS.get(stage, FLOORS["outputs"])
+        error = np.where(compared, np.where(np.isnan(error), np.inf, error), 0.0)
+        if not np.isfinite(torch).all():
+            error = np.where(_is_odd(stage, jax, torch, view.exact), np.inf, error)
+        with np.errstate(invalid="ignore", over="ignore"):
+            bound = np.where(known, EPS * size * (DRAWN * rounded + floor), 0.0)
+        return Held(error, np.where(compared, torch_error, 0.0), bound, compared)
+
+    def _recall(self, key: tuple[str, str], share: Numbers, where: Numbers, drawn: bool) -> float:
+        """The largest error by rounding of a tensor, in eps of the size, or of an earlier step."""
+        now, before = float(np.max(share, where=where, initial=0.0)), self._rounded.get(key, 0.0)
+        self._rounded[key] = max(now, MEMORY * before if drawn else before)
+        return self._rounded[key]
+
+    def accept(self, stage: str, tensor: str, jax: Any, torch: Any, view: View, held: Held) -> None:
+        """Note what was held; stop where it is out of bounds."""
+        self.count(stage, tensor, int(held.compared.sum()), held.compared.size)
+        self.note(stage, tensor, held.error, held.bound, view.exact, held.torch_error)
+        if not held.agrees:
+            with np.errstate(invalid="ignore"):
+                over = np.where(held.error > held.bound, held.error - held.bound, -1.0)
+            worst = np.unravel_index(int(np.argmax(over)), over.shape)
+            figures = {
+                "exact": view.exact[worst].item(),
+                "error": held.error[worst].item(),
+                "torch_error": held.torch_error[worst].item(),
+                "bound": held.bound[worst].item(),
+            }
+            self._diverge(stage, tensor, worst, np.asarray(jax), np.asarray(torch), **figures)
+
+    def trajectory(
+        self, stage: str, tensor: str, jax: Any, torch: Any, bound: Any, where: Any = True
+    ) -> None:
+        """Numbers at the end of many steps, within `bound` of torch's own."""
+        jax, torch = np.asarray(jax, np.float64), np.asarray(torch, np.float64)
+        self.same_shape(stage, tensor, jax, torch)
+        bound = np.broadcast_to(bound, torch.shape)
+        where = np.asarray(where) & np.isfinite(bound) & np.ones(torch.shape, bool)
+        self.count(stage, tensor, int(where.sum()), torch.size)
+        if not torch.size:
+            return
+        same = (jax == torch) | (np.isnan(jax) & np.isnan(torch)) | ~where
+        with np.errstate(invalid="ignore"):
+            error = np.where(same, 0.0, np.abs(jax - torch))
+        error = np.where(np.isnan(error), np.inf, error)
+        self.note(stage, tensor, error, np.where(where, bound, 0.0), torch, np.zeros_like(error))
+        if (error > np.where(where, bound, np.inf)).any():
+            over = np.where(error > bound, error - np.where(where, bound, 0.0), -1.0)
+            worst = np.unravel_index(int(np.argmax(over)), over.shape)
+            figures = {"error": error[worst].item(), "bound": bound[worst].item()}
+            self._diverge(stage, tensor, worst, jax, torch, **figures)
+
+    def missing(self, stage: str, tensor: str, what: str) -> NoReturn:
+        """Something that one of the two has not."""
+        self._stop(stage, tensor, None, what, likely_causes(stage, None, None))
+
+    def count(self, stage: str, tensor: str, compared: int, given: int) -> None:
+        """So many of a tensor's numbers were compared."""
+        self.checked[stage] = self.checked.get(stage, 0) + compared
+        self.given[stage] = self.given.get(stage, 0) + given
+        key = stage, tensor
+        self.tensors[key] = self.tensors.get(key, False) or compared > 0 or not given
+
+    def same_shape(self, stage: str, tensor: str, jax: Numbers, torch: Numbers) -> None:
+        """Stop where the shapes differ."""
+        if jax.shape != torch.shape:
+            shapes = f"shape {jax.shape}", f"shape {torch.shape}"
+            self._stop(stage, tensor, *shapes, likely_causes(stage, jax, torch))
+
+    def note(
+        self, stage: str, tensor: str, error: Any, bound: Any, exact: Any, torch_error: Any
+    ) -> None:
+        """The figures of a tensor, for the table."""
+        tiny = float(np.finfo(np.float32).tiny)
+        exact = np.asarray(exact)
+        scale = float(np.max(np.abs(exact), where=np.isfinite(exact), initial=tiny))
+        with np.errstate(invalid="ignore", over="ignore"):
+            share = float(np.nan_to_num(np.max(error / np.maximum(bound, tiny), initial=0.0)))
+            errors = [float(np.max(e, initial=0.0)) / (EPS * scale) for e in (error, torch_error)]
+        if stage not in self.stages or share > self.stages[stage].share:
+            self.stages[stage] = Stage(tensor, self.step, share, *errors)
+
+    def _diverge(
+        self,
+        stage: str,
+        tensor: str,
+        worst: tuple[Any, ...],
+        jax: Numbers,
+        torch: Numbers,
+        causes: tuple[str, ...] = (),
+        **figures: Any,
+    ) -> NoReturn:
+        index = tuple(int(place) for place in worst)
+        value, ours = torch[index].item(), jax[index].item()
+        if torch.dtype.kind == "f" and np.isfinite(value) and np.isfinite(ours):
+            figures["ulps"] = abs(ours - value) / float(np.spacing(np.float32(abs(value))))
+        causes = causes or likely_causes(stage, jax, torch)
+        self._stop(stage, tensor, ours, value, causes, index=index, **figures)
+
+    def _stop(
+        self,
+        stage: str,
+        tensor: str,
+        jax: Any,
+        torch: Any,
+        causes: tuple[str, ...],
+        **figures: Any,
+    ) -> NoReturn:
+        place = self.epoch, self.step, stage, tensor
+        raise Diverged(Divergence(*place, jax, torch, causes, **figures))
+
+
+def _is_odd(stage: str, jax: Numbers, torch: Numbers, exact: Numbers) -> Numbers:
+    """Where torch is not finite, and the port neither is so too nor is as good as the exact number.
+
+    Where the exact number leaves float32, inf and nan are as good; where only torch's does, a port
+    need not. At nan torch's ReLU lets a gradient through, and JAX's does not.
+    """
+    if stage == "gradients":
+        return np.zeros(torch.shape, bool)
+    with np.errstate(invalid="ignore"):
+        beyond = np.abs(exact) > np.finfo(np.float32).max
+        free = beyond | (np.isfinite(jax) & np.isfinite(exact))
+        return ~np.isfinite(torch) & ~free & ~((jax == torch) | (np.isnan(jax) & np.isnan(torch)))
