@@ -187,7 +187,6 @@ class Comparison(Loop):
         """Known differences of float32 arithmetic, with the largest share of a step."""
         self.kinks = 0
         """How often the port was on another side of a kink than torch, within rounding."""
-        self._rates = [group["lr"] for group in plan.optimizer.param_groups]
         self._draw = _make_draw(jnet)
 
     def run(self) -> None:
@@ -235,7 +234,6 @@ class Comparison(Loop):
         if self._progress is not None:
             self._progress(self.judge.step)
         self.judge.exactly("rows", "batch", ours.astype(rows.dtype), rows)
-        self._rates = [copy.copy(group["lr"]) for group in self.plan.optimizer.param_groups]
         self._views = Views()
         self._forget()
         self._reference.draws = _DRAWS if self._is_rounded() else 0
