@@ -657,6 +657,9 @@ def test_what_rounding_may_make_anything_of_is_not_compared():
     assert (judge.checked["gradients"], judge.given["gradients"]) == (1, 2)
     judge.floats("gradients", "b", exact + 9, exact, view_of(exact, spread=[0.1, 0.1]))
     assert judge.tensors == {("gradients", "w"): True, ("gradients", "b"): False}
+    large = view_of(exact, size=[1e39, 1.0])  # of terms that float32 cannot hold
+    overflowed = np.array([np.nan, 1.0])
+    assert judge.floats("gradients", "c", overflowed, exact, large).tolist() == [False, True]
     assert EPS == np.finfo(np.float32).eps
 
 
