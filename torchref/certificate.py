@@ -16,8 +16,9 @@ from jaxnet.batches import make_batching
 from jaxnet.certificate import STAGES, Certificate
 from jaxnet.certificate.comparison import Diverged, Judge
 from jaxnet.checks import check_count, check_rows
-from torchref.comparison import Comparison, Plan
+from torchref.comparison import Comparison
 from torchref.construction import Drawn, draw_initial, stream_kept, watch_construction
+from torchref.plan import Plan
 from torchref.port import Port
 from torchref.recorder import Named, copy_array, copy_named, leaves
 
@@ -41,16 +42,17 @@ def certify(
     weights of that step and compared in the order in which an error travels: the rows of the batch
     and the masks exactly, then layer outputs, buffers, loss, gradients, and from torch's gradients
     the update and the weights. Each number's error is measured against float64 and may be no more
-    than `torchref.tolerances` states, in multiples of torch's own. After each epoch the outputs in
-    evaluation mode are compared, at the end a whole run by itself (of `jaxnet.fit`, where jaxnet
-    made the port), its last weights and the stream. The comparison ends where the two first part.
+    than what rounding is seen to do to it (`jaxnet.certificate.bounds`). After each epoch the
+    outputs of all rows in evaluation mode are compared, at the end a whole run by itself (of
+    `jaxnet.fit`, where jaxnet made the port), its last weights and buffers, and the stream. The
+    comparison ends where the two first part.
 
-    The caller's objects do not change: copies are trained. Neither does torch's global stream.
+    It is the caller's net, loss, optimizer and scheduler that are trained, with their hooks;
+    afterwards their tensors, gradients and attributes are as before. So is torch's global stream.
 
     Args:
       net: a `torch.nn.Sequential` that `jaxnet.convert.from_torch` takes; with `port`, any module
-        in float32 on the CPU whose random numbers are drawn by `torch.nn.Dropout` layers, and
-        whose copy by `net.double()` computes in float64.
+        in float32 on the CPU whose random numbers are drawn by `torch.nn.Dropout` layers.
       loss: one of torch's loss modules; or a pair, torch's callable and the JAX one
         `loss(outputs, y)`.
       optimizer: of the net's parameters.
@@ -69,9 +71,9 @@ def certify(
 
     Raises:
       jaxnet.convert.Unsupported: the net, the loss or the optimizer cannot be ported.
-      ValueError, TypeError: an argument is out of range, a hook changes what torch trains, the net
-        does not compute in float64, the port takes no masks where the net drops units, or two of
-        its tensors fit one of torch's. What torch raises of the net on this data comes through.
+      ValueError, TypeError: an argument is out of range, a hook changes what torch trains, the
+        port takes no masks where the net drops units, or two of its tensors fit one of torch's.
+        What torch raises of the net on this data comes through.
 
     >>> net = torch.nn.Sequential(torch.nn.Linear(3, 1))
     >>> data = torch.ones(4, 3), torch.ones(4, 1)
@@ -173,7 +175,7 @@ def make_plan(
         torch_loss = _Function(torch_loss)
     epochs = check_count("epochs", epochs)
     make_batching(len(x), batch_size, shuffle)  # refuses a batch size that does not fit
-    return Plan(net, torch_loss, optimizer, scheduler, x, y, epochs, batch_size, shuffle).copy()
+    return Plan(net, torch_loss, optimizer, scheduler, x, y, epochs, batch_size, shuffle)
 
 
 class _Function(torch.nn.Module):
@@ -209,6 +211,9 @@ def compare(
             comparison.run()
         except Diverged as diverged:
             divergence = diverged.divergence
+        finally:
+            last = copy_named(plan.net.named_parameters())
+            comparison.begun.restore()
     count = sum(int(mask.sum()) for mask in comparison.noise.values())
     total = sum(mask.size for mask in comparison.noise.values())
     losses, alone = np.array(comparison.losses), np.array(comparison.free_losses)
@@ -231,7 +236,7 @@ def compare(
         settings=_settings(plan, loss, port, seed),
         digests={
             "torch, first": digest(first),
-            "torch, last": digest(copy_named(plan.net.named_parameters())),
+            "torch, last": digest(last),
             "jax, first": digest(comparison.port.name_params(comparison.port.params)),
             "jax, last": digest(comparison.last) if comparison.last is not None else "not run",
         },

@@ -1,28 +1,27 @@
 """One torch run, step by step beside its port: what `certify` looks at, in its order."""
 
-import copy
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 import torch
 
 import jaxnet
-from jaxnet.batches import Batching, make_batching, start_epoch
-from jaxnet.cache import jit, memoise
+from jaxnet.batches import start_epoch
+from jaxnet.cache import jit
 from jaxnet.certificate import bounds
-from jaxnet.certificate.bounds import EPS, View
+from jaxnet.certificate.bounds import View
 from jaxnet.certificate.comparison import Judge
-from jaxnet.masks import draw_masks
-from jaxnet.random import Generator, dropout_mask
+from jaxnet.random import Generator
 from torchref.kinks import explain
+from torchref.masks import flatten, make_draw, nest
+from torchref.perturbed import Drowned, bound_last, bound_losses, perturb
+from torchref.plan import Loop, Plan, train
 from torchref.port import Port, Seen
 from torchref.recorder import Named, Recorder, Step, copy_array, copy_named
 from torchref.reference import Reference
-from torchref.updates import list_updates
+from torchref.updates import grant, list_updates
 
 _begin = jit(start_epoch, static_argnums=1)
 
@@ -33,112 +32,15 @@ _FIRST, _EVERY = 3, 16
 _NUMBERS, _ROWS = 2**24, 1024
 """Of data with more numbers than this so many rows are evaluated at once, to save memory."""
 
-_MOVED, _TURNED = 3, 4  # `Drowned.turn` has so many kinds
-"""Runs of torch's from weights and rows that were moved by an ulp, and of these with other signs
-where rounding decides the sign of a gradient."""
-
 Views = dict[tuple[str, str], View]
 """What the reference knows, by stage and name."""
-
-
-class Drowned(NamedTuple):
-    """Elements of a gradient that rounding may put on either side of 0."""
-
-    name: str
-    where: np.ndarray
-    """The elements, counted row by row."""
-    ours: np.ndarray
-    """What rounding has left there in the port."""
-    theirs: np.ndarray
-    """And in torch."""
-    bound: np.ndarray
-
-    def turn(self, parameter: torch.Tensor, kind: int, generator: torch.Generator) -> None:
-        """Put there what rounding may leave: an optimizer may divide by its size."""
-        up = torch.rand(len(self.where), generator=generator) < 0.5
-        drawn = np.where(up.numpy(), self.bound, -self.bound) / bounds.DRAWN
-        left = torch.from_numpy((self.ours, -self.theirs, drawn, drawn)[kind])
-        if parameter.grad is not None:
-            parameter.grad.put_(torch.from_numpy(self.where), left.to(parameter.dtype))
-
-
-class Plan(NamedTuple):
-    """A torch run: everything that decides it but the stream."""
-
-    net: torch.nn.Module
-    loss: torch.nn.Module
-    optimizer: torch.optim.Optimizer
-    scheduler: Any
-    x: torch.Tensor
-    y: torch.Tensor
-    epochs: int
-    batch_size: int | None
-    shuffle: bool
-
-    def copy(self) -> "Plan":
-        """The same run with a net, a loss, an optimizer and a scheduler of its own."""
-        return self._replace(
-            **dict(zip(self._fields[:4], copy.deepcopy(tuple(self[:4])), strict=True))
-        )
-
-    @property
-    def batching(self) -> Batching:
-        """How the rows are cut."""
-        return make_batching(len(self.x), self.batch_size, self.shuffle)
-
-    def batches(self) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
-        """An epoch's batches, each with the numbers of its rows."""
-        rows = torch.arange(len(self.x))
-        if self.batch_size is None:
-            yield rows.numpy(), self.x, self.y
-            return
-        data = torch.utils.data.TensorDataset(self.x, self.y, rows)
-        for x, y, own in torch.utils.data.DataLoader(data, self.batch_size, self.shuffle):
-            yield own.numpy(), x, y
-
-
-class Loop:
-    """What goes on around torch's loop."""
-
-    def before(self, epoch: int, rows: np.ndarray) -> Any:
-        """A step begins: in here it runs."""
-        del epoch, rows
-        return nullcontext()
-
-    def after(self) -> None:
-        """A step is done."""
-
-    def end(self, epoch: int) -> None:
-        """An epoch is done."""
-
-
-def train(plan: Plan, loop: Loop) -> np.ndarray:
-    """The torch loop; gives every loss."""
-    losses = []
-    for epoch in range(1, plan.epochs + 1):
-        plan.net.train()
-        for rows, x, y in plan.batches():
-            step = loop.before(epoch, rows)
-            plan.net.zero_grad()  # those, too, that the optimizer does not have
-            with step:
-                loss = plan.loss(plan.net(x), y)
-                loss.backward()
-                plan.optimizer.step()
-            losses.append(loss.item())
-            loop.after()
-        loop.end(epoch)
-        if plan.scheduler is not None:
-            with warnings.catch_warnings():  # a copied scheduler takes its optimizer for changed
-                warnings.simplefilter("ignore", UserWarning)
-                plan.scheduler.step()
-    return np.array(losses)
 
 
 class Comparison(Loop):
     """Runs a plan in torch and holds a port beside it.
 
     Args:
-      plan: torch's run; it is trained, so hand over a copy.
+      plan: torch's run, which is trained; `begun` is a snapshot of it as it is now.
       port: the port, with torch's weights of the start.
       generator: where the port's random numbers come from.
       judge: compares, and notes what it saw.
@@ -158,7 +60,9 @@ class Comparison(Loop):
         progress: Callable[[int], Any] | None = None,
     ) -> None:
         self.plan, self.port, self.judge, self._progress = plan, port, judge, progress
-        self._begun, self._jnet, self._jax_loss = plan.copy(), jnet, jax_loss
+        self.begun = plan.snapshot()
+        """To put back what the run changes."""
+        self._jnet, self._jax_loss = jnet, jax_loss
         self._generator = self._first_generator = generator
         self._batching = plan.batching
         self._reference, self._views = Reference(), Views()
@@ -187,13 +91,12 @@ class Comparison(Loop):
         """Known differences of float32 arithmetic, with the largest share of a step."""
         self.kinks = 0
         """How often the port was on another side of a kink than torch, within rounding."""
-        self._draw = _make_draw(jnet)
+        self._draw = make_draw(jnet)
 
     def run(self) -> None:
         """Compare everything; `Diverged` leaves at the first divergence."""
         judge, port = self.judge, self.port
         weights, buffers = self._tensors()
-        self._first_buffers = buffers
         ours = port.name_params(port.params) | port.name_buffers(port.model_state)
         for name, value in (weights | buffers).items():
             if name in ours:
@@ -208,7 +111,7 @@ class Comparison(Loop):
             finally:
                 handle.remove()
         after = torch.get_rng_state()
-        self._compare_whole_run(weights, stream)
+        self._compare_whole_run(weights | buffers, stream)
         judge.exactly(
             "stream", "generator", jaxnet.random.get_state(self._generator), after.numpy()
         )
@@ -283,12 +186,12 @@ class Comparison(Loop):
             (name, self._probability(name), mask.shape) for name, mask in step.masks.items()
         )
         self._generator, masks = self._draw(self._generator, dropouts, x)
-        named = _flatten(masks)
+        named = flatten(masks)
         for name, mask in step.masks.items():
             if name not in named:
                 self.judge.missing("masks", name, "a dropout that the port has not")
             self.judge.exactly("masks", name, named[name], mask)
-        return _nest(named)
+        return nest(named)
 
     def _probability(self, name: str) -> float:
         return self.plan.net.get_submodule(name.partition("#")[0]).p  # pyright: ignore
@@ -378,32 +281,27 @@ class Comparison(Loop):
                 size=np.where((size > 0) & (size < bounds.SMALLEST), np.nan, view.size)
             )
             change = weight.astype(np.float64) - before
-            view = self._grant(name, named[name], change, view, before)
+            view, granted = grant(
+                judge, name, named[name], change, view,
+                self._list_updates(name, before, view.exact),
+            )  # fmt: skip
+            for cause, share in granted.items():
+                self.granted[cause] = max(share, self.granted.get(cause, 0.0))
             judge.floats("update", name, named[name], change, view, own=False)
             # Added in float32, and once.
             update = named[name].astype(np.float64)
             summed = View(before + update, None, np.abs(before) + np.abs(update))
             judge.floats("weights", name, after[name], weight, summed, own=False)
 
-    def _grant(
-        self, name: str, ours: np.ndarray, change: np.ndarray, view: View, before: np.ndarray
-    ) -> View:
-        """The update with known differences of float32 arithmetic that explain the port's."""
-        if self.judge.hold("update", name, ours, change, view, own=False).agrees:
-            return view
-        parameter = dict(self.plan.net.named_parameters())[name]
-        options = {"optax": self._jnet is None}
-        for causes, other in list_updates(
-            self.plan.optimizer, parameter, before, view.exact, self._reference, **options
-        ):
-            changed = view._replace(exact=other)
-            if self.judge.hold("update", name, ours, change, changed, own=False).agrees:
-                scale = np.abs(view.exact).max(initial=0.0)
-                share = float(np.abs(other - view.exact).max(initial=0.0) / scale) if scale else 0.0
-                for cause in causes:
-                    self.granted[cause] = max(share, self.granted.get(cause, 0.0))
-                return changed
-        return view
+    def _list_updates(self, name: str, before: np.ndarray, exact: np.ndarray) -> Any:
+        return list_updates(
+            self.plan.optimizer,
+            self.plan.net.get_parameter(name),
+            before,
+            exact,
+            self._reference,
+            optax=self._jnet is None,
+        )
 
     def _go_on_alone(self, x: Any, y: Any, masks: Any) -> None:
         """A step of a user's port by itself, from its own weights."""
@@ -441,66 +339,23 @@ class Comparison(Loop):
     def _compare_whole_run(self, begin: Named, stream: torch.Tensor) -> None:
         """The port by itself from start to end, beside torch and beside torch moved by an ulp."""
         last, last_buffers = self._tensors()
-        own = np.array(self.losses)
-        moved = [self._move_run(stream, seed) for seed in range(_MOVED)]
-        drowned = any(self._drowned)
-        turned = [self._move_run(stream, seed, turn=True) for seed in range(_TURNED * drowned)]
+        own, stages = np.array(self.losses), self._views
+        runs = perturb(self.plan, self.begun, stream, self._drowned)
+        bound = bound_losses(own, runs, np.array(self._loss_bounds))
+        self.chaos = int(np.argmax(np.isinf(bound))) if np.isinf(bound).any() else len(own)
         losses, params, model_state = self._run_alone()
         self.last = self.port.name_params(params)
-        alone = np.array(self._loss_bounds) + bounds.TURNED * _find_gap(turned, own)
-        bound = bound_losses(own, _find_gap(moved, own), alone)
-        self.chaos = int(np.argmax(np.isinf(bound))) if np.isinf(bound).any() else len(own)
         self.free_losses = list(map(float, losses))
         self._point_at(self.free_losses, bound)
         self.judge.trajectory("whole run", "loss", losses, own, bound)
-        buffers = {
-            name: value
-            for name, value in self.port.name_buffers(model_state).items()
-            if ("buffers", name) in self._views
-        }
+        buffers = self.port.name_buffers(model_state)
+        buffers = {name: value for name, value in buffers.items() if ("buffers", name) in stages}
         for name, ours in (self.last | buffers).items():
-            there = last | last_buffers
-            went = np.abs(there[name] - (begin | self._first_buffers)[name])
-            limit = bounds.RUN_WEIGHTS * went.max(initial=0.0)
-            for runs, factor in ((moved, bounds.RUN), (turned, bounds.TURNED)):
-                apart = _find_gap([(run[1][name], None) for run in runs], there[name])
-                typical = float(np.sqrt(np.mean(apart**2))) if apart.size else 0.0
-                limit = limit + factor * (apart + typical)
-            limit = limit + 4 * EPS * np.abs(there[name]).max(initial=0.0)
-            limit = limit + self._strayed.get(name, 0.0)
-            counted = ~self.noise.get(name, np.zeros(ours.shape, bool))
+            there = (last | last_buffers)[name]
+            limit = bound_last(name, begin[name], there, runs) + self._strayed.get(name, 0.0)
             limit = np.where(self.chaos < len(own), np.inf, limit)
-            self.judge.trajectory("whole run", name, ours, there[name], limit, where=counted)
-
-    def _move_run(
-        self, stream: torch.Tensor, seed: int, turn: bool = False
-    ) -> tuple[np.ndarray, Named]:
-        """The losses and last tensors of torch's run from weights and rows moved by an ulp.
-
-        With `turn`, what rounding leaves of a gradient that is 0 has some sign or other.
-        """
-        beside, generator = self._begun.copy(), torch.Generator().manual_seed(seed)
-        torch.set_rng_state(stream)
-        with torch.no_grad():
-            for parameter in beside.net.parameters():
-                _move(parameter, generator)
-        if beside.x.is_floating_point():
-            x = beside.x.clone()
-            _move(x, generator)
-            beside = beside._replace(x=x)
-        # A gradient may be the same for all weights nearby, and still be rounded otherwise.
-        parameters, steps = dict(beside.net.named_parameters()), iter(self._drowned)
-
-        def move(*_: Any) -> None:
-            for parameter in parameters.values():
-                if parameter.grad is not None:
-                    _move(parameter.grad, generator)
-            for each in next(steps) if turn else ():
-                each.turn(parameters[each.name], seed, generator)
-
-        beside.optimizer.register_step_pre_hook(move)
-        losses = train(beside, Loop())
-        return losses, copy_named([*beside.net.named_parameters(), *beside.net.named_buffers()])
+            counted = ~self.noise.get(name, np.zeros(ours.shape, bool))
+            self.judge.trajectory("whole run", name, ours, there, limit, where=counted)
 
     def _point_at(self, losses: list[float], bound: np.ndarray) -> None:
         """A divergence of the whole run is reported at its first step out of bounds."""
@@ -541,53 +396,10 @@ class Comparison(Loop):
         return kept[1]
 
 
-def _find_gap(runs: Sequence[tuple[Any, Any]], own: np.ndarray) -> np.ndarray:
-    """How far the first of each pair lies from these at most."""
-    if not runs:
-        return np.zeros(np.shape(own))
-    with np.errstate(invalid="ignore"):
-        return np.max([np.abs(run[0] - own) for run in runs], axis=0)
-
-
-def bound_losses(torch: np.ndarray, gap: np.ndarray, alone: np.ndarray) -> np.ndarray:
-    """The bound on each loss of a whole run: what an ulp at its start has come to by then.
-
-    Beside it what rounding may make of that loss `alone`, from torch's own weights. It is infinite
-    from the step on in which the first is more than `CHAOS` of the loss, and where the loss is not
-    finite.
-    """
-    with np.errstate(invalid="ignore"):
-        lost = ~(gap <= bounds.CHAOS * np.abs(torch))
-    largest = np.maximum.accumulate(np.where(np.isfinite(gap), gap, 0.0))
-    bound = bounds.RUN * largest + bounds.RUN_LOSS * np.abs(np.nan_to_num(torch)) + alone
-    return np.where(np.logical_or.accumulate(lost), np.inf, bound)
-
-
-def _move(tensor: torch.Tensor, generator: torch.Generator) -> None:
-    """Each number to one of its neighbours, or a little further; a 0 stays 0."""
-    up = torch.rand(tensor.shape, generator=generator) < 0.5
-    tensor.mul_(1 + EPS * torch.where(up, 1.0, -1.0).to(tensor.dtype))
-
-
 def _list_state(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     """The tensors that an optimizer holds."""
     states = (value for state in optimizer.state.values() for value in state.values())
     return [value for value in states if isinstance(value, torch.Tensor)]
-
-
-@memoise
-def _make_draw(jnet: Any) -> Callable[..., Any]:
-    """The masks of a step: of jaxnet's net, or of as many dropouts as torch's net ran."""
-
-    def draw(generator: Generator, drops: tuple[tuple[str, float, Any], ...], x: Any) -> Any:
-        if jnet is not None:
-            return draw_masks(jnet, generator, x)
-        masks = {}
-        for name, p, shape in drops:
-            generator, masks[name] = dropout_mask(generator, p, shape)
-        return generator, masks
-
-    return jax.jit(draw, static_argnums=1)
 
 
 def relative_gap(ours: Any, torchs: Any) -> float:
@@ -596,27 +408,3 @@ def relative_gap(ours: Any, torchs: Any) -> float:
     if ours == torchs or (np.isnan(ours) and np.isnan(torchs)):
         return 0.0
     return abs(ours - torchs) / max(abs(torchs), 1e-30)
-
-
-def _flatten(masks: Any, prefix: str = "") -> dict[str, Any]:
-    """Masks nested by layer under dotted names; those that are flat already stay."""
-    if not isinstance(masks, dict):
-        return {prefix: masks}
-    named = {}
-    for key, value in masks.items():
-        named |= _flatten(value, f"{prefix}.{key}" if prefix else key)
-    return named
-
-
-def _nest(named: dict[str, Any]) -> Any:
-    """The way back; the mask itself where the net is one dropout."""
-    if list(named) == [""]:
-        return named[""]
-    tree: dict[str, Any] = {}
-    for name, mask in named.items():
-        *layers, last = name.split(".")
-        place = tree
-        for layer in layers:
-            place = place.setdefault(layer, {})
-        place[last] = mask
-    return tree

@@ -294,10 +294,8 @@ def _again(
     plan: Any, recorder: Recorder, step: Step
 ) -> Iterator[Callable[[Reference], dict[str, View]]]:
     """Torch's step as often as is asked for, from where it began; afterwards all is as before."""
-    net, stream = plan.net, torch.get_rng_state()
+    net, stream, after = plan.net, torch.get_rng_state(), plan.snapshot()
     tensors = dict([*net.named_parameters(), *net.named_buffers()])
-    after = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-    grads = {name: parameter.grad for name, parameter in net.named_parameters()}
     x, y = (torch.from_numpy(step.batch[name]) for name in ("input", "target"))
 
     def load(values: Mapping[str, Any]) -> None:
@@ -315,14 +313,10 @@ def _again(
         named = ((name, p.grad) for name, p in net.named_parameters() if p.grad is not None)
         return {name: reference.look(grad) for name, grad in named}
 
-    training = net.training
     with recorder.paused():
         try:
             net.train()
             yield run
         finally:
-            load(after)
-            net.train(training)
+            after.restore()
             torch.set_rng_state(stream)
-            for name, parameter in net.named_parameters():
-                parameter.grad = grads[name]

@@ -4,7 +4,7 @@ torch and optax round the same coefficients at different places. Such a differen
 size, and is granted to a port.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -12,10 +12,37 @@ import jax
 import numpy as np
 import torch
 
+from jaxnet.certificate.bounds import View
+from jaxnet.certificate.comparison import Judge
 from torchref.reference import Reference
 
 DECAY, CORRECTION = "adamw-decay-rounding", "adam-bias-correction"
 _ADAM = torch.optim.Adam, torch.optim.AdamW
+
+Updates = Iterable[tuple[tuple[str, ...], np.ndarray]]
+
+
+def grant(
+    judge: Judge, name: str, ours: np.ndarray, change: np.ndarray, view: View, others: Updates
+) -> tuple[View, dict[str, float]]:
+    """The update with the known differences that explain the port's; each with its size.
+
+    Args:
+      judge: holds `ours` against them.
+      name: the parameter.
+      ours, change: the port's update, and torch's as its weights show it.
+      view: the exact one.
+      others: what `list_updates` gives; it is asked only where `ours` is not the exact one.
+    """
+    if judge.hold("update", name, ours, change, view, own=False).agrees:
+        return view, {}
+    for causes, other in others:
+        changed = view._replace(exact=other)
+        if judge.hold("update", name, ours, change, changed, own=False).agrees:
+            scale = np.abs(view.exact).max(initial=0.0)
+            share = float(np.abs(other - view.exact).max(initial=0.0) / scale) if scale else 0.0
+            return changed, dict.fromkeys(causes, share)
+    return view, {}
 
 
 def list_updates(

@@ -1,0 +1,52 @@
+"""What a port's dropouts draw in a step, as jaxnet's stream has it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jaxnet.cache import memoise
+from jaxnet.masks import draw_masks
+from jaxnet.random import Generator, dropout_mask
+
+Dropouts = tuple[tuple[str, float, Any], ...]
+"""Names, probabilities and shapes of the dropouts that torch's net ran, in their order."""
+
+
+@memoise
+def make_draw(jnet: Any) -> Callable[[Generator, Dropouts, Any], tuple[Generator, Any]]:
+    """The masks of a step: of jaxnet's net, or of as many dropouts as torch's net ran."""
+
+    def draw(generator: Generator, dropouts: Dropouts, x: Any) -> tuple[Generator, Any]:
+        if jnet is not None:
+            return draw_masks(jnet, generator, x)
+        masks = {}
+        for name, p, shape in dropouts:
+            generator, masks[name] = dropout_mask(generator, p, shape)
+        return generator, masks
+
+    return jax.jit(draw, static_argnums=1)
+
+
+def flatten(masks: Any, prefix: str = "") -> dict[str, Any]:
+    """Masks nested by layer under dotted names; those that are flat already stay."""
+    if not isinstance(masks, dict):
+        return {prefix: masks}
+    named = {}
+    for key, value in masks.items():
+        named |= flatten(value, f"{prefix}.{key}" if prefix else key)
+    return named
+
+
+def nest(named: dict[str, Any]) -> Any:
+    """The way back; the mask itself where the net is one dropout."""
+    if list(named) == [""]:
+        return named[""]
+    tree: dict[str, Any] = {}
+    for name, mask in named.items():
+        *layers, last = name.split(".")
+        place = tree
+        for layer in layers:
+            place = place.setdefault(layer, {})
+        place[last] = mask
+    return tree
