@@ -15,6 +15,7 @@ CLASSES = torch.randint(3, (20,), generator=torch.Generator().manual_seed(3))
 IMAGES = torch.randn(20, 2, 6, 6, generator=torch.Generator().manual_seed(4))
 WORDS = torch.randint(5, (20, 2), generator=torch.Generator().manual_seed(5))
 LARGE = 60 * X
+WHOLE = (2 * IMAGES).round()
 
 Case = Callable[[], dict[str, Any]]
 
@@ -42,6 +43,14 @@ def case(
         "scheduler": scheduler(tuned) if scheduler is not None else None,
         "seed": 3,
     } | options
+
+
+def whole(layer: nn.Module) -> nn.Module:
+    """With whole numbers for weights: of whole numbers it makes equal ones."""
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_(6).round_()
+    return layer
 
 
 def two_groups(net: nn.Sequential) -> list[dict[str, Any]]:
@@ -151,6 +160,20 @@ CASES: dict[str, Case] = {
         nn.CrossEntropyLoss(reduction="sum"),
         lambda p: torch.optim.SGD(p, lr=0.01),
         (IMAGES, CLASSES),
+    ),
+    "ties": lambda: case(
+        [whole(nn.Conv2d(2, 4, 3)), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3)],
+        nn.CrossEntropyLoss(),
+        lambda p: torch.optim.SGD(p, lr=0.05),
+        (WHOLE, CLASSES),
+    ),
+    "relu": lambda: case(
+        [nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 3)],
+        nn.MSELoss(),
+        lambda p: torch.optim.Adam(p, lr=0.01),
+        (X, REAL),
+        batch_size=4,
+        shuffle=True,
     ),
     "words": lambda: case(
         [nn.Embedding(5, 3, padding_idx=1), nn.Flatten(), nn.Linear(6, 3)],

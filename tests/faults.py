@@ -260,6 +260,39 @@ FAULTS = {
         "adam", "jaxnet/steps.py", "opt_state=opt_state", "opt_state=state.opt_state",
         "whole run", "loss", 3,
     ),
+    "optimizer state not carried, with ReLU": Fault(
+        "relu", "jaxnet/steps.py", "opt_state=opt_state", "opt_state=state.opt_state",
+        "whole run", "loss", 3,
+    ),
+    "a step's masks used twice": Fault(
+        "relu", "jaxnet/steps.py", "lax.scan(step, state, (begins, ranks[0]))",
+        "lax.scan(step, state, (begins, jax.tree.map(lambda r: r[jnp.arange(len(r)) // 2],"
+        " ranks[0])))",
+        "whole run", "loss", 2,
+    ),
+    "the first batch taken twice": Fault(
+        "relu", "jaxnet/steps.py", "jnp.arange(batching.full, dtype=jnp.int32) * size",
+        "jnp.maximum(jnp.arange(batching.full, dtype=jnp.int32) - 1, 0) * size",
+        "whole run", "loss", 2,
+    ),
+    "updates 1% short in the loop": Fault(
+        "relu", "jaxnet/steps.py", "optax.apply_updates(state.params, updates)",
+        "optax.apply_updates(state.params, jax.tree.map(lambda u: 0.99 * u, updates))",
+        "whole run", "loss", 2,
+    ),
+    "short batch taken from the rows before": Fault(
+        "adam", "jaxnet/steps.py", "batch = (take(x, begin, count), take(y, begin, count))",
+        "begin = begin - size * (count != size)\n            "
+        "batch = (take(x, begin, count), take(y, begin, count))",
+        "whole run", "loss", 3,
+    ),
+    "running statistics not carried by the loop": Fault(
+        "adamw", "jaxnet/steps.py", "model_state=model_state,", "model_state=state.model_state,",
+        "whole run", "1.running_mean", 6,
+    ),
+    "the last of equal elements": Fault(
+        "ties", NN + "pools.py", "(part > best)", "(part >= best)", "gradients", "0.weight",
+    ),
 }  # fmt: skip
 
 

@@ -12,15 +12,16 @@ from jaxnet.batches import start_epoch
 from jaxnet.cache import jit
 from jaxnet.certificate import bounds
 from jaxnet.certificate.bounds import View
-from jaxnet.certificate.comparison import Judge
+from jaxnet.certificate.comparison import Held, Judge
 from jaxnet.random import Generator
-from torchref.kinks import explain
+from torchref.kinks import Given, explain
 from torchref.masks import flatten, make_draw, nest
 from torchref.perturbed import Drowned, bound_last, bound_losses, perturb
 from torchref.plan import Loop, Plan, train
 from torchref.port import Port, Seen
 from torchref.recorder import Named, Recorder, Step, copy_array, copy_named
 from torchref.reference import Reference
+from torchref.replay import Views, replaying
 from torchref.updates import grant, list_updates
 
 _begin = jit(start_epoch, static_argnums=1)
@@ -29,11 +30,11 @@ _DRAWS = 2
 _FIRST, _EVERY = 3, 16
 """Numbers are rounded in the first steps, and then in every so many, to save time."""
 
+_DOUBTED = 6
+"""Draws of a step whose numbers seem to part, before that is said."""
+
 _NUMBERS, _ROWS = 2**24, 1024
 """Of data with more numbers than this so many rows are evaluated at once, to save memory."""
-
-Views = dict[tuple[str, str], View]
-"""What the reference knows, by stage and name."""
 
 
 class Comparison(Loop):
@@ -70,6 +71,7 @@ class Comparison(Loop):
             plan.net, plan.loss, plan.optimizer, each=self._keep, look=self._look
         )
         self._step: Step | None = None
+        self._doubted = False
         self._order: np.ndarray | None = None
         self._epoch = self._position = 0
         self._arrays: dict[int, Any] = {}
@@ -137,7 +139,7 @@ class Comparison(Loop):
         if self._progress is not None:
             self._progress(self.judge.step)
         self.judge.exactly("rows", "batch", ours.astype(rows.dtype), rows)
-        self._views = Views()
+        self._views, self._doubted = Views(), False
         self._forget()
         self._reference.draws = _DRAWS if self._is_rounded() else 0
         return self._reference
@@ -168,7 +170,7 @@ class Comparison(Loop):
     def after(self) -> None:
         """A step of torch's is done: hold the port's beside it, from the same weights."""
         assert self._step is not None
-        step, self._step = self._step, None
+        step = self._step
         x, y = self._array(step.batch["input"]), self._array(step.batch["target"])
         masks = self._compare_masks(step, x)
         params, model_state = self.port.place(step.weights_before, step.buffers_before)
@@ -180,6 +182,7 @@ class Comparison(Loop):
         self._compare_gradients(step, seen)
         self._compare_update(step, seen, params)
         self._go_on_alone(x, y, masks)
+        self._step = None
 
     def _compare_masks(self, step: Step, x: Any) -> Any:
         dropouts = tuple(
@@ -203,35 +206,54 @@ class Comparison(Loop):
                 self._hold("outputs", name, seen.outputs[name], output)
         last = list(step.outputs)[-1]
         if last not in seen.outputs:  # what its layers gave is not to be seen
-            views["outputs", "(net)"] = views["outputs", last]
-            self._hold("outputs", "(net)", seen.outputs[""], step.outputs[last])
+            self._hold("outputs", last, seen.outputs[""], step.outputs[last], shown="(net)")
         for name, buffer in self.port.name_buffers(seen.model_state).items():
             if ("buffers", name) in views:
                 self._hold("buffers", name, buffer, step.buffers[name])
             else:
                 self._same_bits("buffers", name, np.asarray(buffer), step.buffers[name])
-        held = judge.hold("loss", "loss", seen.loss, step.loss, views["loss", "loss"])
-        judge.accept("loss", "loss", seen.loss, step.loss, views["loss", "loss"], held)
+        held = self._hold("loss", "loss", seen.loss, step.loss)
         self._loss_bounds.append(float(held.bound) if held.compared else np.inf)
         self.losses.append(float(step.loss))
         self.gaps.append(relative_gap(seen.loss, step.loss))
         if not np.isfinite(step.loss):
             self.overflowed = self.overflowed or judge.step
 
-    def _hold(self, stage: str, name: str, jax: Any, torch: Any) -> np.ndarray:
-        return self.judge.floats(stage, name, jax, torch, self._views[stage, name])
+    def _hold(self, stage: str, name: str, jax: Any, torch: Any, shown: str = "") -> Held:
+        judge, key, shown = self.judge, (stage, name), shown or name
+        held = judge.hold(stage, shown, jax, torch, self._views[key])
+        if not held.agrees and self._doubt():
+            held = judge.hold(stage, shown, jax, torch, self._views[key])
+        judge.accept(stage, shown, jax, torch, self._views[key], held)
+        return held
+
+    def _doubt(self) -> bool:
+        """Round the step more often, where that was not done: see whether that explains it."""
+        if self._doubted:
+            return False
+        self._doubted = True
+        assert self._step is not None
+        with replaying(self.plan, self._recorder, self._step) as replay:
+            self._views |= replay(Reference(_DOUBTED))
+        return True
 
     def _compare_gradients(self, step: Step, seen: Seen) -> None:
         """From the last layer to the first, as an error travels back."""
         self._drowned.append([])
         ours = self.port.name_params(seen.grads)
-        given = {
-            name: (ours[name], grad, self._views["gradients", name])
-            for name, grad in reversed(step.grads.items())
-            if name in ours
-        }
-        held = {name: self.judge.hold("gradients", name, *each) for name, each in given.items()}
-        if not all(each.agrees for each in held.values()):
+
+        def hold_all() -> tuple[Given, dict[str, Held]]:
+            given = {
+                name: (ours[name], grad, self._views["gradients", name])
+                for name, grad in reversed(step.grads.items())
+                if name in ours
+            }
+            return given, {n: self.judge.hold("gradients", n, *each) for n, each in given.items()}
+
+        given, held = hold_all()
+        if not _agree(held) and self._doubt():
+            given, held = hold_all()
+        if not _agree(held):
             explained = explain(
                 self.plan,
                 self._recorder,
@@ -322,7 +344,10 @@ class Comparison(Loop):
         with torch.no_grad():
             output = copy_array(self.plan.net(x))
         ours = self.port.predict(params, model_state, self._array(x.numpy()))
-        self.judge.floats("evaluation", "outputs", ours, output, self._view_rows(x, draws))
+        view, place = self._view_rows(x, draws), ("evaluation", "outputs")
+        if not self.judge.hold(*place, ours, output, view).agrees:
+            view = self._view_rows(x, _DOUBTED)
+        self.judge.floats(*place, ours, output, view)
 
     def _view_rows(self, x: torch.Tensor, draws: int) -> View:
         """What the reference knows of the outputs of all rows, some at a time to save memory."""
@@ -400,6 +425,10 @@ def _list_state(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     """The tensors that an optimizer holds."""
     states = (value for state in optimizer.state.values() for value in state.values())
     return [value for value in states if isinstance(value, torch.Tensor)]
+
+
+def _agree(held: dict[str, Held]) -> bool:
+    return all(each.agrees for each in held.values())
 
 
 def relative_gap(ours: Any, torchs: Any) -> float:

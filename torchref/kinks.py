@@ -6,7 +6,6 @@ from torch's is accepted where flipping some of these choices explains it within
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +14,10 @@ import torch
 from jaxnet.certificate.bounds import DRAWN, EPS, LIMIT, View
 from jaxnet.certificate.comparison import Held, Judge
 from torchref.operations import Call, edges
-from torchref.recorder import Recorder, Step, call_name, leaves, module_names
+from torchref.plan import Plan
+from torchref.recorder import Recorder, Step
 from torchref.reference import Reference
+from torchref.replay import replaying
 
 MOST = 64
 """Kinks within rounding that are tried, a backward pass each."""
@@ -195,7 +196,7 @@ Given = Mapping[str, tuple[Any, np.ndarray, View]]
 
 
 def explain(
-    plan: Any,
+    plan: Plan,
     recorder: Recorder,
     step: Step,
     given: Given,
@@ -219,7 +220,12 @@ def explain(
         }
         return (found, len(turned)) if all(each.agrees for each in found.values()) else None
 
-    with _again(plan, recorder, step) as run:
+    with replaying(plan, recorder, step) as replay:
+
+        def run(finder: _Finder) -> dict[str, View]:
+            views = replay(finder, finder.name)
+            return {name: view for (stage, name), view in views.items() if stage == "gradients"}
+
         finder = _Finder(shown=shown, draws=2)
         exact = _list_exact(run(finder))
         known, possible = (list(dict.fromkeys(k)) for k in (finder.known, finder.possible))
@@ -270,53 +276,3 @@ def _leave_out(
 
 def _subtract(ours: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: value - others[name] for name, value in ours.items()}
-
-
-@contextmanager
-def _named_layers(net: torch.nn.Module, reference: Reference) -> Iterator[None]:
-    """While this lasts, a finder is told what each layer has given."""
-    names, calls = module_names(net), {}
-
-    def after(layer: torch.nn.Module, arguments: Any, output: Any) -> None:
-        if isinstance(output, torch.Tensor) and isinstance(reference, _Finder):
-            reference.name(call_name(names, calls, layer), output)
-
-    handles = [layer.register_forward_hook(after) for layer in leaves(net)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def _again(
-    plan: Any, recorder: Recorder, step: Step
-) -> Iterator[Callable[[Reference], dict[str, View]]]:
-    """Torch's step as often as is asked for, from where it began; afterwards all is as before."""
-    net, stream, after = plan.net, torch.get_rng_state(), plan.snapshot()
-    tensors = dict([*net.named_parameters(), *net.named_buffers()])
-    x, y = (torch.from_numpy(step.batch[name]) for name in ("input", "target"))
-
-    def load(values: Mapping[str, Any]) -> None:
-        with torch.no_grad():
-            for name, tensor in tensors.items():
-                tensor.copy_(torch.as_tensor(values[name]))
-
-    def run(reference: Reference) -> dict[str, View]:
-        load(step.weights_before | step.buffers_before)
-        torch.set_rng_state(torch.from_numpy(step.stream))
-        for parameter in net.parameters():
-            parameter.grad = None
-        with reference, _named_layers(net, reference):
-            plan.loss(net(x), y).backward()
-        named = ((name, p.grad) for name, p in net.named_parameters() if p.grad is not None)
-        return {name: reference.look(grad) for name, grad in named}
-
-    with recorder.paused():
-        try:
-            net.train()
-            yield run
-        finally:
-            after.restore()
-            torch.set_rng_state(stream)

@@ -13,9 +13,10 @@ by all who look at it. Nothing of the caller's net or optimizer is copied or cha
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch._decomp import decomposition_table
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from jaxnet.certificate.bounds import View
 from torchref import operations
@@ -59,11 +60,12 @@ class Reference(TorchDispatchMode):
 
     def look(self, tensor: torch.Tensor) -> View:
         """What is known of a tensor now; of one that no operation gave, its own numbers."""
-        exact, *drawn = (self._shadows.value(tensor, draw) for draw in range(1 + self.draws))
-        spread = None
-        if drawn:
-            spread = torch.stack([(value - exact).abs() for value in drawn]).amax(0).numpy()
-        return View(exact.numpy().copy(), spread, self._shadows.size(tensor).numpy().copy())
+        draws = range(1 + self.draws)
+        with _disable_current_modes():  # a hook may ask in the middle of a step
+            exact, *drawn = (self._shadows.value(tensor, draw).numpy() for draw in draws)
+            size = self._shadows.size(tensor).numpy()
+        spread = np.abs(np.stack(drawn) - exact).max(0) if drawn else None
+        return View(exact.copy(), spread, size.copy())
 
     def forget(self, keep: Sequence[torch.Tensor] = ()) -> None:
         """Begin anew from torch's own numbers, but for some tensors."""
