@@ -84,19 +84,20 @@ def _run_moved(
     plan: Plan, generator: torch.Generator, steps: Iterator[Sequence[Drowned]], kind: int
 ) -> Run:
     parameters = dict(plan.net.named_parameters())
+    move_one = _Mover(generator)
     with torch.no_grad():
         for parameter in parameters.values():
-            _move(parameter, generator)
+            move_one(parameter)
     if plan.x.is_floating_point():
         x = plan.x.clone()
-        _move(x, generator)
+        move_one(x)
         plan = plan._replace(x=x)
 
     def move(*_: object) -> None:
         # A gradient may be the same for all weights nearby, and still be rounded otherwise.
         for parameter in parameters.values():
             if parameter.grad is not None:
-                _move(parameter.grad, generator)
+                move_one(parameter.grad)
         for each in next(steps, ()):
             each.turn(parameters[each.name], kind, generator)
 
@@ -108,10 +109,22 @@ def _run_moved(
     return Run(losses, copy_named([*plan.net.named_parameters(), *plan.net.named_buffers()]))
 
 
-def _move(tensor: torch.Tensor, generator: torch.Generator) -> None:
-    """Each number to one of its neighbours, or a little further; a 0 stays 0."""
-    up = torch.rand(tensor.shape, generator=generator) < 0.5
-    tensor.mul_(1 + EPS * torch.where(up, 1.0, -1.0).to(tensor.dtype))
+class _Mover:
+    """Moves each number to one of its neighbours, or a little further; a 0 stays 0."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self._generator, self._factors = generator, torch.ones(0)
+
+    def __call__(self, tensor: torch.Tensor) -> None:
+        # To draw signs for every gradient of every step takes longer than a small net's step: each
+        # takes a piece of what was drawn for the largest, from somewhere.
+        if len(self._factors) < 2 * tensor.numel():
+            up = torch.rand(2 * tensor.numel(), generator=self._generator) < 0.5
+            self._factors = 1 + EPS * torch.where(up, 1.0, -1.0)
+        last = len(self._factors) - tensor.numel()
+        begin = int(torch.randint(last + 1, (), generator=self._generator))
+        factors = self._factors[begin : begin + tensor.numel()].to(tensor.dtype)
+        tensor.mul_(factors.view(tensor.shape))
 
 
 def bound_losses(own: np.ndarray, runs: Perturbed, alone: np.ndarray) -> np.ndarray:
