@@ -144,7 +144,7 @@ class Reference(TorchDispatchMode):
         for place, tensor in enumerate(outputs(result)):
             if is_float(tensor):
                 size = sizes[place].abs()
-                exact, size = _underflow(results[0][place], size, tensor)
+                exact, size = _fit(results[0][place], size, tensor)
                 values = [exact]
                 for draw in range(1, 1 + self.draws):
                     values.append(_round(call, tensor, results[draw][place], size, draw))
@@ -187,7 +187,7 @@ class Reference(TorchDispatchMode):
     def _note_change(self, call: Call, tensor: torch.Tensor, sizes: Any) -> None:
         exact = self._shadows.value(tensor, 0)
         size = exact.abs() if sizes is None else sizes.abs().expand(tensor.shape)
-        kept, size = _underflow(exact, size, tensor)
+        kept, size = _fit(exact, size, tensor)
         write(exact, kept)
         write(self._shadows.size(tensor), size.clone())
         for draw in range(1, 1 + self.draws):
@@ -223,6 +223,7 @@ class Reference(TorchDispatchMode):
             for draw in range(1 + self.draws):
                 value = self._shadows.value(real, draw)
                 other = torch.sign(value - edge) != torch.sign(real - edge)
+                other &= ~torch.isnan(real)  # as terms that left float32 have made it
                 if other.any():
                     self._shadows.own(real)
                     value = self._shadows.value(real, draw)
@@ -230,12 +231,19 @@ class Reference(TorchDispatchMode):
                     write(value, torch.where(other, edge + _NEAR * (real.double() - edge), value))
 
 
-def _underflow(
+def _fit(
     exact: torch.Tensor, size: torch.Tensor, real: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Numbers that lose digits in their type, near its smallest, are torch's own, of no size."""
+    """Exact numbers and their sizes where the numbers' type cannot hold them.
+
+    Near its smallest they lose digits, and are torch's own, of no size; where torch's are not
+    finite and the exact ones are, the size is infinite.
+    """
     if real.dtype not in SPACING:
         return exact, size
+    beyond = ~torch.isfinite(real)
+    if beyond.any():
+        size = torch.where(beyond & torch.isfinite(exact), torch.inf, size)
     lost = (exact.abs() < torch.finfo(real.dtype).tiny) & (exact != 0)
     if not lost.any():
         return exact, size

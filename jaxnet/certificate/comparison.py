@@ -173,7 +173,7 @@ class Judge:
         floor = FLOORS.get(stage, FLOORS["outputs"])
         error = np.where(compared, np.where(np.isnan(error), np.inf, error), 0.0)
         if not np.isfinite(torch).all():
-            error = np.where(_is_odd(stage, jax, torch, view.exact), np.inf, error)
+            error = np.where(_is_odd(stage, jax, torch, view), np.inf, error)
         with np.errstate(invalid="ignore", over="ignore"):
             bound = np.where(known, EPS * size * (DRAWN * rounded + floor), 0.0)
         return Held(error, np.where(compared, torch_error, 0.0), bound, compared)
@@ -282,15 +282,16 @@ class Judge:
         raise Diverged(Divergence(*place, jax, torch, causes, **figures))
 
 
-def _is_odd(stage: str, jax: Numbers, torch: Numbers, exact: Numbers) -> Numbers:
+def _is_odd(stage: str, jax: Numbers, torch: Numbers, view: View) -> Numbers:
     """Where torch is not finite, and the port neither is so too nor is as good as the exact number.
 
-    Where the exact number leaves float32, inf and nan are as good; where only torch's does, a port
-    need not. At nan torch's ReLU lets a gradient through, and JAX's does not.
+    Where the exact number or its terms leave float32, inf and nan are as good; where only torch's
+    does, a port need not. At nan torch's ReLU lets a gradient through, and JAX's does not.
     """
     if stage == "gradients":
         return np.zeros(torch.shape, bool)
     with np.errstate(invalid="ignore"):
-        beyond = np.abs(exact) > np.finfo(np.float32).max
-        free = beyond | (np.isfinite(jax) & np.isfinite(exact))
+        largest = np.finfo(np.float32).max
+        beyond = (np.abs(view.exact) > largest) | ~(view.size <= largest) | np.isfinite(jax)
+        free = beyond & ~np.isnan(view.exact)
         return ~np.isfinite(torch) & ~free & ~((jax == torch) | (np.isnan(jax) & np.isnan(torch)))
