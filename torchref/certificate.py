@@ -214,7 +214,7 @@ def compare(
         finally:
             last = copy_named(plan.net.named_parameters())
             comparison.begun.restore()
-    count = sum(int(mask.sum()) for mask in comparison.noise.values())
+    noise = {name: int(mask.sum()) for name, mask in comparison.noise.items() if mask.any()}
     total = sum(mask.size for mask in comparison.noise.values())
     losses, alone = np.array(comparison.losses), np.array(comparison.free_losses)
     same = len(losses) == len(alone)
@@ -230,7 +230,8 @@ def compare(
         run_gaps=_relative_gaps(alone, losses) if same else alone[:0],
         overflowed=comparison.overflowed,
         chaos=comparison.chaos,
-        noise=(count, total),
+        noise=(sum(noise.values()), total),
+        noise_by_tensor=noise,
         granted=comparison.granted,
         kinks=comparison.kinks,
         settings=_settings(plan, loss, port, seed),

@@ -121,9 +121,13 @@ def _notes(certificate: "Certificate") -> list[str]:
         for name, share in certificate.granted.items()
     ]
     if certificate.noise[0]:
+        most = sorted(certificate.noise_by_tensor.items(), key=lambda item: -item[1])
+        named = ", ".join(f"{count:,} of {name}" for name, count in most[:2])
+        named += f", {len(most) - 2} more tensors" if len(most) > 2 else ""
         notes.append(
             f"{certificate.noise[0]:,} of {certificate.noise[1]:,} elements had a gradient that "
-            "rounding may turn:\ncompared with the exact one, and not in the last weights."
+            f"rounding may turn:\n{named}. They are compared with the exact one,\n"
+            "and not in the last weights."
         )
     return notes
 

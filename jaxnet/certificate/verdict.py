@@ -40,6 +40,8 @@ class Certificate(NamedTuple):
     noise: tuple[int, int]
     """Elements whose gradient was once no larger than what rounding may make of it, which the last
     weights are not compared in; and all elements."""
+    noise_by_tensor: dict[str, int]
+    """Those elements by parameter."""
     granted: dict[str, float]
     """Known differences of float32 arithmetic, by name, with the largest share of a step."""
     kinks: int
