@@ -12,15 +12,13 @@ import torch
 
 import jaxnet
 from jaxnet import convert, precision
-from jaxnet.batches import make_batching
 from jaxnet.certificate import STAGES, Certificate
 from jaxnet.certificate.comparison import Diverged, Judge
-from jaxnet.checks import check_count, check_rows
 from torchref.comparison import Comparison
 from torchref.construction import Drawn, draw_initial, stream_kept, watch_construction
-from torchref.plan import Plan
+from torchref.plan import Plan, make_plan
 from torchref.port import Port
-from torchref.recorder import Named, copy_array, copy_named, leaves
+from torchref.recorder import Named, copy_named, leaves
 
 
 def certify(
@@ -133,60 +131,6 @@ def certify_script(
 
 def _tell_of(plan: Plan, progress: Callable[[int, int], Any]) -> Callable[[int], Any]:
     return lambda step: progress(step, plan.epochs * plan.batching.steps)
-
-
-def make_plan(
-    net: Any,
-    loss: Any,
-    optimizer: Any,
-    scheduler: Any,
-    data: Any,
-    epochs: int,
-    batch_size: int | None,
-    shuffle: bool,
-) -> Plan:
-    """The arguments of `certify`, checked, with copies of what a run changes."""
-    for name, value, kind in (
-        ("net", net, torch.nn.Module),
-        ("optimizer", optimizer, torch.optim.Optimizer),
-    ):
-        if not isinstance(value, kind):
-            raise TypeError(f"{name} must be torch's {kind.__name__}, not {type(value).__name__}")
-    places = {str(tensor.device) for tensor in [*net.parameters(), *net.buffers()]}
-    if places - {"cpu"}:
-        raise ValueError(f"net must be on the CPU, whose stream is proved, not {sorted(places)}")
-    kinds = {tensor.dtype for tensor in net.parameters()} - {torch.float32}
-    if kinds:
-        raise ValueError(f"net must be float32, not {sorted(map(str, kinds))}: net.float()")
-    if (
-        vars(optimizer)["_optimizer_step_pre_hooks"]
-        or vars(optimizer)["_optimizer_step_post_hooks"]
-    ):
-        raise ValueError("optimizer must have no step hooks: a port has none")
-    if any(getattr(parameter, "_backward_hooks", None) for parameter in net.parameters()):
-        raise ValueError("net must have no hook on a parameter: a port has none")
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        raise TypeError(f"data must be (X, y), not {type(data).__name__}")
-    x, y = data
-    check_rows(x, y)
-    x, y = (torch.from_numpy(copy_array(array)) for array in (x, y))
-    torch_loss = loss[0] if isinstance(loss, tuple) else loss
-    if not isinstance(torch_loss, torch.nn.Module):
-        torch_loss = _Function(torch_loss)
-    epochs = check_count("epochs", epochs)
-    make_batching(len(x), batch_size, shuffle)  # refuses a batch size that does not fit
-    return Plan(net, torch_loss, optimizer, scheduler, x, y, epochs, batch_size, shuffle)
-
-
-class _Function(torch.nn.Module):
-    """A loss that is a function, with a place for hooks."""
-
-    def __init__(self, function: Callable) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return self.function(outputs, targets)
 
 
 def compare(

@@ -2,7 +2,7 @@
 
 import copy
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from jaxnet.batches import Batching, make_batching
+from jaxnet.checks import check_count, check_rows
+from torchref.recorder import copy_array
 
 
 class Plan(NamedTuple):
@@ -43,6 +45,60 @@ class Plan(NamedTuple):
         data = torch.utils.data.TensorDataset(self.x, self.y, rows)
         for x, y, own in torch.utils.data.DataLoader(data, self.batch_size, self.shuffle):
             yield own.numpy(), x, y
+
+
+def make_plan(
+    net: Any,
+    loss: Any,
+    optimizer: Any,
+    scheduler: Any,
+    data: Any,
+    epochs: int,
+    batch_size: int | None,
+    shuffle: bool,
+) -> Plan:
+    """The arguments of `certify`, checked."""
+    for name, value, kind in (
+        ("net", net, torch.nn.Module),
+        ("optimizer", optimizer, torch.optim.Optimizer),
+    ):
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} must be torch's {kind.__name__}, not {type(value).__name__}")
+    places = {str(tensor.device) for tensor in [*net.parameters(), *net.buffers()]}
+    if places - {"cpu"}:
+        raise ValueError(f"net must be on the CPU, whose stream is proved, not {sorted(places)}")
+    kinds = {tensor.dtype for tensor in net.parameters()} - {torch.float32}
+    if kinds:
+        raise ValueError(f"net must be float32, not {sorted(map(str, kinds))}: net.float()")
+    if (
+        vars(optimizer)["_optimizer_step_pre_hooks"]
+        or vars(optimizer)["_optimizer_step_post_hooks"]
+    ):
+        raise ValueError("optimizer must have no step hooks: a port has none")
+    if any(getattr(parameter, "_backward_hooks", None) for parameter in net.parameters()):
+        raise ValueError("net must have no hook on a parameter: a port has none")
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise TypeError(f"data must be (X, y), not {type(data).__name__}")
+    x, y = data
+    check_rows(x, y)
+    x, y = (torch.from_numpy(copy_array(array)) for array in (x, y))
+    torch_loss = loss[0] if isinstance(loss, tuple) else loss
+    if not isinstance(torch_loss, torch.nn.Module):
+        torch_loss = _Function(torch_loss)
+    epochs = check_count("epochs", epochs)
+    make_batching(len(x), batch_size, shuffle)  # refuses a batch size that does not fit
+    return Plan(net, torch_loss, optimizer, scheduler, x, y, epochs, batch_size, shuffle)
+
+
+class _Function(torch.nn.Module):
+    """A loss that is a function, with a place for hooks."""
+
+    def __init__(self, function: Callable) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return self.function(outputs, targets)
 
 
 class Loop:

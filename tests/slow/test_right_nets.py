@@ -119,6 +119,7 @@ def test_right_nets_agree(record_property):
             others.append(f"seed {seed}: {str(found).splitlines()[0]}")
         share = max(stage.share for stage in found.stages.values())
         worst = max(worst, (f"seed {seed}", share), key=lambda pair: pair[1])
-    record_property("undecided", others)
-    record_property("largest share of a bound", worst)
+    for name, value in (("undecided", others), ("largest share of a bound", worst)):
+        record_property(name, value)
+        print(f"{name}:", value)
     assert len(others) <= 0.05 * COUNT, others
