@@ -193,13 +193,14 @@ _WHY = {
     "loss": "torch's is not finite, or below float32's normal numbers",
     "whole run": "rounding alone decides torch's own run from its first step on",
 }
+_ASKED = ("outputs", "buffers", "loss", "gradients", "update", "evaluation")
 _WHY_NOT = "rounding may make anything of it: more rows, other data or a smaller rate would decide"
 
 
 def _list_missing(judge: Judge, comparison: Comparison) -> Iterator[str]:
     """What was asked for and compared at no step: outputs, loss, gradients, updates, the run."""
     for (stage, name), compared in judge.tensors.items():
-        asked = stage in ("outputs", "loss", "gradients", "update") or name == "loss"
+        asked = stage in _ASKED or name == "loss"
         if asked and not compared:
             yield f"{stage} of {name}: {_WHY.get(stage, _WHY_NOT)}"
 

@@ -181,6 +181,7 @@ class Comparison(Loop):
         self._compare_forward(step, seen)
         self._compare_gradients(step, seen)
         self._compare_update(step, seen, params)
+        self.port.model_state = seen.model_state  # what torch has not goes on
         self._go_on_alone(x, y, masks)
         self._step = None
 
@@ -250,6 +251,7 @@ class Comparison(Loop):
             }
             return given, {n: self.judge.hold("gradients", n, *each) for n, each in given.items()}
 
+        self.judge.finite = all(map(_is_finite, (*step.outputs.values(), step.loss)))
         given, held = hold_all()
         if not _agree(held) and self._doubt():
             given, held = hold_all()
@@ -365,21 +367,22 @@ class Comparison(Loop):
         """The port by itself from start to end, beside torch and beside torch moved by an ulp."""
         last, last_buffers = self._tensors()
         own, stages = np.array(self.losses), self._views
-        runs = perturb(self.plan, self.begun, stream, self._drowned)
-        bound = bound_losses(own, runs, np.array(self._loss_bounds))
-        self.chaos = int(np.argmax(np.isinf(bound))) if np.isinf(bound).any() else len(own)
+        runs = perturb(self.plan, self.begun, stream, self._drowned, self.granted)
+        bound, self.chaos = bound_losses(own, runs, np.array(self._loss_bounds))
+        counted = np.arange(len(own)) < self.chaos
         losses, params, model_state = self._run_alone()
         self.last = self.port.name_params(params)
         self.free_losses = list(map(float, losses))
         self._point_at(self.free_losses, bound)
-        self.judge.trajectory("whole run", "loss", losses, own, bound)
+        self.judge.trajectory("whole run", "loss", losses, own, bound, where=counted)
         buffers = self.port.name_buffers(model_state)
         buffers = {name: value for name, value in buffers.items() if ("buffers", name) in stages}
         for name, ours in (self.last | buffers).items():
             there = (last | last_buffers)[name]
             limit = bound_last(name, begin[name], there, runs) + self._strayed.get(name, 0.0)
-            limit = np.where(self.chaos < len(own), np.inf, limit)
-            counted = ~self.noise.get(name, np.zeros(ours.shape, bool))
+            limit = np.where(self.noise.get(name, False), np.inf, limit)
+            went = np.abs(there - begin[name]).max(initial=0.0)
+            counted = (self.chaos == len(own)) | (limit <= bounds.TOLD * went)
             self.judge.trajectory("whole run", name, ours, there, limit, where=counted)
 
     def _point_at(self, losses: list[float], bound: np.ndarray) -> None:
@@ -425,6 +428,10 @@ def _list_state(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     """The tensors that an optimizer holds."""
     states = (value for state in optimizer.state.values() for value in state.values())
     return [value for value in states if isinstance(value, torch.Tensor)]
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    return bool(np.isfinite(values).all())
 
 
 def _agree(held: dict[str, Held]) -> bool:

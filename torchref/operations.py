@@ -107,7 +107,8 @@ COMPOSITE = frozenset(
     "mse_loss_backward binary_cross_entropy binary_cross_entropy_backward "
     "binary_cross_entropy_with_logits smooth_l1_loss smooth_l1_loss_backward huber_loss "
     "huber_loss_backward sigmoid_backward tanh_backward gelu gelu_backward silu silu_backward "
-    "log_sigmoid_backward softplus_backward elu_backward logaddexp native_dropout".split()
+    "log_sigmoid_backward softplus_backward elu_backward logaddexp logsumexp native_dropout var "
+    "var_mean std std_mean".split()
 )
 """Their terms cancel inside: they are taken apart as `torch._decomp` takes them apart."""
 

@@ -1,8 +1,8 @@
 """How far rounding alone takes torch's own run: the run again, from weights and rows moved by an
 ulp."""
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Sequence, Set
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,10 +11,16 @@ from jaxnet.certificate import bounds
 from jaxnet.certificate.bounds import EPS
 from torchref.plan import Loop, Plan, Snapshot, train
 from torchref.recorder import Named, copy_named
+from torchref.reference import Reference
+from torchref.updates import list_updates
 
 _MOVED, _TURNED = 3, 4  # `Drowned.turn` has so many kinds
 """Runs from weights and rows that were moved by an ulp, and of these with other signs where
 rounding decides the sign of a gradient."""
+
+
+_AROUND = 16
+"""Steps to both sides."""
 
 
 class Drowned(NamedTuple):
@@ -51,10 +57,16 @@ class Perturbed(NamedTuple):
     moved: list[Run]
     turned: list[Run]
     """Those in which, too, gradients that are nothing but rounding have other signs."""
+    granted: list[Run]
+    """The one, if any, with the known differences of float32 arithmetic that a port was granted."""
 
 
 def perturb(
-    plan: Plan, begin: Snapshot, stream: torch.Tensor, drowned: Sequence[Sequence[Drowned]]
+    plan: Plan,
+    begin: Snapshot,
+    stream: torch.Tensor,
+    drowned: Sequence[Sequence[Drowned]],
+    granted: Collection[str] = (),
 ) -> Perturbed:
     """The runs; afterwards the plan's objects are as before.
 
@@ -63,6 +75,7 @@ def perturb(
       begin: its objects when it began.
       stream: torch's generator then.
       drowned: step by step, what rounding decides the sign of.
+      granted: names of known differences, as `torchref.updates` has them.
     """
     now, after = plan.snapshot(), torch.get_rng_state()
 
@@ -71,13 +84,20 @@ def perturb(
         torch.set_rng_state(stream)
         return _run_moved(plan, torch.Generator().manual_seed(seed), iter(steps), seed)
 
+    def run_granted() -> Run:
+        begin.restore()
+        torch.set_rng_state(stream)
+        return _run_granted(plan, frozenset(granted))
+
     try:
-        moved = [run(seed, ()) for seed in range(_MOVED)]
-        turned = [run(seed, drowned) for seed in range(_TURNED if any(drowned) else 0)]
+        return Perturbed(
+            [run(seed, ()) for seed in range(_MOVED)],
+            [run(seed, drowned) for seed in range(_TURNED if any(drowned) else 0)],
+            [run_granted()] if granted else [],
+        )
     finally:
         now.restore()
         torch.set_rng_state(after)
-    return Perturbed(moved, turned)
 
 
 def _run_moved(
@@ -101,11 +121,40 @@ def _run_moved(
         for each in next(steps, ()):
             each.turn(parameters[each.name], kind, generator)
 
-    handle = plan.optimizer.register_step_pre_hook(move)
+    return _run_hooked(plan, plan.optimizer.register_step_pre_hook(move))
+
+
+def _run_granted(plan: Plan, causes: Set[str]) -> Run:
+    """The run with the coefficients rounded as they are in the port."""
+    before: dict[str, torch.Tensor] = {}
+    reference = Reference()
+
+    def keep(*_: object) -> None:
+        before.update({name: p.detach().clone() for name, p in plan.net.named_parameters()})
+
+    def change(*_: object) -> None:
+        for name, parameter in plan.net.named_parameters():
+            old = before[name].double().numpy()
+            update = parameter.detach().double().numpy() - old
+            others = list_updates(plan.optimizer, parameter, old, update, reference, optax=True)
+            for names, other in others:
+                if set(names) <= causes:
+                    parameter.data.copy_(torch.from_numpy(old + other))
+        reference.forget()
+
+    hooks = (
+        plan.optimizer.register_step_pre_hook(keep),
+        plan.optimizer.register_step_post_hook(change),
+    )
+    return _run_hooked(plan, *hooks)
+
+
+def _run_hooked(plan: Plan, *handles: Any) -> Run:
     try:
         losses = train(plan, Loop())
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
     return Run(losses, copy_named([*plan.net.named_parameters(), *plan.net.named_buffers()]))
 
 
@@ -127,27 +176,39 @@ class _Mover:
         tensor.mul_(factors.view(tensor.shape))
 
 
-def bound_losses(own: np.ndarray, runs: Perturbed, alone: np.ndarray) -> np.ndarray:
-    """The bound on each loss of a whole run: what an ulp at its start has come to by then.
+def bound_losses(own: np.ndarray, runs: Perturbed, alone: np.ndarray) -> tuple[np.ndarray, int]:
+    """The bound on each loss of a whole run, and how many steps it decides.
 
-    Beside it what rounding may make of that loss `alone`, from torch's `own` weights. It is
-    infinite from the step on in which the first is more than `CHAOS` of the loss, and where the
-    loss is not finite.
+    It is what an ulp at the run's start has come to by about that step, beside what rounding may
+    make of that loss `alone`, from torch's `own` weights. From the step on in which an ulp has come
+    to `CHAOS` of the loss, nothing counts as compared, and the bound is what it comes to anywhere
+    in the run; it is infinite where that, or the loss, is not finite.
     """
-    gap = _find_gap([run.losses for run in runs.moved], own)
-    alone = alone + bounds.TURNED * _find_gap([run.losses for run in runs.turned], own)
+    moved, turned, granted = (
+        _find_gap([run.losses for run in each], own)
+        for each in (runs.moved, runs.turned, runs.granted)
+    )
+    bound = bounds.RUN * _widen(moved) + bounds.TURNED * _widen(turned) + bounds.GRANTED * granted
     with np.errstate(invalid="ignore"):
-        lost = ~(gap <= bounds.CHAOS * np.abs(own))
-    largest = np.maximum.accumulate(np.where(np.isfinite(gap), gap, 0.0))
-    bound = bounds.RUN * largest + bounds.RUN_LOSS * np.abs(np.nan_to_num(own)) + alone
-    return np.where(np.logical_or.accumulate(lost), np.inf, bound)
+        lost = ~(moved <= bounds.CHAOS * np.abs(own))
+    count = int(np.argmax(lost)) if lost.any() else len(own)
+    bound[count:] = bound.max(initial=0.0)  # nan, too
+    bound = bound + bounds.RUN_LOSS * np.abs(own) + alone
+    return np.where(np.isfinite(bound), bound, np.inf), count
+
+
+def _widen(gap: np.ndarray) -> np.ndarray:
+    """The largest gap of the steps around each: at one of them all runs may meet by chance."""
+    padded = np.pad(gap, _AROUND, mode="edge")
+    return np.lib.stride_tricks.sliding_window_view(padded, 2 * _AROUND + 1).max(axis=-1)
 
 
 def bound_last(name: str, begin: np.ndarray, own: np.ndarray, runs: Perturbed) -> np.ndarray:
     """The bound on a tensor at the end of a whole run, of which torch's `own` is known."""
     moved = np.abs(own - begin).max(initial=0.0)
     limit = bounds.RUN_WEIGHTS * moved + 4 * EPS * np.abs(own).max(initial=0.0)
-    for each, factor in ((runs.moved, bounds.RUN), (runs.turned, bounds.TURNED)):
+    factors = bounds.RUN, bounds.TURNED, bounds.GRANTED
+    for each, factor in zip(runs, factors, strict=True):
         apart = _find_gap([run.last[name] for run in each], own)
         typical = float(np.sqrt(np.mean(apart**2))) if apart.size else 0.0
         limit = limit + factor * (apart + typical)

@@ -75,6 +75,9 @@ def make_plan(
         or vars(optimizer)["_optimizer_step_post_hooks"]
     ):
         raise ValueError("optimizer must have no step hooks: a port has none")
+    sparse = [name for name, layer in net.named_modules() if getattr(layer, "sparse", False)]
+    if sparse:
+        raise ValueError(f"net must have dense gradients: {sparse[0]} has sparse=True")
     if any(getattr(parameter, "_backward_hooks", None) for parameter in net.parameters()):
         raise ValueError("net must have no hook on a parameter: a port has none")
     if not isinstance(data, tuple | list) or len(data) != 2:
@@ -117,7 +120,13 @@ class Loop:
 
 
 def train(plan: Plan, loop: Loop) -> np.ndarray:
-    """The torch loop; gives every loss."""
+    """The torch loop; gives every loss.
+
+    The optimizer goes from tensor to tensor, whatever `foreach` and `fused` say: those compute the
+    same formula, in operations whose terms nobody sees.
+    """
+    for group in plan.optimizer.param_groups:
+        group.update({name: False for name in ("foreach", "fused") if name in group})
     losses = []
     for epoch in range(1, plan.epochs + 1):
         plan.net.train()

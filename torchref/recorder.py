@@ -168,6 +168,8 @@ class Recorder:
         if self._looking:
             self._looking = False
             self._check_stream()
+            if not isinstance(output, torch.Tensor):
+                raise TypeError(f"net must return a tensor, not {type(output).__name__}")
             self._now["output"] = output
             if output is not self._now.pop("last", None):
                 self._now["outputs"][""] = copy_array(output)

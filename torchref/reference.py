@@ -268,4 +268,5 @@ def _round(
     mixed = value.contiguous().view(torch.int64) * (-7046029254386353131 + 2 * draw)
     mixed = (mixed ^ (mixed >> 31)) * -4658895280553007687
     share = (mixed ^ (mixed >> 29)).double() * 2.0**-63
-    return (value + share * reach).to(real.dtype).double()
+    rounded = (value + share * reach).to(real.dtype).double()
+    return torch.where(torch.isfinite(value), rounded, value)  # a mask's -inf stays what it is

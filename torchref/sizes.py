@@ -72,6 +72,7 @@ def _measure_function(shadows: Shadows, call: Call, tensor: torch.Tensor, exact:
     """What a function of one tensor, by element, makes of terms that cancelled in it."""
     x = shadows.value(tensor, 0).clone()
     more = shadows.size(tensor) - x.abs()
+    more = torch.where(torch.isinf(x), 0.0, more)  # a mask's -inf is no sum
     cancelled = bool((more > 1e-9 * x.abs()).any())
     if exact is None:
         exact = outputs(call.run(lambda a: x.clone() if a is tensor else shadows.wide(a)))

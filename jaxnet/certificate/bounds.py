@@ -38,12 +38,18 @@ TURNED = 16.0
 """The same for runs in which gradients that are rounding and nothing else have other signs: a whole
 step of Adam's may hang on that, so that such runs are no small change."""
 
+GRANTED = 4.0
+"""The same for the run with the differences that a port was granted: it should follow that one."""
+
 RUN_LOSS = 1e-6
 RUN_WEIGHTS = 1e-4
 
 CHAOS = 1e-3
 """The share of a loss by which those runs differ, from which on rounding decides the whole run."""
 
+TOLD = 0.1
+"""Where rounding decides a run's losses, its last weights still count as compared where their bound
+is at most this share of how far training moved their tensor."""
 
 OTHER_NORMALS = 32 * EPS
 """Standard normal numbers of torch's kernels without AVX2 may lie so far from those with it, which

@@ -109,6 +109,8 @@ class Judge:
         """Numbers that were there to compare."""
         self.tensors: dict[tuple[str, str], bool] = {}
         """By stage and name, whether an element was compared at any step."""
+        self.finite = True
+        """Whether torch's outputs and loss are, in this step."""
         self._rounded: dict[tuple[str, str], float] = {}
 
     def exactly(
@@ -165,7 +167,7 @@ class Judge:
         with np.errstate(invalid="ignore", over="ignore"):
             error, torch_error = np.abs(jax - view.exact), np.abs(torch - view.exact)
             seen = torch_error if own else np.zeros_like(torch_error)
-            seen = seen if view.spread is None else np.maximum(seen, view.spread)
+            seen = seen if view.spread is None else np.fmax(seen, view.spread)
             unknown = np.where(seen > 0, np.inf, 0.0)  # terms that are all 0 make 0
             share = np.divide(seen, EPS * size, where=known & (size > 0), out=unknown)
         compared = known & (share <= LIMIT / (EPS * DRAWN))
@@ -173,7 +175,8 @@ class Judge:
         floor = FLOORS.get(stage, FLOORS["outputs"])
         error = np.where(compared, np.where(np.isnan(error), np.inf, error), 0.0)
         if not np.isfinite(torch).all():
-            error = np.where(_is_odd(stage, jax, torch, view), np.inf, error)
+            free = stage == "gradients" and not self.finite
+            error = np.where(_is_odd(jax, torch, view) & (not free), np.inf, error)
         with np.errstate(invalid="ignore", over="ignore"):
             bound = np.where(known, EPS * size * (DRAWN * rounded + floor), 0.0)
         return Held(error, np.where(compared, torch_error, 0.0), bound, compared)
@@ -203,7 +206,11 @@ class Judge:
     def trajectory(
         self, stage: str, tensor: str, jax: Any, torch: Any, bound: Any, where: Any = True
     ) -> None:
-        """Numbers at the end of many steps, within `bound` of torch's own."""
+        """Numbers at the end of many steps, within `bound` of torch's own.
+
+        `where` says which count as compared; the others, too, must lie within their bound, which
+        may be infinite.
+        """
         jax, torch = np.asarray(jax, np.float64), np.asarray(torch, np.float64)
         self.same_shape(stage, tensor, jax, torch)
         bound = np.broadcast_to(bound, torch.shape)
@@ -211,13 +218,14 @@ class Judge:
         self.count(stage, tensor, int(where.sum()), torch.size)
         if not torch.size:
             return
-        same = (jax == torch) | (np.isnan(jax) & np.isnan(torch)) | ~where
+        same = (jax == torch) | (np.isnan(jax) & np.isnan(torch)) | np.isinf(bound)
         with np.errstate(invalid="ignore"):
             error = np.where(same, 0.0, np.abs(jax - torch))
         error = np.where(np.isnan(error), np.inf, error)
-        self.note(stage, tensor, error, np.where(where, bound, 0.0), torch, np.zeros_like(error))
-        if (error > np.where(where, bound, np.inf)).any():
-            over = np.where(error > bound, error - np.where(where, bound, 0.0), -1.0)
+        seen = np.where(where, error, 0.0), np.where(where, bound, 0.0)
+        self.note(stage, tensor, *seen, torch, np.zeros_like(error))
+        if (error > bound).any():
+            over = np.where(error > bound, error - bound, -1.0)
             worst = np.unravel_index(int(np.argmax(over)), over.shape)
             figures = {"error": error[worst].item(), "bound": bound[worst].item()}
             self._diverge(stage, tensor, worst, jax, torch, **figures)
@@ -282,16 +290,14 @@ class Judge:
         raise Diverged(Divergence(*place, jax, torch, causes, **figures))
 
 
-def _is_odd(stage: str, jax: Numbers, torch: Numbers, view: View) -> Numbers:
-    """Where torch is not finite, and the port neither is so too nor is as good as the exact number.
+def _is_odd(jax: Numbers, torch: Numbers, view: View) -> Numbers:
+    """Where torch is not finite, and the port neither is so too nor has a reason to be otherwise.
 
-    Where the exact number or its terms leave float32, inf and nan are as good; where only torch's
-    does, a port need not. At nan torch's ReLU lets a gradient through, and JAX's does not.
+    Where the exact number is inf or nan itself, the port must be so too. Where it is finite, and it
+    or its terms are too large for float32, inf and nan are as good, and finite numbers anyway.
     """
-    if stage == "gradients":
-        return np.zeros(torch.shape, bool)
+    largest = np.finfo(np.float32).max
     with np.errstate(invalid="ignore"):
-        largest = np.finfo(np.float32).max
         beyond = (np.abs(view.exact) > largest) | ~(view.size <= largest) | np.isfinite(jax)
-        free = beyond & ~np.isnan(view.exact)
+        free = beyond & np.isfinite(view.exact)
         return ~np.isfinite(torch) & ~free & ~((jax == torch) | (np.isnan(jax) & np.isnan(torch)))

@@ -39,6 +39,8 @@ def headline(certificate: "Certificate") -> str:
         more = f" and {others} more" if others else ""
         return f"UNDECIDED: {first}{more} could not be compared: {why}."
     stages = [name for name in certificate.stages if name not in _BESIDE]
+    if certificate.chaos < certificate.steps:
+        stages[-1] += f" up to step {certificate.chaos}"
     named = ", ".join(stages[:-1]) + " and " + stages[-1]
     return f"AGREE: {certificate.steps} steps; {named} lie within their bounds."
 
@@ -109,7 +111,7 @@ def _notes(certificate: "Certificate") -> list[str]:
         notes.append(
             f"From step {certificate.chaos + 1} on torch's own losses differ by more than 0.1% "
             "where its\nweights and rows begin an ulp apart: "
-            "the whole runs are compared up to there."
+            "the whole runs' losses are compared up to there."
         )
     if certificate.kinks:
         notes.append(
