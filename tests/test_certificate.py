@@ -409,6 +409,22 @@ def test_a_gradient_of_rounding_alone_accuses_nobody(seed):
     assert certify_drowned(seed).agrees
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_beside_it_a_loop_that_forgets_is_seen(seed, monkeypatch):
+    fit = jaxnet.fit
+
+    def forget(net, data, *, epochs, state, **options):
+        half, first = fit(net, data, epochs=1, state=state, **options)
+        half = half._replace(opt_state=state.opt_state)
+        end, second = fit(net, data, epochs=epochs - 1, state=half, **options)
+        losses = np.concatenate([first.losses, second.losses])
+        return end, second._replace(losses=losses)
+
+    monkeypatch.setattr(jaxnet, "fit", forget)
+    divergence = certify_drowned(seed).divergence
+    assert divergence is not None and divergence.stage == "whole run"
+
+
 def test_what_is_reported_of_a_divergence():
     certificate = faulty()
     found = certificate.divergence

@@ -158,23 +158,22 @@ def compare(
         finally:
             last = copy_named(plan.net.named_parameters())
             comparison.begun.restore()
-    noise = {name: int(mask.sum()) for name, mask in comparison.noise.items() if mask.any()}
-    total = sum(mask.size for mask in comparison.noise.values())
-    losses, alone = np.array(comparison.losses), np.array(comparison.free_losses)
-    same = len(losses) == len(alone)
+    noise = {name: int(mask.sum()) for name, mask in comparison.still.items()}
+    losses = np.array(comparison.losses)
     return Certificate(
         divergence=divergence,
-        missing=tuple(_list_missing(judge, comparison)),
+        missing=tuple(_list_uncompared(judge, asked=True)),
+        uncompared=tuple(_list_uncompared(judge, asked=False)),
         stages={name: judge.stages[name] for name in STAGES if name in judge.stages},
         checked={name: judge.checked[name] for name in STAGES if name in judge.checked},
         given={name: judge.given[name] for name in STAGES if name in judge.given},
         steps=len(losses),
         losses=losses,
         gaps=np.array(comparison.gaps),
-        run_gaps=_relative_gaps(alone, losses) if same else alone[:0],
+        run_gaps=_relative_gaps(comparison.free_losses, comparison.run_losses),
         overflowed=comparison.overflowed,
         chaos=comparison.chaos,
-        noise=(sum(noise.values()), total),
+        noise=(sum(noise.values()), sum(p.numel() for p in plan.net.parameters())),
         noise_by_tensor=noise,
         granted=comparison.granted,
         kinks=comparison.kinks,
@@ -189,20 +188,20 @@ def compare(
     )
 
 
-_WHY = {
-    "loss": "torch's is not finite, or below float32's normal numbers",
-    "whole run": "rounding alone decides torch's own run from its first step on",
-}
-_ASKED = ("outputs", "buffers", "loss", "gradients", "update", "evaluation")
-_WHY_NOT = "rounding may make anything of it: more rows, other data or a smaller rate would decide"
+_ASKED = ("outputs", "loss", "gradients", "update")
+_CHAOS = "rounding alone decides torch's own run from its first step on: a smaller rate, or float64"
 
 
-def _list_missing(judge: Judge, comparison: Comparison) -> Iterator[str]:
-    """What was asked for and compared at no step: outputs, loss, gradients, updates, the run."""
+def _is_asked(stage: str, name: str) -> bool:
+    """Whether a certificate without this says too little: of a whole run, the losses."""
+    return stage in _ASKED or (stage, name) == ("whole run", "loss")
+
+
+def _list_uncompared(judge: Judge, asked: bool) -> Iterator[str]:
+    """What was compared at no step, and why: what the call asked for, or the rest."""
     for (stage, name), compared in judge.tensors.items():
-        asked = stage in _ASKED or name == "loss"
-        if asked and not compared:
-            yield f"{stage} of {name}: {_WHY.get(stage, _WHY_NOT)}"
+        if not compared and _is_asked(stage, name) == asked:
+            yield f"{stage} of {name}: {judge.why.get((stage, name)) or _CHAOS}"
 
 
 def _relative_gaps(alone: np.ndarray, losses: np.ndarray) -> np.ndarray:

@@ -1,28 +1,39 @@
 """One torch run, step by step beside its port: what `certify` looks at, in its order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 
 import jaxnet
-from jaxnet.batches import start_epoch
+from jaxnet.batches import Batching, start_epoch
 from jaxnet.cache import jit
 from jaxnet.certificate import bounds
 from jaxnet.certificate.bounds import View
 from jaxnet.certificate.comparison import Held, Judge
 from jaxnet.random import Generator
 from torchref.kinks import Given, explain
-from torchref.masks import flatten, make_draw, nest
-from torchref.perturbed import Drowned, bound_last, bound_losses, perturb
+from torchref.masks import Dropouts, flatten, make_draw, nest
+from torchref.matching import place
+from torchref.perturbed import (
+    OUTPUTS,
+    Perturbed,
+    Run,
+    bound_last,
+    bound_losses,
+    evaluate,
+    is_unsteady,
+    perturb,
+)
 from torchref.plan import Loop, Plan, train
 from torchref.port import Port, Seen
 from torchref.recorder import Named, Recorder, Step, copy_array, copy_named
 from torchref.reference import Reference
 from torchref.replay import Views, replaying
-from torchref.updates import grant, list_updates
+from torchref.updates import grant, hold_still, list_updates
 
 _begin = jit(start_epoch, static_argnums=1)
 
@@ -33,8 +44,8 @@ _FIRST, _EVERY = 3, 16
 _DOUBTED = 6
 """Draws of a step whose numbers seem to part, before that is said."""
 
-_NUMBERS, _ROWS = 2**24, 1024
-"""Of data with more numbers than this so many rows are evaluated at once, to save memory."""
+_ROWS = 2048
+"""Rows that the reference evaluates at once, to save memory."""
 
 
 class Comparison(Loop):
@@ -75,20 +86,23 @@ class Comparison(Loop):
         self._order: np.ndarray | None = None
         self._epoch = self._position = 0
         self._arrays: dict[int, Any] = {}
-        self._free = (port.params, port.model_state, port.opt_state)
+        self._first = (port.params, port.model_state, port.opt_state)
         self.losses: list[float] = []
         self.gaps: list[float] = []
-        self.free_losses: list[float] = []
+        self.free_losses = self.run_losses = np.zeros(0)
+        """The losses of the whole runs: the port's, and torch's."""
         self._loss_bounds: list[float] = []
-        self._strayed: dict[str, np.ndarray] = {}
-        self._drowned: list[list[Drowned]] = []
+        # By parameter, the size of all steps, and of what rounding decided of them.
+        self._steps: dict[str, tuple[Any, Any]] = {}
+        self._dropouts: list[Dropouts] = []
+        self._outputs = np.zeros(0)
         self.last: Named | None = None
         self.overflowed = 0
         """The first step in which torch's loss is not finite, 0 if there is none."""
         self.chaos = 0
         """The steps up to which the whole runs are compared."""
-        self.noise: dict[str, np.ndarray] = {}
-        """Elements whose gradient was once not compared, or no larger than its bound."""
+        self.still: dict[str, np.ndarray] = {}
+        """Elements whose steps rounding decides, which the whole runs hold where they begin."""
         self.granted: dict[str, float] = {}
         """Known differences of float32 arithmetic, with the largest share of a step."""
         self.kinks = 0
@@ -106,14 +120,15 @@ class Comparison(Loop):
             elif name in port.without:
                 judge.missing("initial weights", name, "a parameter that no leaf of the port holds")
         stream = torch.get_rng_state()
-        with self._recorder:
-            handle = self.plan.optimizer.register_step_pre_hook(self._before_update)
-            try:
-                train(self.plan, self)
-            finally:
-                handle.remove()
-        after = torch.get_rng_state()
-        self._compare_whole_run(weights | buffers, stream)
+        with self.plan.kernels():
+            with self._recorder:
+                handle = self.plan.optimizer.register_step_pre_hook(self._before_update)
+                try:
+                    train(self.plan, self)
+                finally:
+                    handle.remove()
+            after = torch.get_rng_state()
+            self._compare_whole_run(weights | buffers, stream)
         judge.exactly(
             "stream", "generator", jaxnet.random.get_state(self._generator), after.numpy()
         )
@@ -182,13 +197,13 @@ class Comparison(Loop):
         self._compare_gradients(step, seen)
         self._compare_update(step, seen, params)
         self.port.model_state = seen.model_state  # what torch has not goes on
-        self._go_on_alone(x, y, masks)
         self._step = None
 
     def _compare_masks(self, step: Step, x: Any) -> Any:
         dropouts = tuple(
             (name, self._probability(name), mask.shape) for name, mask in step.masks.items()
         )
+        self._dropouts.append(dropouts)
         self._generator, masks = self._draw(self._generator, dropouts, x)
         named = flatten(masks)
         for name, mask in step.masks.items():
@@ -240,7 +255,6 @@ class Comparison(Loop):
 
     def _compare_gradients(self, step: Step, seen: Seen) -> None:
         """From the last layer to the first, as an error travels back."""
-        self._drowned.append([])
         ours = self.port.name_params(seen.grads)
 
         def hold_all() -> tuple[Given, dict[str, Held]]:
@@ -270,20 +284,14 @@ class Comparison(Loop):
                 self.kinks += count
         for name, each in given.items():
             self.judge.accept("gradients", name, *each, held[name])
-            exact, bound = np.abs(each[2].exact), held[name].bound
-            below = ~held[name].compared | ((exact <= bound) & (bound > 0))
-            self.noise[name] = self.noise.get(name, np.zeros(below.shape, bool)) | below
-            where = np.flatnonzero(below & (bound > 0))
-            if len(where):
-                numbers = (each[0], each[1], bound)
-                picked = (np.asarray(n, np.float64).reshape(-1)[where] for n in numbers)
-                self._drowned[-1].append(Drowned(name, where, *picked))
             # By how much of a step the gradient's rounding may change it.
+            exact, bound, size = np.abs(each[2].exact), held[name].bound, each[2].size
             unsure = np.divide(bound, exact, where=exact > 0, out=np.ones(exact.shape))
-            unsure = np.minimum(1.0, np.where(held[name].compared, unsure, 1.0))
-            self._strayed[name] = (
-                self._strayed.get(name, 0.0) + unsure * self._views["update", name].size
-            )
+            unsure = np.where(held[name].compared, np.minimum(1.0, unsure), 1.0)
+            step_size = self._views["update", name].size
+            known = self._steps.get(name, (0.0, 0.0))
+            decided = np.where(size == 0, 0.0, unsure) * step_size
+            self._steps[name] = known[0] + step_size, known[1] + decided
         for name, leaf in self.port.name_others(seen.grads).items():
             if np.any(np.asarray(leaf) != 0):
                 what = "a leaf that torch has not, with a gradient"
@@ -327,24 +335,12 @@ class Comparison(Loop):
             optax=self._jnet is None,
         )
 
-    def _go_on_alone(self, x: Any, y: Any, masks: Any) -> None:
-        """A step of a user's port by itself, from its own weights."""
-        if self._jnet is not None:
-            return
-        params, model_state, opt_state = self._free
-        seen = self.port.step(params, model_state, x, y, masks)
-        _, opt_state, params = self.port.update(seen.grads, opt_state, params)
-        self._free = (params, seen.model_state, opt_state)
-        self.free_losses.append(float(seen.loss))
-
     def end(self, epoch: int) -> None:
         """Outputs of all rows in evaluation mode, from torch's weights and buffers."""
         weights, buffers = self._tensors()
         params, model_state = self.port.place(weights, buffers)
-        self.plan.net.eval()
         x, draws = self.plan.x, _DRAWS if self._is_rounded() else 0
-        with torch.no_grad():
-            output = copy_array(self.plan.net(x))
+        self._outputs = output = evaluate(self.plan)
         ours = self.port.predict(params, model_state, self._array(x.numpy()))
         view, place = self._view_rows(x, draws), ("evaluation", "outputs")
         if not self.judge.hold(*place, ours, output, view).agrees:
@@ -354,7 +350,7 @@ class Comparison(Loop):
     def _view_rows(self, x: torch.Tensor, draws: int) -> View:
         """What the reference knows of the outputs of all rows, some at a time to save memory."""
         views, reference = [], self._reference
-        for rows in x.split(_ROWS if x.numel() > _NUMBERS else len(x)):
+        for rows in x.split(_ROWS):
             self._forget()
             reference.draws = draws
             with torch.no_grad(), reference:
@@ -364,49 +360,78 @@ class Comparison(Loop):
         return View(np.concatenate(exact), joined, np.concatenate(size))
 
     def _compare_whole_run(self, begin: Named, stream: torch.Tensor) -> None:
-        """The port by itself from start to end, beside torch and beside torch moved by an ulp."""
-        last, last_buffers = self._tensors()
-        own, stages = np.array(self.losses), self._views
-        runs = perturb(self.plan, self.begun, stream, self._drowned, self.granted)
-        bound, self.chaos = bound_losses(own, runs, np.array(self._loss_bounds))
-        counted = np.arange(len(own)) < self.chaos
-        losses, params, model_state = self._run_alone()
-        self.last = self.port.name_params(params)
-        self.free_losses = list(map(float, losses))
-        self._point_at(self.free_losses, bound)
-        self.judge.trajectory("whole run", "loss", losses, own, bound, where=counted)
-        buffers = self.port.name_buffers(model_state)
-        buffers = {name: value for name, value in buffers.items() if ("buffers", name) in stages}
-        for name, ours in (self.last | buffers).items():
-            there = (last | last_buffers)[name]
-            limit = bound_last(name, begin[name], there, runs) + self._strayed.get(name, 0.0)
-            limit = np.where(self.noise.get(name, False), np.inf, limit)
-            went = np.abs(there - begin[name]).max(initial=0.0)
-            counted = (self.chaos == len(own)) | (limit <= bounds.TOLD * went)
-            self.judge.trajectory("whole run", name, ours, there, limit, where=counted)
+        """The port by itself from start to end, beside torch and beside torch moved by an ulp.
 
-    def _point_at(self, losses: list[float], bound: np.ndarray) -> None:
+        Elements whose steps rounding decides are held still on both sides: else each run would go
+        its own way, and so would torch's with other kernels.
+        """
+        weights, buffers = self._tensors()
+        own = Run(np.array(self.losses), weights | buffers | {OUTPUTS: self._outputs})
+        self.still = {
+            name: decided > bounds.DECIDED * size
+            for name, (size, decided) in self._steps.items()
+            if (decided > bounds.DECIDED * size).any()
+        }
+        runs = perturb(self.plan, own, self.begun, stream, self.still, self.granted)
+        bound, self.chaos = bound_losses(runs, np.array(self._loss_bounds))
+        losses, params, model_state = self._run_alone()
+        self.last, self.free_losses = self.port.name_params(params), losses
+        self.run_losses = own = runs.own.losses
+        self._point_at(losses, own, bound)
+        counted = np.arange(len(own)) < self.chaos
+        self.judge.trajectory("whole run", "loss", losses, own, bound, where=counted)
+        found: Named = dict(self.last)
+        for name, buffer in self.port.name_buffers(model_state).items():
+            if ("buffers", name) in self._views:
+                found[name] = buffer
+            else:
+                self._same_bits("whole run", name, np.asarray(buffer), runs.own.last[name])
+        x = self._array(self.plan.x.numpy())
+        found[OUTPUTS] = np.asarray(self.port.predict(params, model_state, x))
+        begin = begin | {OUTPUTS: np.zeros_like(self._outputs)}
+        # Runs that were moved by an ulp may then all have missed what may happen.
+        unsteady = bool(is_unsteady(own, np.array(self._loss_bounds)).any())
+        for name, ours in found.items():
+            self._compare_last(name, ours, begin[name], runs, unsteady)
+
+    def _compare_last(
+        self, name: str, ours: np.ndarray, begin: np.ndarray, runs: Perturbed, unsteady: bool
+    ) -> None:
+        there = runs.own.last[name]
+        limit = bound_last(name, begin, runs) + self._steps.get(name, (0.0, 0.0))[1]
+        still = self.still.get(name, np.zeros(there.shape, bool))
+        limit = np.where(still, 0.0, np.inf if unsteady else limit)
+        went = np.abs(there - begin).max(initial=0.0)
+        counted = (limit <= bounds.TOLD * went) & ~still
+        self.judge.trajectory("whole run", name, ours, there, limit, where=counted)
+
+    def _point_at(self, losses: np.ndarray, own: np.ndarray, bound: np.ndarray) -> None:
         """A divergence of the whole run is reported at its first step out of bounds."""
         with np.errstate(invalid="ignore"):
-            off = ~(np.abs(np.array(losses) - np.array(self.losses)) <= bound) & np.isfinite(bound)
+            off = ~(np.abs(losses - own) <= bound) & np.isfinite(bound)
         step = int(np.argmax(off)) + 1 if off.any() else len(losses)
         self.judge.step, steps = step, self._batching.steps
         self.judge.epoch = (step - 1) // steps + 1
 
     def _run_alone(self) -> tuple[np.ndarray, Any, Any]:
-        """The port's losses, parameters and other collections."""
-        params, model_state, opt_state = self._free
+        """The port's losses, parameters and other collections: from `fit`, or from a loop."""
+        params, model_state, opt_state = self._first
+        still = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), bool), params)
+        held = {name: m for name, m in self.port.matches.items() if name in self.still}
+        still = place(still, self.still, held)
         if self._jnet is None:
-            missing = len(self.losses) - len(self.free_losses)
-            return np.array(self.free_losses + [np.nan] * missing), params, model_state
+            return self._run_loop(still)
+        optimizer = self.port.optimizer
+        if self.still:
+            optimizer, opt_state = hold_still(optimizer), (opt_state, still)
         state = jaxnet.train.start(
-            self.port.optimizer, {"params": params, **model_state}, self._first_generator
+            optimizer, {"params": params, **model_state}, self._first_generator
         )
         state, history = jaxnet.fit(
             self._jnet,
             (copy_array(self.plan.x), copy_array(self.plan.y)),
             loss=self._jax_loss,
-            optimizer=self.port.optimizer,
+            optimizer=optimizer,
             epochs=self.plan.epochs,
             batch_size=self.plan.batch_size,
             shuffle=self.plan.shuffle,
@@ -414,6 +439,23 @@ class Comparison(Loop):
         )
         self._generator = state.generator
         return history.losses, state.params, state.model_state
+
+    def _run_loop(self, still: Any) -> tuple[np.ndarray, Any, Any]:
+        """The steps of a user's port, each from its own weights."""
+        params, model_state, opt_state = self._first
+        generator, losses, dropouts = self._first_generator, [], iter(self._dropouts)
+        x, y = copy_array(self.plan.x), copy_array(self.plan.y)
+        for _ in range(self.plan.epochs):
+            generator, order = _begin(generator, self._batching)
+            for rows in _cut(self._batching, order):
+                batch = self._array(x[rows]), self._array(y[rows])
+                generator, masks = self._draw(generator, next(dropouts), batch[0])
+                seen = self.port.step(params, model_state, *batch, nest(flatten(masks)))
+                _, opt_state, after = self.port.update(seen.grads, opt_state, params)
+                params = jax.tree.map(jnp.where, still, params, after)
+                model_state = seen.model_state
+                losses.append(float(seen.loss))
+        return np.array(losses), params, model_state
 
     def _array(self, array: np.ndarray) -> Any:
         """On JAX's device; the same array again, a full batch, is not moved again."""
@@ -428,6 +470,13 @@ def _list_state(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     """The tensors that an optimizer holds."""
     states = (value for state in optimizer.state.values() for value in state.values())
     return [value for value in states if isinstance(value, torch.Tensor)]
+
+
+def _cut(batching: Batching, order: Any) -> Iterator[Any]:
+    """The rows of each step of an epoch."""
+    rows = np.arange(batching.rows) if order is None else np.asarray(order)
+    for begin in range(0, batching.rows, batching.size):
+        yield rows[begin : begin + batching.size]
 
 
 def _is_finite(values: np.ndarray) -> bool:

@@ -26,6 +26,9 @@ _NEAR = 4.0
 """A number is within rounding of a kink where it lies this many times as far from it as a draw was
 seen to move a number of the tensor, relative to its size."""
 
+_WORST = 4096
+"""Elements of a tensor that choose which kinks are turned; afterwards all are compared."""
+
 _POOLS = ("max_pool2d_with_indices",)
 _CHOICES = ("maximum", "minimum")
 
@@ -233,8 +236,10 @@ def explain(
             return found
         if not possible:
             return None
+        turned = _list_exact(run(_Finder([*known, *possible])))
+        if not _may_explain(_subtract(turned, exact), held):
+            return None
         if len(possible) > MOST:
-            turned = _list_exact(run(_Finder([*known, *possible])))
             return _leave_out(exact, turned, held), len(possible)
         begin = _list_exact(run(_Finder(known))) if known else exact
         effects = [_subtract(_list_exact(run(_Finder([*known, kink]))), begin) for kink in possible]
@@ -256,12 +261,27 @@ def _solve(
     """How much of each kink's effect is in the port's gradients: 0 or 1, where it explains them."""
     columns, rest = [], []
     for name, (ours, _, _) in given.items():
-        where = held[name].compared & (held[name].bound > 0)
-        scale = held[name].bound[where]
-        rest.append((np.asarray(ours, np.float64) - begin[name])[where] / scale)
-        columns.append(np.stack([effect[name][where] / scale for effect in effects], 1))
+        each = held[name]
+        where = np.flatnonzero(each.compared & (each.bound > 0))
+        # The worst ones tell: of many numbers all would take long.
+        over = (each.error / np.where(each.bound > 0, each.bound, 1.0)).reshape(-1)[where]
+        where = where[np.argsort(-over)[:_WORST]]
+        scale = each.bound.reshape(-1)[where]
+        off = np.asarray(ours, np.float64) - begin[name]
+        rest.append(off.reshape(-1)[where] / scale)
+        columns.append(np.stack([e[name].reshape(-1)[where] / scale for e in effects], 1))
     solved, *_ = np.linalg.lstsq(np.concatenate(columns), np.concatenate(rest), rcond=None)
     return solved
+
+
+def _may_explain(effects: dict[str, np.ndarray], held: Mapping[str, Held]) -> bool:
+    """Whether the choices, all turned, reach most of what is out of bounds."""
+    reached = [
+        np.abs(effects[name])[off] * MOST >= each.error[off]
+        for name, each in held.items()
+        if (off := each.error > each.bound).any()
+    ]
+    return bool(np.concatenate(reached).mean() > 0.5) if reached else True
 
 
 def _leave_out(
@@ -269,8 +289,14 @@ def _leave_out(
 ) -> dict[str, Held]:
     found = {}
     for name, each in held.items():
-        compared = each.compared & (np.abs(turned[name] - exact[name]) <= each.bound)
-        found[name] = each._replace(error=np.where(compared, each.error, 0.0), compared=compared)
+        effect = np.abs(turned[name] - exact[name])
+        typical = np.sqrt(np.mean(effect**2))
+        compared = each.compared & (
+            (effect <= each.bound) | (each.error > MOST * (effect + typical))
+        )
+        error = np.where(compared, each.error, 0.0)
+        why = "" if compared.any() else f"they lie behind more than {MOST} kinks within rounding"
+        found[name] = each._replace(error=error, compared=compared, why=why)
     return found
 
 

@@ -107,14 +107,15 @@ COMPOSITE = frozenset(
     "mse_loss_backward binary_cross_entropy binary_cross_entropy_backward "
     "binary_cross_entropy_with_logits smooth_l1_loss smooth_l1_loss_backward huber_loss "
     "huber_loss_backward sigmoid_backward tanh_backward gelu gelu_backward silu silu_backward "
-    "log_sigmoid_backward softplus_backward elu_backward logaddexp logsumexp native_dropout var "
+    "log_sigmoid_backward softplus_backward elu_backward logaddexp logsumexp var "
     "var_mean std std_mean".split()
 )
 """Their terms cancel inside: they are taken apart as `torch._decomp` takes them apart."""
 
 RANDOM = frozenset(
     "bernoulli bernoulli_ uniform_ normal normal_ random_ exponential_ geometric_ log_normal_ "
-    "cauchy_ rand_like randn_like randint_like multinomial poisson resize_ set_".split()
+    "cauchy_ native_dropout rand_like randn_like randint_like multinomial poisson resize_ "
+    "set_".split()
 )
 """What they give comes from elsewhere: it is torch's own number on every side."""
 

@@ -1,7 +1,8 @@
 """How far rounding alone takes torch's own run: the run again, from weights and rows moved by an
 ulp."""
 
-from collections.abc import Collection, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,124 +11,123 @@ import torch
 from jaxnet.certificate import bounds
 from jaxnet.certificate.bounds import EPS
 from torchref.plan import Loop, Plan, Snapshot, train
-from torchref.recorder import Named, copy_named
+from torchref.recorder import Named, copy_array, copy_named
 from torchref.reference import Reference
 from torchref.updates import list_updates
 
-_MOVED, _TURNED = 3, 4  # `Drowned.turn` has so many kinds
-"""Runs from weights and rows that were moved by an ulp, and of these with other signs where
-rounding decides the sign of a gradient."""
+_MOVED = 3
+"""Runs from weights and rows that were moved by an ulp."""
 
+_BEFORE = 16
+"""Steps before each, of which the largest gap counts."""
 
-_AROUND = 16
-"""Steps to both sides."""
+Still = Mapping[str, np.ndarray]
+"""By parameter, the elements that are held where they begin: rounding decides their steps."""
 
-
-class Drowned(NamedTuple):
-    """Elements of a gradient that rounding may put on either side of 0."""
-
-    name: str
-    where: np.ndarray
-    """The elements, counted row by row."""
-    ours: np.ndarray
-    """What rounding has left there in the port."""
-    theirs: np.ndarray
-    """And in torch."""
-    bound: np.ndarray
-
-    def turn(self, parameter: torch.Tensor, kind: int, generator: torch.Generator) -> None:
-        """Put there what rounding may leave: an optimizer may divide by its size."""
-        up = torch.rand(len(self.where), generator=generator) < 0.5
-        drawn = np.where(up.numpy(), self.bound, -self.bound) / bounds.DRAWN
-        left = torch.from_numpy((self.ours, -self.theirs, drawn, drawn)[kind])
-        if parameter.grad is not None:
-            parameter.grad.put_(torch.from_numpy(self.where), left.to(parameter.dtype))
+OUTPUTS = "(outputs)"
+"""The name of what the net gives at the end of a run, beside those of its tensors."""
 
 
 class Run(NamedTuple):
-    """A run's losses, and its last weights and buffers."""
+    """A run's losses, and its last weights, buffers and outputs."""
 
     losses: np.ndarray
     last: Named
 
 
 class Perturbed(NamedTuple):
-    """Runs of torch's that differ from its own by rounding alone."""
+    """Torch's run, and runs that differ from it by rounding alone."""
 
+    own: Run
     moved: list[Run]
-    turned: list[Run]
-    """Those in which, too, gradients that are nothing but rounding have other signs."""
+    """From weights and rows that were moved by an ulp, as is each gradient."""
     granted: list[Run]
     """The one, if any, with the known differences of float32 arithmetic that a port was granted."""
 
 
 def perturb(
     plan: Plan,
+    own: Run,
     begin: Snapshot,
     stream: torch.Tensor,
-    drowned: Sequence[Sequence[Drowned]],
+    still: Still,
     granted: Collection[str] = (),
 ) -> Perturbed:
     """The runs; afterwards the plan's objects are as before.
 
     Args:
       plan: the run.
+      own: what came of it.
       begin: its objects when it began.
       stream: torch's generator then.
-      drowned: step by step, what rounding decides the sign of.
+      still: elements that all these runs hold where they begin.
       granted: names of known differences, as `torchref.updates` has them.
     """
     now, after = plan.snapshot(), torch.get_rng_state()
 
-    def run(seed: int, steps: Sequence[Sequence[Drowned]]) -> Run:
+    def run(change: Callable[[Plan], tuple[Plan, list[Any]]]) -> Run:
         begin.restore()
         torch.set_rng_state(stream)
-        return _run_moved(plan, torch.Generator().manual_seed(seed), iter(steps), seed)
-
-    def run_granted() -> Run:
-        begin.restore()
-        torch.set_rng_state(stream)
-        return _run_granted(plan, frozenset(granted))
+        changed, handles = change(plan)
+        handles.append(_hold(changed, still))
+        try:
+            losses = train(changed, Loop())
+        finally:
+            for handle in handles:
+                handle.remove()
+        named = [*plan.net.named_parameters(), *plan.net.named_buffers()]
+        return Run(losses, copy_named(named) | {OUTPUTS: evaluate(plan)})
 
     try:
         return Perturbed(
-            [run(seed, ()) for seed in range(_MOVED)],
-            [run(seed, drowned) for seed in range(_TURNED if any(drowned) else 0)],
-            [run_granted()] if granted else [],
+            run(lambda plan: (plan, [])) if still else own,
+            [run(partial(_move, seed)) for seed in range(_MOVED)],
+            [run(partial(_grant, frozenset(granted)))] if granted else [],
         )
     finally:
         now.restore()
         torch.set_rng_state(after)
 
 
-def _run_moved(
-    plan: Plan, generator: torch.Generator, steps: Iterator[Sequence[Drowned]], kind: int
-) -> Run:
-    parameters = dict(plan.net.named_parameters())
-    move_one = _Mover(generator)
+def _hold(plan: Plan, still: Still) -> Any:
+    """Put the elements back after each step of the optimizer."""
+    held = [
+        (parameter, torch.from_numpy(still[name]), parameter.detach().clone())
+        for name, parameter in plan.net.named_parameters()
+        if name in still
+    ]
+
+    def put_back(*_: object) -> None:
+        for parameter, where, first in held:
+            parameter.data[where] = first[where]
+
+    return plan.optimizer.register_step_post_hook(put_back)
+
+
+def _move(seed: int, plan: Plan) -> tuple[Plan, list[Any]]:
+    """Weights and rows moved, and each gradient on its way to the optimizer."""
+    parameters, move = list(plan.net.parameters()), _Mover(torch.Generator().manual_seed(seed))
     with torch.no_grad():
-        for parameter in parameters.values():
-            move_one(parameter)
+        for parameter in parameters:
+            move(parameter)
     if plan.x.is_floating_point():
         x = plan.x.clone()
-        move_one(x)
+        move(x)
         plan = plan._replace(x=x)
 
-    def move(*_: object) -> None:
+    def move_gradients(*_: object) -> None:
         # A gradient may be the same for all weights nearby, and still be rounded otherwise.
-        for parameter in parameters.values():
+        for parameter in parameters:
             if parameter.grad is not None:
-                move_one(parameter.grad)
-        for each in next(steps, ()):
-            each.turn(parameters[each.name], kind, generator)
+                move(parameter.grad)
 
-    return _run_hooked(plan, plan.optimizer.register_step_pre_hook(move))
+    return plan, [plan.optimizer.register_step_pre_hook(move_gradients)]
 
 
-def _run_granted(plan: Plan, causes: Set[str]) -> Run:
-    """The run with the coefficients rounded as they are in the port."""
+def _grant(causes: Set[str], plan: Plan) -> tuple[Plan, list[Any]]:
+    """The coefficients rounded as they are in the port."""
     before: dict[str, torch.Tensor] = {}
-    reference = Reference()
+    reference, optimizer = Reference(), plan.optimizer
 
     def keep(*_: object) -> None:
         before.update({name: p.detach().clone() for name, p in plan.net.named_parameters()})
@@ -136,26 +136,23 @@ def _run_granted(plan: Plan, causes: Set[str]) -> Run:
         for name, parameter in plan.net.named_parameters():
             old = before[name].double().numpy()
             update = parameter.detach().double().numpy() - old
-            others = list_updates(plan.optimizer, parameter, old, update, reference, optax=True)
+            others = list_updates(optimizer, parameter, old, update, reference, optax=True)
             for names, other in others:
                 if set(names) <= causes:
                     parameter.data.copy_(torch.from_numpy(old + other))
         reference.forget()
 
-    hooks = (
-        plan.optimizer.register_step_pre_hook(keep),
-        plan.optimizer.register_step_post_hook(change),
-    )
-    return _run_hooked(plan, *hooks)
+    return plan, [
+        optimizer.register_step_pre_hook(keep),
+        optimizer.register_step_post_hook(change),
+    ]
 
 
-def _run_hooked(plan: Plan, *handles: Any) -> Run:
-    try:
-        losses = train(plan, Loop())
-    finally:
-        for handle in handles:
-            handle.remove()
-    return Run(losses, copy_named([*plan.net.named_parameters(), *plan.net.named_buffers()]))
+def evaluate(plan: Plan) -> np.ndarray:
+    """Outputs of all rows in evaluation mode."""
+    plan.net.eval()
+    with torch.no_grad():
+        return copy_array(plan.net(plan.x))
 
 
 class _Mover:
@@ -176,39 +173,53 @@ class _Mover:
         tensor.mul_(factors.view(tensor.shape))
 
 
-def bound_losses(own: np.ndarray, runs: Perturbed, alone: np.ndarray) -> tuple[np.ndarray, int]:
+def bound_losses(runs: Perturbed, alone: np.ndarray) -> tuple[np.ndarray, int]:
     """The bound on each loss of a whole run, and how many steps it decides.
 
     It is what an ulp at the run's start has come to by about that step, beside what rounding may
-    make of that loss `alone`, from torch's `own` weights. From the step on in which an ulp has come
-    to `CHAOS` of the loss, nothing counts as compared, and the bound is what it comes to anywhere
-    in the run; it is infinite where that, or the loss, is not finite.
+    make of that loss `alone`, from torch's own weights. From the step on in which one of them has
+    come to `CHAOS` of the loss, nothing counts as compared, and the bound is what an ulp comes to
+    anywhere in the run; where that is much, the largest loss, too, and infinite where these are not
+    finite.
     """
-    moved, turned, granted = (
-        _find_gap([run.losses for run in each], own)
-        for each in (runs.moved, runs.turned, runs.granted)
+    own = runs.own.losses
+    moved, granted = (
+        _find_gap([run.losses for run in each], own) for each in (runs.moved, runs.granted)
     )
-    bound = bounds.RUN * _widen(moved) + bounds.TURNED * _widen(turned) + bounds.GRANTED * granted
+    bound = bounds.RUN * _widen(moved, np.abs(own)) + bounds.GRANTED * granted
     with np.errstate(invalid="ignore"):
-        lost = ~(moved <= bounds.CHAOS * np.abs(own))
+        lost = ~((moved <= bounds.CHAOS * np.abs(own)) & (bound <= bounds.TOLD * np.abs(own)))
+        lost |= is_unsteady(own, alone)
     count = int(np.argmax(lost)) if lost.any() else len(own)
-    bound[count:] = bound.max(initial=0.0)  # nan, too
+    scale, furthest = np.abs(own).max(initial=0.0), moved.max(initial=0.0)
+    decided = furthest > bounds.CHAOS * scale or is_unsteady(own, alone).any()
+    largest = bound.max(initial=0.0) + scale * decided
+    bound[count:] = largest if np.isfinite(furthest) else np.inf
     bound = bound + bounds.RUN_LOSS * np.abs(own) + alone
     return np.where(np.isfinite(bound), bound, np.inf), count
 
 
-def _widen(gap: np.ndarray) -> np.ndarray:
-    """The largest gap of the steps around each: at one of them all runs may meet by chance."""
-    padded = np.pad(gap, _AROUND, mode="edge")
-    return np.lib.stride_tricks.sliding_window_view(padded, 2 * _AROUND + 1).max(axis=-1)
+def is_unsteady(own: np.ndarray, alone: np.ndarray) -> np.ndarray:
+    """Where rounding changes a step's own loss by more than `CHAOS` of the run's largest."""
+    return (alone > bounds.CHAOS * np.abs(own).max(initial=0.0)) & np.isfinite(alone)
 
 
-def bound_last(name: str, begin: np.ndarray, own: np.ndarray, runs: Perturbed) -> np.ndarray:
-    """The bound on a tensor at the end of a whole run, of which torch's `own` is known."""
-    moved = np.abs(own - begin).max(initial=0.0)
-    limit = bounds.RUN_WEIGHTS * moved + 4 * EPS * np.abs(own).max(initial=0.0)
-    factors = bounds.RUN, bounds.TURNED, bounds.GRANTED
-    for each, factor in zip(runs, factors, strict=True):
+def _widen(gap: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """The largest gap of the last steps, as a share of the loss: all runs may meet at one."""
+    with np.errstate(invalid="ignore"):
+        share = np.divide(gap, size, where=size > 0, out=np.zeros(gap.shape))
+    padded = np.pad(np.where(np.isfinite(share), share, 0.0), (_BEFORE, 0))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, _BEFORE + 1)
+    with np.errstate(invalid="ignore"):
+        return np.maximum(gap, windows.max(axis=-1) * size)
+
+
+def bound_last(name: str, begin: np.ndarray, runs: Perturbed) -> np.ndarray:
+    """The bound on a tensor at the end of a whole run."""
+    own = runs.own.last[name]
+    went = np.abs(own - begin).max(initial=0.0)
+    limit = bounds.RUN_WEIGHTS * went + 4 * EPS * np.abs(own).max(initial=0.0)
+    for each, factor in ((runs.moved, bounds.RUN), (runs.granted, bounds.GRANTED)):
         apart = _find_gap([run.last[name] for run in each], own)
         typical = float(np.sqrt(np.mean(apart**2))) if apart.size else 0.0
         limit = limit + factor * (apart + typical)

@@ -12,6 +12,7 @@ import torch
 from jaxnet.batches import Batching, make_batching
 from jaxnet.checks import check_count, check_rows
 from torchref.recorder import copy_array
+from torchref.shadows import write
 
 
 class Plan(NamedTuple):
@@ -30,6 +31,11 @@ class Plan(NamedTuple):
     def snapshot(self) -> "Snapshot":
         """Net, loss, optimizer and scheduler as they are now."""
         return Snapshot(self.net, self.loss, self.optimizer, self.scheduler)
+
+    def kernels(self) -> Any:
+        """Within this torch takes no kernel that float64 has not, as oneDNN's for RNNs."""
+        recurrent = any(isinstance(layer, torch.nn.RNNBase) for layer in self.net.modules())
+        return torch.backends.mkldnn.flags(enabled=False) if recurrent else nullcontext()
 
     @property
     def batching(self) -> Batching:
@@ -149,7 +155,7 @@ _OBJECTS = (torch.nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRS
 
 
 class Snapshot:
-    """The tensors, gradients, containers and attributes of torch's objects, to be put back.
+    """The tensors, gradients, containers, arrays and attributes of torch's objects, to be put back.
 
     The objects themselves are trained, and no copies of them: a hook or a closure holds the
     originals, and a copied optimizer loses its hooks.
@@ -159,6 +165,7 @@ class Snapshot:
         self._seen: dict[int, Any] = {}
         self._tensors: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]] = []
         self._containers: list[tuple[Any, Any]] = []
+        self._arrays: list[tuple[np.ndarray, np.ndarray]] = []
         for each in objects:
             self._walk(each)
 
@@ -167,8 +174,10 @@ class Snapshot:
         for container, content in self._containers:
             container.clear()
             (container.extend if isinstance(container, list | deque) else container.update)(content)
+        for array, content in self._arrays:
+            array[...] = content
         for tensor, values, grad in self._tensors:
-            tensor.data.copy_(values)
+            write(tensor.data, values)
             if tensor.is_leaf:
                 tensor.grad = grad
 
@@ -179,6 +188,8 @@ class Snapshot:
         if isinstance(value, torch.Tensor):
             grad = value.grad if value.is_leaf else None
             self._tensors.append((value, value.detach().clone(), grad))
+        elif isinstance(value, np.ndarray) and value.flags.writeable:
+            self._arrays.append((value, value.copy()))
         elif isinstance(value, dict | list | set | deque):
             self._containers.append((value, copy.copy(value)))
             parts = value.values() if isinstance(value, dict) else value

@@ -69,7 +69,7 @@ class Port:
         whole = getattr(apply, "__func__", None) is flax.linen.Module.apply
         self._net = getattr(apply, "__self__") if whole else apply  # noqa: B009
         beside: dict[str, set[str]] = {}
-        self._params = match_tensors(weights, self.params, beside)
+        self.matches = self._params = match_tensors(weights, self.params, beside)
         self._buffers = match_tensors(buffers, self.model_state, beside, skip=1)
         self.without = [name for name in weights if name not in self._params]
         """torch's parameters that no leaf holds."""

@@ -295,6 +295,8 @@ def _replay_noise(p: float, x: torch.Tensor, stream: torch.Tensor) -> np.ndarray
 def copy_array(tensor: Any) -> np.ndarray:
     """A NumPy copy that shares nothing with torch."""
     if isinstance(tensor, torch.Tensor):
+        if tensor.dtype == torch.bfloat16:  # which NumPy has not
+            tensor = tensor.float()
         return tensor.detach().cpu().numpy().copy()
     return np.array(tensor)
 

@@ -94,6 +94,7 @@ class Reference(TorchDispatchMode):
             return self._take_real(call)
         if name in operations.COMPOSITE and function in decomposition_table:
             return self._take_apart(call)
+        self._shadows.wide_already = all(tensor.dtype == torch.float64 for tensor in tensors)
         self._align(call)
         if function._schema.is_mutable:
             return self._change(call)

@@ -10,6 +10,7 @@ from jaxnet.certificate.bounds import View
 from torchref.plan import Plan
 from torchref.recorder import Recorder, Step, call_name, leaves, module_names
 from torchref.reference import Reference
+from torchref.shadows import write
 
 Views = dict[tuple[str, str], View]
 """What the reference knows, by stage and name."""
@@ -23,16 +24,16 @@ def replaying(plan: Plan, recorder: Recorder, step: Step) -> Iterator[Replay]:
     """In here a step may be run as often as is asked for; afterwards all is as before."""
     net, stream, after = plan.net, torch.get_rng_state(), plan.snapshot()
     tensors = dict([*net.named_parameters(), *net.named_buffers()])
-    x, y = (torch.from_numpy(step.batch[name]) for name in ("input", "target"))
 
     def replay(reference: Reference, seen: Callable[..., Any] = lambda name, output: None) -> Views:
         with torch.no_grad():
             for name, value in (step.weights_before | step.buffers_before).items():
-                tensors[name].copy_(torch.as_tensor(value))
+                write(tensors[name], torch.as_tensor(value))
         torch.set_rng_state(torch.from_numpy(step.stream))
         for parameter in net.parameters():
             parameter.grad = None
         views: Views = {}
+        x, y = (torch.tensor(step.batch[name]) for name in ("input", "target"))
 
         def note(name: str, output: torch.Tensor) -> None:
             seen(name, output)

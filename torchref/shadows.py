@@ -33,6 +33,8 @@ class Shadows:
         self.draws = draws
         self.apart = 0
         """How many operations are being taken apart."""
+        self.wide_already = False
+        """Whether the operation computes in float64 in torch, too."""
         self._table: dict[int, _Entry] = {}
         self._bytes = 0
 
@@ -50,7 +52,8 @@ class Shadows:
         storage = tensor.untyped_storage()
         entry = self._table.get(storage._cdata)
         if entry is None:
-            flat = torch.as_strided(tensor.detach(), (_length(tensor),), (1,), 0).double()
+            flat = torch.as_strided(tensor.detach(), (_length(tensor),), (1,), 0)
+            flat = flat.to(torch.float64, copy=True)  # a float64 tensor's numbers are not its own
             values = [flat] * (1 + self.draws)
             entry = _Entry(StorageWeakRef(storage), values, flat.abs(), True)
             self._table[storage._cdata] = entry
@@ -89,7 +92,7 @@ class Shadows:
         if isinstance(value, torch.dtype) and value.is_floating_point:
             return torch.float64
         # torch's kernels take a number of Python's in float32, as they take the tensors.
-        if isinstance(value, float) and not self.apart:
+        if isinstance(value, float) and not self.apart and not self.wide_already:
             return float(np.float32(value))
         return value
 

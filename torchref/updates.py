@@ -9,9 +9,12 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import torch
 
+from jaxnet.cache import memoise
 from jaxnet.certificate.bounds import View
 from jaxnet.certificate.comparison import Judge
 from torchref.reference import Reference
@@ -43,6 +46,22 @@ def grant(
             share = float(np.abs(other - view.exact).max(initial=0.0) / scale) if scale else 0.0
             return changed, dict.fromkeys(causes, share)
     return view, {}
+
+
+@memoise
+def hold_still(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The optimizer without its updates where the second part of the state, booleans, is True."""
+    own = optax.with_extra_args_support(optimizer)
+
+    def init(params):
+        return own.init(params), jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, bool), params)
+
+    def update(updates, state, params=None, **extra):
+        updates, inner = own.update(updates, state[0], params, **extra)
+        zeros = jax.tree.map(jnp.zeros_like, updates)
+        return jax.tree.map(jnp.where, state[1], zeros, updates), (inner, state[1])
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def list_updates(

@@ -23,6 +23,9 @@ others' is that of one operation."""
 LIMIT = 1e-3
 """An element is compared where its bound is at most this share of its size."""
 
+GROSS = 1e4
+"""How many times what rounding was seen to do an element may be off that is not compared."""
+
 MEMORY = 0.5
 """How much of what rounding did to a tensor is expected of it again, at least."""
 
@@ -34,12 +37,12 @@ RUN = 32.0
 and rows that were moved by an ulp; beside `RUN_LOSS` of a loss, and `RUN_WEIGHTS` of how far a
 tensor's weights were moved by training."""
 
-TURNED = 16.0
-"""The same for runs in which gradients that are rounding and nothing else have other signs: a whole
-step of Adam's may hang on that, so that such runs are no small change."""
-
 GRANTED = 4.0
 """The same for the run with the differences that a port was granted: it should follow that one."""
+
+DECIDED = 1e-2
+"""An element is held still in whole runs where rounding decides more than this share of its steps:
+a whole step of Adam's may hang on the sign of what rounding leaves of a gradient that is 0."""
 
 RUN_LOSS = 1e-6
 RUN_WEIGHTS = 1e-4
@@ -48,8 +51,8 @@ CHAOS = 1e-3
 """The share of a loss by which those runs differ, from which on rounding decides the whole run."""
 
 TOLD = 0.1
-"""Where rounding decides a run's losses, its last weights still count as compared where their bound
-is at most this share of how far training moved their tensor."""
+"""A loss of a whole run counts as compared where its bound is at most this share of it, and its
+last weights where theirs is at most this share of how far training moved their tensor."""
 
 OTHER_NORMALS = 32 * EPS
 """Standard normal numbers of torch's kernels without AVX2 may lie so far from those with it, which

@@ -9,6 +9,7 @@ from jaxnet.certificate.bounds import (
     DRAWN,
     EPS,
     FLOORS,
+    GROSS,
     LIMIT,
     MEMORY,
     SMALLEST,
@@ -90,6 +91,10 @@ class Held(NamedTuple):
     bound: Numbers
     compared: Numbers
     """Which elements are."""
+    rounded: float = 0.0
+    """The largest error by rounding that was seen of the tensor, in eps of the size."""
+    why: str = ""
+    """Why no element is compared, where none is."""
 
     @property
     def agrees(self) -> bool:
@@ -109,6 +114,8 @@ class Judge:
         """Numbers that were there to compare."""
         self.tensors: dict[tuple[str, str], bool] = {}
         """By stage and name, whether an element was compared at any step."""
+        self.why: dict[tuple[str, str], str] = {}
+        """Why not, where none was at the last one."""
         self.finite = True
         """Whether torch's outputs and loss are, in this step."""
         self._rounded: dict[tuple[str, str], float] = {}
@@ -163,7 +170,8 @@ class Judge:
         size = view.size
         known = np.isfinite(torch) & np.isfinite(view.exact) & np.isfinite(size)
         known &= (size == 0) | (size >= SMALLEST)
-        known &= size <= np.finfo(np.float32).max  # beyond, terms may overflow in either
+        largest = np.finfo(np.float32).max
+        known &= size <= largest  # beyond, terms may overflow in either
         with np.errstate(invalid="ignore", over="ignore"):
             error, torch_error = np.abs(jax - view.exact), np.abs(torch - view.exact)
             seen = torch_error if own else np.zeros_like(torch_error)
@@ -171,7 +179,9 @@ class Judge:
             unknown = np.where(seen > 0, np.inf, 0.0)  # terms that are all 0 make 0
             share = np.divide(seen, EPS * size, where=known & (size > 0), out=unknown)
         compared = known & (share <= LIMIT / (EPS * DRAWN))
-        rounded = self._recall((stage, tensor), share, compared, view.spread is not None)
+        rounded = float(np.max(share, where=compared, initial=0.0))
+        before = self._rounded.get((stage, tensor), 0.0)
+        rounded = max(rounded, before if view.spread is None else MEMORY * before)
         floor = FLOORS.get(stage, FLOORS["outputs"])
         error = np.where(compared, np.where(np.isnan(error), np.inf, error), 0.0)
         if not np.isfinite(torch).all():
@@ -179,17 +189,19 @@ class Judge:
             error = np.where(_is_odd(jax, torch, view) & (not free), np.inf, error)
         with np.errstate(invalid="ignore", over="ignore"):
             bound = np.where(known, EPS * size * (DRAWN * rounded + floor), 0.0)
-        return Held(error, np.where(compared, torch_error, 0.0), bound, compared)
-
-    def _recall(self, key: tuple[str, str], share: Numbers, where: Numbers, drawn: bool) -> float:
-        """The largest error by rounding of a tensor, in eps of the size, or of an earlier step."""
-        now, before = float(np.max(share, where=where, initial=0.0)), self._rounded.get(key, 0.0)
-        self._rounded[key] = max(now, MEMORY * before if drawn else before)
-        return self._rounded[key]
+            # What is not compared may not be anything: only what rounding might make of it.
+            gross = GROSS * (np.nan_to_num(seen) + EPS * size) + SMALLEST
+            beside = np.isfinite(torch) & np.isfinite(view.exact) & np.isfinite(size) & ~compared
+            beside &= (size <= largest) & ~(np.abs(jax - view.exact) <= gross)
+        error = np.where(beside, np.inf, error)
+        why = "" if compared.any() else _tell_why(torch, view)
+        return Held(error, np.where(compared, torch_error, 0.0), bound, compared, rounded, why)
 
     def accept(self, stage: str, tensor: str, jax: Any, torch: Any, view: View, held: Held) -> None:
         """Note what was held; stop where it is out of bounds."""
+        self._rounded[stage, tensor] = held.rounded
         self.count(stage, tensor, int(held.compared.sum()), held.compared.size)
+        self.why[stage, tensor] = held.why
         self.note(stage, tensor, held.error, held.bound, view.exact, held.torch_error)
         if not held.agrees:
             with np.errstate(invalid="ignore"):
@@ -288,6 +300,18 @@ class Judge:
     ) -> NoReturn:
         place = self.epoch, self.step, stage, tensor
         raise Diverged(Divergence(*place, jax, torch, causes, **figures))
+
+
+def _tell_why(torch: Numbers, view: View) -> str:
+    """Why no element of a tensor can be compared, and what would change that."""
+    if not (np.isfinite(torch) & np.isfinite(view.exact)).any():
+        return "torch's own numbers are not finite"
+    with np.errstate(invalid="ignore"):
+        if not (view.size >= SMALLEST).any():
+            return "they are below float32's normal numbers: float64, or data on another scale"
+        if not (view.size <= np.finfo(np.float32).max).any():
+            return "their terms are beyond float32: float64, or data on another scale"
+    return "rounding may make anything of them: float64, more rows or a smaller rate"
 
 
 def _is_odd(jax: Numbers, torch: Numbers, view: View) -> Numbers:

@@ -84,6 +84,9 @@ def stage_rows(certificate: "Certificate") -> list[tuple[str, ...]]:
 
 HEADINGS = ("stage", "numbers", "compared", "of bound", "jax", "torch", "worst tensor")
 
+_MOST = 8
+"""Tensors that are named; a deep net has hundreds."""
+
 _BESIDE = ("initial weights", "rows", "masks", "weights", "stream")
 """Stages that the first line does not name."""
 
@@ -104,14 +107,17 @@ def _notes(certificate: "Certificate") -> list[str]:
         "jax, torch: largest errors, in 2^-23 of the tensor's largest element",
         "(whole run: the gap to torch's own run).",
     ]
-    notes += [f"Not compared at any step: {what}" for what in certificate.missing]
+    unseen = (*certificate.missing, *certificate.uncompared)
+    notes += [f"Not compared at any step: {what}." for what in unseen[:_MOST]]
+    if more := unseen[_MOST:]:
+        notes.append(f"Not compared at any step: {len(more)} more tensors.")
     if certificate.overflowed:
         notes.append(f"From step {certificate.overflowed} on torch's loss is not finite.")
     if certificate.divergence is None and certificate.chaos < certificate.steps:
         notes.append(
-            f"From step {certificate.chaos + 1} on torch's own losses differ by more than 0.1% "
-            "where its\nweights and rows begin an ulp apart: "
-            "the whole runs' losses are compared up to there."
+            f"From step {certificate.chaos + 1} on rounding alone decides torch's own losses (its "
+            "run from\nweights and rows an ulp away): up to there the losses of whole runs are "
+            "compared."
         )
     if certificate.kinks:
         notes.append(
@@ -127,9 +133,8 @@ def _notes(certificate: "Certificate") -> list[str]:
         named = ", ".join(f"{count:,} of {name}" for name, count in most[:2])
         named += f", {len(most) - 2} more tensors" if len(most) > 2 else ""
         notes.append(
-            f"{certificate.noise[0]:,} of {certificate.noise[1]:,} elements had a gradient that "
-            f"rounding may turn:\n{named}. They are compared with the exact one,\n"
-            "and not in the last weights."
+            f"Rounding decides more than 1% of the steps of {certificate.noise[0]:,} of the "
+            f"{certificate.noise[1]:,} elements\n({named}): both whole runs hold them still."
         )
     return notes
 

@@ -18,6 +18,8 @@ class Certificate(NamedTuple):
     """The first place where the runs diverge; None where they do not."""
     missing: tuple[str, ...]
     """What the call asked for that was compared at no step, each with the reason."""
+    uncompared: tuple[str, ...]
+    """What else was compared at no step, each with the reason."""
     stages: dict[str, Stage]
     """The worst tensor of each stage, in the order in which an error travels."""
     checked: dict[str, int]
@@ -35,11 +37,11 @@ class Certificate(NamedTuple):
     overflowed: int
     """The first step in which torch's loss is not finite; 0 if there is none."""
     chaos: int
-    """The step up to which the whole runs are compared: the last, or the one before rounding alone
-    changes torch's own loss by more than a thousandth."""
+    """The step up to which the losses of the whole runs are compared: the last, or the one before
+    rounding alone decides torch's own."""
     noise: tuple[int, int]
-    """Elements whose gradient was once no larger than what rounding may make of it, which the last
-    weights are not compared in; and all elements."""
+    """Elements whose steps rounding decides, which both whole runs hold where they begin; and all
+    elements."""
     noise_by_tensor: dict[str, int]
     """Those elements by parameter."""
     granted: dict[str, float]
