@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 import torch
 
 import jaxnet
@@ -16,7 +17,7 @@ from jaxnet.certificate import STAGES, Certificate
 from jaxnet.certificate.comparison import Diverged, Judge
 from torchref.comparison import Comparison
 from torchref.construction import Drawn, draw_initial, stream_kept, watch_construction
-from torchref.plan import Plan, make_plan
+from torchref.plan import FORWARD, Plan, make_plan
 from torchref.port import Port
 from torchref.recorder import Named, copy_named, leaves
 
@@ -24,9 +25,9 @@ from torchref.recorder import Named, copy_named, leaves
 def certify(
     net: torch.nn.Module,
     *,
-    loss: Any,
-    optimizer: torch.optim.Optimizer,
     data: tuple[Any, Any],
+    loss: Any = None,
+    optimizer: torch.optim.Optimizer | None = None,
     epochs: int = 1,
     batch_size: int | None = None,
     shuffle: bool = False,
@@ -51,10 +52,10 @@ def certify(
     Args:
       net: a `torch.nn.Sequential` that `jaxnet.convert.from_torch` takes; with `port`, any module
         in float32 on the CPU whose random numbers are drawn by `torch.nn.Dropout` layers.
-      loss: one of torch's loss modules; or a pair, torch's callable and the JAX one
-        `loss(outputs, y)`.
-      optimizer: of the net's parameters.
       data: `(X, y)`, tensors or arrays with the same number of rows.
+      loss: one of torch's loss modules; or a pair, torch's callable and the JAX one
+        `loss(outputs, y)`. Without one, outputs alone are compared: "forward only".
+      optimizer: of the net's parameters. Without one, the weights stay: "no updates".
       epochs: passes over the data.
       batch_size: rows of a step, from a `DataLoader`; None takes all rows at once, without one.
       shuffle: whether the loader shuffles.
@@ -218,7 +219,7 @@ def _prepare(
     progress: Callable[[int], Any] | None,
 ) -> Comparison:
     """The port beside the plan: jaxnet's translation, or the user's."""
-    jax_loss = loss[1] if isinstance(loss, tuple) else convert.loss_from_torch(loss)
+    jax_loss = loss[1] if isinstance(loss, tuple) else _port_loss(loss)
     names = [
         name for name, m in plan.net.named_modules(remove_duplicate=False) if m in _layers(plan)
     ]
@@ -227,7 +228,8 @@ def _prepare(
         "buffers": copy_named(plan.net.named_buffers()),
     }
     if port is not None:
-        ours = Port(port[0], port[1], port[2], jax_loss, **tensors, layers=names)
+        optimizer = optax.identity() if plan.scope else port[2]
+        ours = Port(port[0], port[1], optimizer, jax_loss, **tensors, layers=names)
         if not ours.takes_masks and any(
             isinstance(layer, torch.nn.Dropout) and 0 < layer.p < 1 for layer in _layers(plan)
         ):
@@ -236,6 +238,9 @@ def _prepare(
             raise ValueError("optimizer must be fresh beside a port of your own: it has a state")
         return Comparison(plan, ours, generator, judge, progress=progress)
     jnet, variables = convert.from_torch(plan.net)
+    if plan.scope:
+        ours = Port(jnet.apply, variables, optax.identity(), jax_loss, **tensors, layers=names)
+        return Comparison(plan, ours, generator, judge, jnet, jax_loss, progress)
     steps = plan.batching.steps
     optimizer = convert.optimizer_from_torch(
         plan.optimizer,
@@ -253,6 +258,10 @@ def _prepare(
     return Comparison(plan, ours, generator, judge, jnet, jax_loss, progress)
 
 
+def _port_loss(loss: Any) -> Callable:
+    return (lambda outputs, y: outputs.mean()) if loss is None else convert.loss_from_torch(loss)
+
+
 def _layers(plan: Plan) -> set[torch.nn.Module]:
     return set(leaves(plan.net))
 
@@ -267,12 +276,14 @@ def digest(named: Named) -> str:
 
 def _settings(plan: Plan, loss: Any, port: Any, seed: int) -> dict[str, Any]:
     named = loss[0] if isinstance(loss, tuple) else loss
+    name = getattr(named, "__name__", type(named).__name__)
     return {
+        "scope": plan.scope or None,
         "net": type(plan.net).__name__,
         "layers": len(leaves(plan.net)),
         "parameters": sum(parameter.numel() for parameter in plan.net.parameters()),
-        "loss": getattr(named, "__name__", type(named).__name__),
-        "optimizer": type(plan.optimizer).__name__,
+        "loss": None if plan.scope == FORWARD else name,
+        "optimizer": None if plan.scope else type(plan.optimizer).__name__,
         "scheduler": None if plan.scheduler is None else type(plan.scheduler).__name__,
         "port": "jaxnet.convert" if port is None else "the caller's",
         "rows": len(plan.x),

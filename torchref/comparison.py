@@ -28,7 +28,7 @@ from torchref.perturbed import (
     is_unsteady,
     perturb,
 )
-from torchref.plan import Loop, Plan, train
+from torchref.plan import FORWARD, Loop, Plan, train
 from torchref.port import Port, Seen
 from torchref.recorder import Named, Recorder, Step, copy_array, copy_named
 from torchref.reference import Reference
@@ -128,7 +128,9 @@ class Comparison(Loop):
                 finally:
                     handle.remove()
             after = torch.get_rng_state()
-            self._compare_whole_run(weights | buffers, stream)
+            self.chaos = len(self.losses)
+            if not self.plan.scope:
+                self._compare_whole_run(weights | buffers, stream)
         judge.exactly(
             "stream", "generator", jaxnet.random.get_state(self._generator), after.numpy()
         )
@@ -194,8 +196,13 @@ class Comparison(Loop):
             if name in step.noise:
                 self.judge.exactly("masks", name, noise, step.noise[name])
         self._compare_forward(step, seen)
-        self._compare_gradients(step, seen)
-        self._compare_update(step, seen, params)
+        if self.plan.scope != FORWARD:
+            self._compare_loss(step, seen)
+            self._compare_gradients(step, seen)
+        if not self.plan.scope:
+            self._compare_update(step, seen, params)
+        self.losses.append(float(step.loss))
+        self.gaps.append(relative_gap(seen.loss, step.loss))
         self.port.model_state = seen.model_state  # what torch has not goes on
         self._step = None
 
@@ -216,7 +223,7 @@ class Comparison(Loop):
         return self.plan.net.get_submodule(name.partition("#")[0]).p  # pyright: ignore
 
     def _compare_forward(self, step: Step, seen: Seen) -> None:
-        judge, views = self.judge, self._views
+        views = self._views
         for name, output in step.outputs.items():
             if name in seen.outputs and np.shape(seen.outputs[name]) == output.shape:
                 self._hold("outputs", name, seen.outputs[name], output)
@@ -228,12 +235,12 @@ class Comparison(Loop):
                 self._hold("buffers", name, buffer, step.buffers[name])
             else:
                 self._same_bits("buffers", name, np.asarray(buffer), step.buffers[name])
+
+    def _compare_loss(self, step: Step, seen: Seen) -> None:
         held = self._hold("loss", "loss", seen.loss, step.loss)
         self._loss_bounds.append(float(held.bound) if held.compared else np.inf)
-        self.losses.append(float(step.loss))
-        self.gaps.append(relative_gap(seen.loss, step.loss))
         if not np.isfinite(step.loss):
-            self.overflowed = self.overflowed or judge.step
+            self.overflowed = self.overflowed or self.judge.step
 
     def _hold(self, stage: str, name: str, jax: Any, torch: Any, shown: str = "") -> Held:
         judge, key, shown = self.judge, (stage, name), shown or name
@@ -402,7 +409,8 @@ class Comparison(Loop):
         still = self.still.get(name, np.zeros(there.shape, bool))
         limit = np.where(still, 0.0, np.inf if unsteady else limit)
         went = np.abs(there - begin).max(initial=0.0)
-        counted = (limit <= bounds.TOLD * went) & ~still
+        # Of what does not move at all, that it stays is compared.
+        counted = ((limit <= bounds.TOLD * went) | (went == 0)) & ~still
         self.judge.trajectory("whole run", name, ours, there, limit, where=counted)
 
     def _point_at(self, losses: np.ndarray, own: np.ndarray, bound: np.ndarray) -> None:

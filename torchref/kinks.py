@@ -5,15 +5,16 @@ rounding of each other, float32 may choose either way, and gradients follow. A g
 from torch's is accepted where flipping some of these choices explains it within the plain bound.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from jaxnet.certificate.bounds import DRAWN, EPS, LIMIT, View
 from jaxnet.certificate.comparison import Held, Judge
-from torchref.operations import Call, edges
+from torchref.choices import Kink, is_choice, is_seen, list_known, list_possible
+from torchref.operations import Call
 from torchref.plan import Plan
 from torchref.recorder import Recorder, Step
 from torchref.reference import Reference
@@ -28,23 +29,6 @@ seen to move a number of the tensor, relative to its size."""
 
 _WORST = 4096
 """Elements of a tensor that choose which kinks are turned; afterwards all are compared."""
-
-_POOLS = ("max_pool2d_with_indices",)
-_CHOICES = ("maximum", "minimum")
-
-Reach = Callable[[torch.Tensor], torch.Tensor]
-"""How far rounding may move each number of a tensor."""
-
-
-class Kink(NamedTuple):
-    """A choice that rounding may turn: which operation, in their order, and how it is turned."""
-
-    number: int
-    argument: int
-    element: int
-    """Of the argument, counted row by row."""
-    value: float
-    """What turns it, in place of torch's number."""
 
 
 class _Finder(Reference):
@@ -72,7 +56,7 @@ class _Finder(Reference):
         self._names[tensor.untyped_storage()._cdata] = name
 
     def _align(self, call: Call) -> None:
-        if edges(call) or call.name in _POOLS or call.base in _CHOICES:
+        if is_choice(call):
             number, self._number = self._number, self._number + 1
             if self.draws:
                 self._list(number, call)
@@ -84,10 +68,10 @@ class _Finder(Reference):
     def _list(self, number: int, call: Call) -> None:
         x = call.args[0].detach()
         shown = self._shown.get(self._names.get(x.untyped_storage()._cdata, ""))
-        if shown is None or np.shape(shown) != tuple(x.shape) or call.base in _CHOICES:
-            self.possible += _list_possible(number, call, self._reach)
+        if shown is None or np.shape(shown) != tuple(x.shape) or not is_seen(call):
+            self.possible += list_possible(number, call, self._reach)
         else:
-            self.known += _list_known(number, call, torch.from_numpy(np.array(shown)))
+            self.known += list_known(number, call, torch.from_numpy(np.array(shown)))
 
     def _reach(self, tensor: torch.Tensor) -> torch.Tensor:
         """How far rounding may move each number of a tensor, on two sides."""
@@ -102,96 +86,6 @@ class _Finder(Reference):
         """Below autograd, so that nothing of it is recorded."""
         index = np.unravel_index(kink.element, tensor.shape)
         tensor.detach()[index] = kink.value
-
-
-def _list_known(number: int, call: Call, shown: torch.Tensor) -> Iterator[Kink]:
-    """Where the port's own numbers choose otherwise than torch's."""
-    x = call.args[0].detach()
-    if call.name in _POOLS:
-        windows = _Windows(call)
-        ours, theirs = (windows.cut(values).argmax(1) for values in (shown, x))
-        for row, column in (ours != theirs).nonzero().tolist():
-            for element in windows.elements[row, :, column].long().tolist():
-                if element >= 0:
-                    yield Kink(number, 0, element, float(shown.reshape(-1)[element]))
-        return
-    other = torch.zeros(x.shape, dtype=torch.bool)
-    for edge in edges(call):
-        other |= torch.sign(shown - edge) != torch.sign(x - edge)
-    for element in _elements(other):
-        yield Kink(number, 0, element, float(shown.reshape(-1)[element]))
-
-
-def _list_possible(number: int, call: Call, reach: Reach) -> Iterator[Kink]:
-    """What lies within rounding of a kink; numbers that are equal are taken for equal."""
-    if call.name in _POOLS:
-        yield from _list_pooled(number, call, reach)
-        return
-    first = call.args[0].detach()
-    flat = first.reshape(-1)
-    if call.base in _CHOICES:
-        other = call.args[1].detach().expand_as(first)
-        near = (first - other).abs() <= reach(first) + reach(call.args[1]).expand_as(first)
-        for element in _elements(near & (first != other)):
-            value, own = float(other.reshape(-1)[element]), float(flat[element])
-            yield Kink(number, 0, element, _beyond(value, -np.inf if own > value else np.inf))
-        return
-    near = reach(first)
-    for edge in edges(call):
-        for element in _elements(((first - edge).abs() <= near) & (first != edge)):
-            yield Kink(number, 0, element, 2 * edge - float(flat[element]))
-
-
-def _list_pooled(number: int, call: Call, reach: Reach) -> Iterator[Kink]:
-    """Windows whose two largest numbers lie within rounding of each other."""
-    x, windows = call.args[0].detach(), _Windows(call)
-    cut = windows.cut(x)
-    if cut.shape[1] < 2:
-        return
-    top = cut.topk(2, dim=1)
-    chosen = windows.elements.gather(1, top.indices).long().clamp(min=0)
-    near, gap = reach(call.args[0]).reshape(-1), top.values[:, 0] - top.values[:, 1]
-    close = torch.isfinite(gap) & (gap > 0) & (gap <= near[chosen[:, 0]] + near[chosen[:, 1]])
-    for row, column in close.nonzero().tolist():
-        first, second = chosen[row, :, column].tolist()
-        yield Kink(number, 0, second, _beyond(float(x.reshape(-1)[first]), np.inf))
-
-
-class _Windows:
-    """The windows of a pool over images."""
-
-    def __init__(self, call: Call) -> None:
-        def pair(place: int, default: Any) -> tuple[int, int]:
-            given = call.args[place] if len(call.args) > place else default
-            values = [given] if isinstance(given, int) else list(given) or list(default)
-            return values[0], values[-1]
-
-        kernel = pair(1, ())
-        stride, padding = pair(2, kernel), pair(3, (0, 0))
-        self._options = {"kernel_size": kernel, "dilation": pair(4, (1, 1)), "stride": stride}
-        self._sides = tuple(
-            side for k in (1, 0) for side in (padding[k], padding[k] + stride[k] - 1)
-        )
-        x = call.args[0]
-        self.elements = self._unfold(torch.arange(x.numel()).reshape(x.shape), -1.0)
-        """Which element of the input stands in each place; -1 for none."""
-
-    def cut(self, values: torch.Tensor) -> torch.Tensor:
-        """(images and channels, places of a window, windows)"""
-        return self._unfold(values, -torch.inf)
-
-    def _unfold(self, values: torch.Tensor, outside: float) -> torch.Tensor:
-        images = values.double().reshape(-1, 1, *values.shape[-2:])
-        padded = torch.nn.functional.pad(images, self._sides, value=outside)
-        return torch.nn.functional.unfold(padded, **self._options)
-
-
-def _beyond(value: float, towards: float) -> float:
-    return float(np.nextafter(np.float32(value), np.float32(towards)))
-
-
-def _elements(where: torch.Tensor) -> list[int]:
-    return where.reshape(-1).nonzero().reshape(-1).tolist()
 
 
 Given = Mapping[str, tuple[Any, np.ndarray, View]]

@@ -134,7 +134,7 @@ _EDGES = {
     "hardtanh": (-1.0, 1.0),
     "hardtanh_": (-1.0, 1.0),
     **dict.fromkeys("clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_".split(), ()),
-    "threshold": (),
+    **dict.fromkeys("threshold gt ge lt le".split(), ()),
 }
 
 
@@ -145,7 +145,7 @@ def edges(call: Call) -> tuple[float, ...]:
     given = tuple(
         a for a in (*call.args[1:], *call.keywords.values()) if isinstance(a, int | float)
     )
-    if call.base in ("clamp", "clamp_min", "clamp_max", "hardtanh", "threshold"):
+    if not _EDGES[call.name] or call.base == "hardtanh":
         return tuple(map(float, given)) or _EDGES[call.name]
     return _EDGES[call.name]
 

@@ -193,7 +193,7 @@ def bound_losses(runs: Perturbed, alone: np.ndarray) -> tuple[np.ndarray, int]:
     count = int(np.argmax(lost)) if lost.any() else len(own)
     scale, furthest = np.abs(own).max(initial=0.0), moved.max(initial=0.0)
     decided = furthest > bounds.CHAOS * scale or is_unsteady(own, alone).any()
-    largest = bound.max(initial=0.0) + scale * decided
+    largest = bound.max(initial=0.0) + (scale if decided else 0.0)
     bound[count:] = largest if np.isfinite(furthest) else np.inf
     bound = bound + bounds.RUN_LOSS * np.abs(own) + alone
     return np.where(np.isfinite(bound), bound, np.inf), count
@@ -201,7 +201,8 @@ def bound_losses(runs: Perturbed, alone: np.ndarray) -> tuple[np.ndarray, int]:
 
 def is_unsteady(own: np.ndarray, alone: np.ndarray) -> np.ndarray:
     """Where rounding changes a step's own loss by more than `CHAOS` of the run's largest."""
-    return (alone > bounds.CHAOS * np.abs(own).max(initial=0.0)) & np.isfinite(alone)
+    scale = np.abs(own).max(initial=0.0)
+    return (alone > bounds.CHAOS * scale) & np.isfinite(alone) & (scale > 0)
 
 
 def _widen(gap: np.ndarray, size: np.ndarray) -> np.ndarray:

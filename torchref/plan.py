@@ -1,9 +1,10 @@
 """A torch run: what decides it, its loop, and how what it has changed is put back."""
 
 import copy
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,8 @@ from jaxnet.batches import Batching, make_batching
 from jaxnet.checks import check_count, check_rows
 from torchref.recorder import copy_array
 from torchref.shadows import write
+
+FORWARD, NO_UPDATES = "forward only", "no updates"
 
 
 class Plan(NamedTuple):
@@ -27,15 +30,23 @@ class Plan(NamedTuple):
     epochs: int
     batch_size: int | None
     shuffle: bool
+    scope: str = ""
+    """`FORWARD` without a loss, `NO_UPDATES` without an optimizer."""
 
     def snapshot(self) -> "Snapshot":
         """Net, loss, optimizer and scheduler as they are now."""
         return Snapshot(self.net, self.loss, self.optimizer, self.scheduler)
 
-    def kernels(self) -> Any:
+    @contextmanager
+    def kernels(self) -> Iterator[None]:
         """Within this torch takes no kernel that float64 has not, as oneDNN's for RNNs."""
-        recurrent = any(isinstance(layer, torch.nn.RNNBase) for layer in self.net.modules())
-        return torch.backends.mkldnn.flags(enabled=False) if recurrent else nullcontext()
+        if not any(isinstance(layer, torch.nn.RNNBase) for layer in self.net.modules()):
+            yield
+            return
+        with warnings.catch_warnings():  # of TF32, which is left as it is
+            warnings.filterwarnings("ignore", "TF32")
+            with torch.backends.mkldnn.flags(enabled=False):
+                yield
 
     @property
     def batching(self) -> Batching:
@@ -64,12 +75,16 @@ def make_plan(
     shuffle: bool,
 ) -> Plan:
     """The arguments of `certify`, checked."""
-    for name, value, kind in (
-        ("net", net, torch.nn.Module),
-        ("optimizer", optimizer, torch.optim.Optimizer),
-    ):
-        if not isinstance(value, kind):
-            raise TypeError(f"{name} must be torch's {kind.__name__}, not {type(value).__name__}")
+    if not isinstance(net, torch.nn.Module):
+        raise TypeError(f"net must be torch's Module, not {type(net).__name__}")
+    scope = FORWARD if loss is None else "" if optimizer is not None else NO_UPDATES
+    if loss is None and optimizer is not None:
+        raise ValueError("optimizer needs loss, which it minimises; loss is None")
+    if optimizer is None:
+        optimizer = _Idle([*net.parameters()] or [torch.zeros(1)])
+    loss = _Mean() if loss is None else loss
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(f"optimizer must be torch's Optimizer, not {type(optimizer).__name__}")
     places = {str(tensor.device) for tensor in [*net.parameters(), *net.buffers()]}
     if places - {"cpu"}:
         raise ValueError(f"net must be on the CPU, whose stream is proved, not {sorted(places)}")
@@ -96,7 +111,26 @@ def make_plan(
         torch_loss = _Function(torch_loss)
     epochs = check_count("epochs", epochs)
     make_batching(len(x), batch_size, shuffle)  # refuses a batch size that does not fit
-    return Plan(net, torch_loss, optimizer, scheduler, x, y, epochs, batch_size, shuffle)
+    run = epochs, batch_size, shuffle, scope
+    return Plan(net, torch_loss, optimizer, scheduler, x, y, *run)
+
+
+class _Idle(torch.optim.Optimizer):
+    """Leaves the weights as they are."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, {})
+
+    def step(self, closure: Any = None) -> Any:
+        """Nothing."""
+
+
+class _Mean(torch.nn.Module):
+    """Stands where no loss was given."""
+
+    def forward(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        del targets
+        return outputs.double().mean()
 
 
 class _Function(torch.nn.Module):
@@ -141,7 +175,8 @@ def train(plan: Plan, loop: Loop) -> np.ndarray:
             plan.net.zero_grad()  # those, too, that the optimizer does not have
             with step:
                 loss = plan.loss(plan.net(x), y)
-                loss.backward()
+                if loss.requires_grad:
+                    loss.backward()
                 plan.optimizer.step()
             losses.append(loss.item())
             loop.after()

@@ -42,7 +42,9 @@ def headline(certificate: "Certificate") -> str:
     if certificate.chaos < certificate.steps:
         stages[-1] += f" up to step {certificate.chaos}"
     named = ", ".join(stages[:-1]) + " and " + stages[-1]
-    return f"AGREE: {certificate.steps} steps; {named} lie within their bounds."
+    scope = certificate.settings.get("scope")
+    agree = f"AGREE, {scope}" if scope else "AGREE"
+    return f"{agree}: {certificate.steps} steps; {named} lie within their bounds."
 
 
 def describe(certificate: "Certificate") -> list[str]:
