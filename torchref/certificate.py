@@ -20,6 +20,7 @@ from torchref.construction import Drawn, draw_initial, stream_kept, watch_constr
 from torchref.plan import FORWARD, Plan, make_plan
 from torchref.port import Port
 from torchref.recorder import Named, copy_named, leaves
+from torchref.updates import describe_decay
 
 
 def certify(
@@ -176,7 +177,7 @@ def compare(
         chaos=comparison.chaos,
         noise=(sum(noise.values()), sum(p.numel() for p in plan.net.parameters())),
         noise_by_tensor=noise,
-        granted=comparison.granted,
+        granted=comparison.decay | comparison.granted,
         kinks=comparison.kinks,
         settings=_settings(plan, loss, port, seed),
         digests={
@@ -279,6 +280,7 @@ def _settings(plan: Plan, loss: Any, port: Any, seed: int) -> dict[str, Any]:
     name = getattr(named, "__name__", type(named).__name__)
     return {
         "scope": plan.scope or None,
+        "decay": describe_decay(plan.optimizer),
         "net": type(plan.net).__name__,
         "layers": len(leaves(plan.net)),
         "parameters": sum(parameter.numel() for parameter in plan.net.parameters()),

@@ -33,7 +33,7 @@ from torchref.port import Port, Seen
 from torchref.recorder import Named, Recorder, Step, copy_array, copy_named
 from torchref.reference import Reference
 from torchref.replay import Views, replaying
-from torchref.updates import grant, hold_still, list_updates
+from torchref.updates import find_decay, grant, hold_still, list_updates
 
 _begin = jit(start_epoch, static_argnums=1)
 
@@ -104,7 +104,10 @@ class Comparison(Loop):
         self.still: dict[str, np.ndarray] = {}
         """Elements whose steps rounding decides, which the whole runs hold where they begin."""
         self.granted: dict[str, float] = {}
-        """Known differences of float32 arithmetic, with the largest share of a step."""
+        """Known differences of float32 arithmetic that the port needs, with the largest share of a
+        step."""
+        self.decay: dict[str, float] = {}
+        """That of torch's own decay, whether or not the port has it too."""
         self.kinks = 0
         """How often the port was on another side of a kink than torch, within rounding."""
         self._draw = make_draw(jnet)
@@ -297,7 +300,10 @@ class Comparison(Loop):
             unsure = np.where(held[name].compared, np.minimum(1.0, unsure), 1.0)
             step_size = self._views["update", name].size
             known = self._steps.get(name, (0.0, 0.0))
-            decided = np.where(size == 0, 0.0, unsure) * step_size
+            # An optimizer that divides by its size makes a step of what rounding leaves of a 0.
+            rounded = (unsure >= 1) & (bound > 0) & (step_size == 0)
+            unsure = np.where(size == 0, 0.0, unsure)
+            decided = unsure * np.where(rounded, step_size.max(initial=0.0), step_size)
             self._steps[name] = known[0] + step_size, known[1] + decided
         for name, leaf in self.port.name_others(seen.grads).items():
             if np.any(np.asarray(leaf) != 0):
@@ -326,6 +332,8 @@ class Comparison(Loop):
             )  # fmt: skip
             for cause, share in granted.items():
                 self.granted[cause] = max(share, self.granted.get(cause, 0.0))
+            if judge.step == 1:
+                self.decay |= find_decay(self._list_updates(name, before, view.exact), view)
             judge.floats("update", name, named[name], change, view, own=False)
             # Added in float32, and once.
             update = named[name].astype(np.float64)
@@ -407,8 +415,12 @@ class Comparison(Loop):
         there = runs.own.last[name]
         limit = bound_last(name, begin, runs) + self._steps.get(name, (0.0, 0.0))[1]
         still = self.still.get(name, np.zeros(there.shape, bool))
-        limit = np.where(still, 0.0, np.inf if unsteady else limit)
         went = np.abs(there - begin).max(initial=0.0)
+        with np.errstate(invalid="ignore"):
+            off = (np.abs(ours - there) > limit) & ~still
+        if off.sum() <= max(1, bounds.FEW * off.size):
+            limit = np.where(off, np.maximum(limit, bounds.LONE * went), limit)
+        limit = np.where(still, 0.0, np.inf if unsteady else limit)
         # Of what does not move at all, that it stays is compared.
         counted = ((limit <= bounds.TOLD * went) | (went == 0)) & ~still
         self.judge.trajectory("whole run", name, ours, there, limit, where=counted)

@@ -64,7 +64,8 @@ class Reference(TorchDispatchMode):
         with _disable_current_modes():  # a hook may ask in the middle of a step
             exact, *drawn = (self._shadows.value(tensor, draw).numpy() for draw in draws)
             size = self._shadows.size(tensor).numpy()
-        spread = np.abs(np.stack(drawn) - exact).max(0) if drawn else None
+        with np.errstate(invalid="ignore"):  # of a mask's -inf
+            spread = np.abs(np.stack(drawn) - exact).max(0) if drawn else None
         return View(exact.copy(), spread, size.copy())
 
     def forget(self, keep: Sequence[torch.Tensor] = ()) -> None:

@@ -22,6 +22,9 @@ from torchref.reference import Reference
 DECAY, CORRECTION = "adamw-decay-rounding", "adam-bias-correction"
 _ADAM = torch.optim.Adam, torch.optim.AdamW
 
+_NOTABLE = 1e-3
+"""The share of a decay by which float32 must change it to be mentioned."""
+
 Updates = Iterable[tuple[tuple[str, ...], np.ndarray]]
 
 
@@ -42,10 +45,37 @@ def grant(
     for causes, other in others:
         changed = view._replace(exact=other)
         if judge.hold("update", name, ours, change, changed, own=False).agrees:
-            scale = np.abs(view.exact).max(initial=0.0)
-            share = float(np.abs(other - view.exact).max(initial=0.0) / scale) if scale else 0.0
-            return changed, dict.fromkeys(causes, share)
+            return changed, dict.fromkeys(causes, _find_share(other, view.exact))
     return view, {}
+
+
+def find_decay(others: Updates, view: View) -> dict[str, float]:
+    """How much of a step torch's rounding of a decay's factor makes, where there is a decay."""
+    for causes, other in others:
+        if causes == (DECAY,):
+            return {DECAY: _find_share(other, view.exact)}
+    return {}
+
+
+def describe_decay(optimizer: torch.optim.Optimizer) -> str | None:
+    """What float32 makes of AdamW's decay, where that is not what was asked for."""
+    for group in optimizer.param_groups:
+        asked = float(group.get("lr", 0)) * group.get("weight_decay", 0)
+        if not asked or not isinstance(optimizer, _ADAM) or not _is_apart(optimizer, group):
+            continue
+        applied = (1 - float(np.float32(1 - asked))) / asked
+        if applied == 0:
+            return f"a decay of lr * weight_decay = {asked:.3g}: torch applies none of it"
+        if abs(applied - 1) > _NOTABLE:
+            return (
+                f"a decay of lr * weight_decay = {asked:.3g}: torch applies {applied:.3g} times it"
+            )
+    return None
+
+
+def _find_share(other: np.ndarray, exact: np.ndarray) -> float:
+    scale = np.abs(exact).max(initial=0.0)
+    return float(np.abs(other - exact).max(initial=0.0) / scale) if scale else 0.0
 
 
 @memoise

@@ -47,6 +47,10 @@ a whole step of Adam's may hang on the sign of what rounding leaves of a gradien
 RUN_LOSS = 1e-6
 RUN_WEIGHTS = 1e-4
 
+FEW, LONE = 1e-2, 1e-3
+"""So many of a tensor's last weights may be off by so much of how far training moved them: a ReLU
+that stands otherwise in one row changes the steps of weights that hang on this row alone."""
+
 CHAOS = 1e-3
 """The share of a loss by which those runs differ, from which on rounding decides the whole run."""
 

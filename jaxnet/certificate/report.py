@@ -130,6 +130,8 @@ def _notes(certificate: "Certificate") -> list[str]:
         f"Granted, a difference of float32 arithmetic: {name}, {share:.2g} of a step."
         for name, share in certificate.granted.items()
     ]
+    if certificate.settings.get("decay"):
+        notes.append(f"In float32 there is {certificate.settings['decay']}.")
     if certificate.noise[0]:
         most = sorted(certificate.noise_by_tensor.items(), key=lambda item: -item[1])
         named = ", ".join(f"{count:,} of {name}" for name, count in most[:2])
