@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from jaxnet.certificate.bounds import DRAWN, EPS, LIMIT, View
+from jaxnet.certificate.bounds import DRAWN, EPS, LIMIT, MOST, NEAR, View
 from jaxnet.certificate.comparison import Held, Judge
 from torchref.choices import Kink, is_choice, is_seen, list_known, list_possible
 from torchref.operations import Call
@@ -19,13 +19,6 @@ from torchref.plan import Plan
 from torchref.recorder import Recorder, Step
 from torchref.reference import Reference
 from torchref.replay import replaying
-
-MOST = 64
-"""Kinks within rounding that are tried, a backward pass each."""
-
-_NEAR = 4.0
-"""A number is within rounding of a kink where it lies this many times as far from it as a draw was
-seen to move a number of the tensor, relative to its size."""
 
 _WORST = 4096
 """Elements of a tensor that choose which kinks are turned; afterwards all are compared."""
@@ -80,7 +73,7 @@ class _Finder(Reference):
         share = np.zeros(view.size.shape)
         np.divide(view.spread, EPS * view.size, where=view.size > 0, out=share)
         rounded = float(np.max(share, where=share <= LIMIT / (EPS * DRAWN), initial=0.0))
-        return torch.from_numpy(EPS * view.size * (_NEAR * rounded + 1.0))
+        return torch.from_numpy(EPS * view.size * (NEAR * rounded + 1.0))
 
     def _turn(self, tensor: torch.Tensor, kink: Kink) -> None:
         """Below autograd, so that nothing of it is recorded."""

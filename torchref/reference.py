@@ -18,7 +18,7 @@ import torch
 from torch._decomp import decomposition_table
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from jaxnet.certificate.bounds import View
+from jaxnet.certificate.bounds import SUM, View
 from torchref import operations
 from torchref.operations import Call, is_float, outputs
 from torchref.shadows import Shadows, write
@@ -26,11 +26,6 @@ from torchref.sizes import measure
 
 SPACING = {torch.float32: 2.0**-23, torch.bfloat16: 2.0**-7, torch.float16: 2.0**-10}
 """The distance from 1 to the next number."""
-
-_SUM = 0.1
-"""What each of n terms of a sum is rounded by, as a share of `SPACING` times sqrt(n) times the size
-of the sum: partial sums grow with the number of terms. Of float32's own sums, torch's and XLA's, up
-to a million terms: see `tests/test_reference.py`."""
 
 _NEAR = 2.0**-30
 """Of the distance from a kink, what is kept by a number that is moved to the other side."""
@@ -263,7 +258,7 @@ def _round(
         return value
     if call.base in operations.PRODUCTS or call.base in operations.SUMS:
         terms = operations.count_terms(call, real)
-        reach = spacing * (0.25 + _SUM * terms**0.5) * size if terms > 1 else 0.0
+        reach = spacing * (0.25 + SUM * terms**0.5) * size if terms > 1 else 0.0
     else:
         reach = 0.25 * spacing * value.abs()
     # Knuth's and Steele's multipliers; wrapping around is meant.

@@ -4,14 +4,12 @@ from typing import Any
 
 import torch
 
+from jaxnet.certificate.bounds import LEFT
 from torchref import operations
 from torchref.operations import Call, is_float, outputs
 from torchref.shadows import Shadows
 
 _NEAR = 2.0**-30
-
-_LEFT = 2.0**-13
-"""The share of its terms below which a sum may be what rounding left of them."""
 
 
 def measure(shadows: Shadows, call: Call, exact: Any, beside: Any = None) -> Any:
@@ -92,7 +90,7 @@ def _weigh(shadows: Shadows, tensor: torch.Tensor) -> torch.Tensor:
     if shadows.find(tensor).plain:
         return shadows.size(tensor)
     value, size = shadows.value(tensor, 0).abs(), _sum_size(shadows, tensor)
-    return torch.where(value > _LEFT * size, value, size)
+    return torch.where(value > LEFT * size, value, size)
 
 
 def _sum_size(shadows: Shadows, tensor: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,6 @@
-"""The only tolerance table: each bound is named by the claim it supports, with its reason.
+"""The tolerances of tests: each is named by the claim that it supports, with its reason.
+
+The bounds of certificates stand in `jaxnet.certificate.bounds`.
 
 `eps` is float32's machine epsilon, 2**-23 (1.19e-7). A bound is `rtol * |reference| + atol`,
 element by element, unless its comment says otherwise.

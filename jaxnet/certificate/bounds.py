@@ -20,6 +20,21 @@ FLOORS = {"outputs": 4.0, "update": 32.0}
 the roundings of earlier steps: sqrt(1000) of them, where a moment lasts for a thousand steps. The
 others' is that of one operation."""
 
+SUM = 0.1
+"""What each of n terms of a sum is rounded by in a draw, as a share of `EPS` times sqrt(n) times
+its size: partial sums grow with the number of terms. Of float32's own sums, torch's and XLA's, up to a
+million terms: see `tests/test_reference.py`."""
+
+LEFT = 2.0**-13
+"""The share of its terms below which a number may be what rounding left of them."""
+
+NEAR = 4.0
+"""A number is within rounding of a kink where it lies this many times as far from it as a draw was
+seen to move a number of the tensor, relative to its size."""
+
+MOST = 64
+"""Kinks within rounding that are tried, a backward pass each."""
+
 LIMIT = 1e-3
 """An element is compared where its bound is at most this share of its size."""
 

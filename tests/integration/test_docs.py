@@ -253,7 +253,7 @@ def list_fixed(certificate: str) -> list[str]:
             stage, numbers = re.split(r"\s{2,}", line)[:2]
             # How many of the others are compared is a matter of rounding.
             line = f"{stage} {numbers}" if "exact" in line else stage
-        elif re.match(r"[\d,]+ (of [\d,]+ elements|times)|compared with|rounding:", line):
+        elif re.match(r"[\d,]+ times|rounding:|Rounding decides|\([\d,]+ of ", line):
             continue
         elif re.match(r"(versions|platform|processor|torch, last|jax, last)?:", line):
             continue
