@@ -160,7 +160,7 @@ def compare(
         finally:
             last = copy_named(plan.net.named_parameters())
             comparison.begun.restore()
-    noise = {name: int(mask.sum()) for name, mask in comparison.still.items()}
+    noise = {name: int(mask.sum()) for name, mask in comparison.whole.still.items()}
     losses = np.array(comparison.losses)
     return Certificate(
         divergence=divergence,
@@ -172,9 +172,9 @@ def compare(
         steps=len(losses),
         losses=losses,
         gaps=np.array(comparison.gaps),
-        run_gaps=_relative_gaps(comparison.free_losses, comparison.run_losses),
+        run_gaps=_relative_gaps(comparison.whole.losses, comparison.whole.own),
         overflowed=comparison.overflowed,
-        chaos=comparison.chaos,
+        chaos=len(losses) if comparison.whole.chaos is None else comparison.whole.chaos,
         noise=(sum(noise.values()), sum(p.numel() for p in plan.net.parameters())),
         noise_by_tensor=noise,
         granted=comparison.decay | comparison.granted,
@@ -184,7 +184,9 @@ def compare(
             "torch, first": digest(first),
             "torch, last": digest(last),
             "jax, first": digest(comparison.port.name_params(comparison.port.params)),
-            "jax, last": digest(comparison.last) if comparison.last is not None else "not run",
+            "jax, last": digest(comparison.whole.last)
+            if comparison.whole.last is not None
+            else "not run",
         },
         machine=describe_machine(),
     )

@@ -1,41 +1,31 @@
 """One torch run, step by step beside its port: what `certify` looks at, in its order."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 
 import jaxnet
-from jaxnet.batches import Batching, start_epoch
-from jaxnet.cache import jit
 from jaxnet.certificate import bounds
 from jaxnet.certificate.bounds import View
 from jaxnet.certificate.comparison import Held, Judge
 from jaxnet.random import Generator
 from torchref.kinks import Given, explain
 from torchref.masks import Dropouts, flatten, make_draw, nest
-from torchref.matching import place
 from torchref.perturbed import (
     OUTPUTS,
-    Perturbed,
     Run,
-    bound_last,
-    bound_losses,
     evaluate,
-    is_unsteady,
-    perturb,
 )
 from torchref.plan import FORWARD, Loop, Plan, train
 from torchref.port import Port, Seen
-from torchref.recorder import Named, Recorder, Step, copy_array, copy_named
+from torchref.recorder import Named, Recorder, Step, copy_named
 from torchref.reference import Reference
 from torchref.replay import Views, replaying
-from torchref.updates import find_decay, grant, hold_still, list_updates
-
-_begin = jit(start_epoch, static_argnums=1)
+from torchref.updates import find_decay, grant, list_updates
+from torchref.whole_run import Steps, WholeRun, begin_epoch, compare_bits
 
 _DRAWS = 2
 _FIRST, _EVERY = 3, 16
@@ -56,8 +46,7 @@ class Comparison(Loop):
       port: the port, with torch's weights of the start.
       generator: where the port's random numbers come from.
       judge: compares, and notes what it saw.
-      jnet, jax_loss: the net and the loss for `jaxnet.fit`, where jaxnet made the port; a port of
-        the user's own runs alone step by step beside torch.
+      jnet, jax_loss: the net and the loss for `jaxnet.fit`, where jaxnet made the port.
       progress: called with the number of each step before it is compared.
     """
 
@@ -74,8 +63,8 @@ class Comparison(Loop):
         self.plan, self.port, self.judge, self._progress = plan, port, judge, progress
         self.begun = plan.snapshot()
         """To put back what the run changes."""
-        self._jnet, self._jax_loss = jnet, jax_loss
-        self._generator = self._first_generator = generator
+        self._jnet = jnet
+        self._generator = generator
         self._batching = plan.batching
         self._reference, self._views = Reference(), Views()
         self._recorder = Recorder(
@@ -86,23 +75,16 @@ class Comparison(Loop):
         self._order: np.ndarray | None = None
         self._epoch = self._position = 0
         self._arrays: dict[int, Any] = {}
-        self._first = (port.params, port.model_state, port.opt_state)
+        self.whole = WholeRun(plan, port, judge, generator, jnet, jax_loss)
         self.losses: list[float] = []
         self.gaps: list[float] = []
-        self.free_losses = self.run_losses = np.zeros(0)
-        """The losses of the whole runs: the port's, and torch's."""
         self._loss_bounds: list[float] = []
         # By parameter, the size of all steps, and of what rounding decided of them.
-        self._steps: dict[str, tuple[Any, Any]] = {}
+        self._sizes: dict[str, tuple[Any, Any]] = {}
         self._dropouts: list[Dropouts] = []
         self._outputs = np.zeros(0)
-        self.last: Named | None = None
         self.overflowed = 0
         """The first step in which torch's loss is not finite, 0 if there is none."""
-        self.chaos = 0
-        """The steps up to which the whole runs are compared."""
-        self.still: dict[str, np.ndarray] = {}
-        """Elements whose steps rounding decides, which the whole runs hold where they begin."""
         self.granted: dict[str, float] = {}
         """Known differences of float32 arithmetic that the port needs, with the largest share of a
         step."""
@@ -119,7 +101,7 @@ class Comparison(Loop):
         ours = port.name_params(port.params) | port.name_buffers(port.model_state)
         for name, value in (weights | buffers).items():
             if name in ours:
-                self._same_bits("initial weights", name, ours[name], value)
+                compare_bits(judge, "initial weights", name, ours[name], value)
             elif name in port.without:
                 judge.missing("initial weights", name, "a parameter that no leaf of the port holds")
         stream = torch.get_rng_state()
@@ -130,17 +112,23 @@ class Comparison(Loop):
                     train(self.plan, self)
                 finally:
                     handle.remove()
-            after = torch.get_rng_state()
-            self.chaos = len(self.losses)
+            after, generator = torch.get_rng_state(), self._generator
             if not self.plan.scope:
-                self._compare_whole_run(weights | buffers, stream)
-        judge.exactly(
-            "stream", "generator", jaxnet.random.get_state(self._generator), after.numpy()
-        )
+                generator = self._compare_whole_run(weights | buffers, stream)
+        judge.exactly("stream", "generator", jaxnet.random.get_state(generator), after.numpy())
 
-    def _same_bits(self, stage: str, name: str, ours: np.ndarray, torchs: np.ndarray) -> None:
-        integer = torchs.dtype.kind == "i"  # torch counts in int64, JAX in int32
-        self.judge.exactly(stage, name, ours.astype(torchs.dtype) if integer else ours, torchs)
+    def _compare_whole_run(self, begin: Named, stream: torch.Tensor) -> Generator:
+        weights, buffers = self._tensors()
+        last = weights | buffers | {OUTPUTS: self._outputs}
+        steps = Steps(
+            Run(np.array(self.losses), last),
+            begin | {OUTPUTS: np.zeros_like(self._outputs)},
+            np.array(self._loss_bounds),
+            self._sizes,
+            self._dropouts,
+            self.granted,
+        )
+        return self.whole.compare(steps, self.begun, stream)
 
     def _tensors(self) -> tuple[Named, Named]:
         net = self.plan.net
@@ -150,7 +138,7 @@ class Comparison(Loop):
         """Which rows the port takes in this step; the reference listens to what torch does."""
         if epoch != self._epoch:
             self._epoch, self._position = epoch, 0
-            self._generator, order = _begin(self._generator, self._batching)
+            self._generator, order = begin_epoch(self._generator, self._batching)
             self._order = np.arange(len(self.plan.x)) if order is None else np.asarray(order)
         assert self._order is not None
         ours = self._order[self._position : self._position + self._batching.size]
@@ -237,7 +225,7 @@ class Comparison(Loop):
             if ("buffers", name) in views:
                 self._hold("buffers", name, buffer, step.buffers[name])
             else:
-                self._same_bits("buffers", name, np.asarray(buffer), step.buffers[name])
+                compare_bits(self.judge, "buffers", name, np.asarray(buffer), step.buffers[name])
 
     def _compare_loss(self, step: Step, seen: Seen) -> None:
         held = self._hold("loss", "loss", seen.loss, step.loss)
@@ -299,12 +287,12 @@ class Comparison(Loop):
             unsure = np.divide(bound, exact, where=exact > 0, out=np.ones(exact.shape))
             unsure = np.where(held[name].compared, np.minimum(1.0, unsure), 1.0)
             step_size = self._views["update", name].size
-            known = self._steps.get(name, (0.0, 0.0))
+            known = self._sizes.get(name, (0.0, 0.0))
             # An optimizer that divides by its size makes a step of what rounding leaves of a 0.
             rounded = (unsure >= 1) & (bound > 0) & (step_size == 0)
             unsure = np.where(size == 0, 0.0, unsure)
             decided = unsure * np.where(rounded, step_size.max(initial=0.0), step_size)
-            self._steps[name] = known[0] + step_size, known[1] + decided
+            self._sizes[name] = known[0] + step_size, known[1] + decided
         for name, leaf in self.port.name_others(seen.grads).items():
             if np.any(np.asarray(leaf) != 0):
                 what = "a leaf that torch has not, with a gradient"
@@ -374,109 +362,6 @@ class Comparison(Loop):
         joined = None if spread[0] is None else np.concatenate(spread)
         return View(np.concatenate(exact), joined, np.concatenate(size))
 
-    def _compare_whole_run(self, begin: Named, stream: torch.Tensor) -> None:
-        """The port by itself from start to end, beside torch and beside torch moved by an ulp.
-
-        Elements whose steps rounding decides are held still on both sides: else each run would go
-        its own way, and so would torch's with other kernels.
-        """
-        weights, buffers = self._tensors()
-        own = Run(np.array(self.losses), weights | buffers | {OUTPUTS: self._outputs})
-        self.still = {
-            name: decided > bounds.DECIDED * size
-            for name, (size, decided) in self._steps.items()
-            if (decided > bounds.DECIDED * size).any()
-        }
-        runs = perturb(self.plan, own, self.begun, stream, self.still, self.granted)
-        bound, self.chaos = bound_losses(runs, np.array(self._loss_bounds))
-        losses, params, model_state = self._run_alone()
-        self.last, self.free_losses = self.port.name_params(params), losses
-        self.run_losses = own = runs.own.losses
-        self._point_at(losses, own, bound)
-        counted = np.arange(len(own)) < self.chaos
-        self.judge.trajectory("whole run", "loss", losses, own, bound, where=counted)
-        found: Named = dict(self.last)
-        for name, buffer in self.port.name_buffers(model_state).items():
-            if ("buffers", name) in self._views:
-                found[name] = buffer
-            else:
-                self._same_bits("whole run", name, np.asarray(buffer), runs.own.last[name])
-        x = self._array(self.plan.x.numpy())
-        found[OUTPUTS] = np.asarray(self.port.predict(params, model_state, x))
-        begin = begin | {OUTPUTS: np.zeros_like(self._outputs)}
-        # Runs that were moved by an ulp may then all have missed what may happen.
-        unsteady = bool(is_unsteady(own, np.array(self._loss_bounds)).any())
-        for name, ours in found.items():
-            self._compare_last(name, ours, begin[name], runs, unsteady)
-
-    def _compare_last(
-        self, name: str, ours: np.ndarray, begin: np.ndarray, runs: Perturbed, unsteady: bool
-    ) -> None:
-        there = runs.own.last[name]
-        limit = bound_last(name, begin, runs) + self._steps.get(name, (0.0, 0.0))[1]
-        still = self.still.get(name, np.zeros(there.shape, bool))
-        went = np.abs(there - begin).max(initial=0.0)
-        with np.errstate(invalid="ignore"):
-            off = (np.abs(ours - there) > limit) & ~still
-        if off.sum() <= max(1, bounds.FEW * off.size):
-            limit = np.where(off, np.maximum(limit, bounds.LONE * went), limit)
-        limit = np.where(still, 0.0, np.inf if unsteady else limit)
-        # Of what does not move at all, that it stays is compared.
-        counted = ((limit <= bounds.TOLD * went) | (went == 0)) & ~still
-        self.judge.trajectory("whole run", name, ours, there, limit, where=counted)
-
-    def _point_at(self, losses: np.ndarray, own: np.ndarray, bound: np.ndarray) -> None:
-        """A divergence of the whole run is reported at its first step out of bounds."""
-        with np.errstate(invalid="ignore"):
-            off = ~(np.abs(losses - own) <= bound) & np.isfinite(bound)
-        step = int(np.argmax(off)) + 1 if off.any() else len(losses)
-        self.judge.step, steps = step, self._batching.steps
-        self.judge.epoch = (step - 1) // steps + 1
-
-    def _run_alone(self) -> tuple[np.ndarray, Any, Any]:
-        """The port's losses, parameters and other collections: from `fit`, or from a loop."""
-        params, model_state, opt_state = self._first
-        still = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), bool), params)
-        held = {name: m for name, m in self.port.matches.items() if name in self.still}
-        still = place(still, self.still, held)
-        if self._jnet is None:
-            return self._run_loop(still)
-        optimizer = self.port.optimizer
-        if self.still:
-            optimizer, opt_state = hold_still(optimizer), (opt_state, still)
-        state = jaxnet.train.start(
-            optimizer, {"params": params, **model_state}, self._first_generator
-        )
-        state, history = jaxnet.fit(
-            self._jnet,
-            (copy_array(self.plan.x), copy_array(self.plan.y)),
-            loss=self._jax_loss,
-            optimizer=optimizer,
-            epochs=self.plan.epochs,
-            batch_size=self.plan.batch_size,
-            shuffle=self.plan.shuffle,
-            state=state._replace(opt_state=opt_state),
-        )
-        self._generator = state.generator
-        return history.losses, state.params, state.model_state
-
-    def _run_loop(self, still: Any) -> tuple[np.ndarray, Any, Any]:
-        """The steps of a user's port, each from its own weights."""
-        params, model_state, opt_state = self._first
-        generator, losses, dropouts = self._first_generator, [], iter(self._dropouts)
-        x, y = copy_array(self.plan.x), copy_array(self.plan.y)
-        for _ in range(self.plan.epochs):
-            generator, order = _begin(generator, self._batching)
-            for rows in _cut(self._batching, order):
-                batch = self._array(x[rows]), self._array(y[rows])
-                generator, masks = self._draw(generator, next(dropouts), batch[0])
-                seen = self.port.step(params, model_state, *batch, nest(flatten(masks)))
-                _, opt_state, after = self.port.update(seen.grads, opt_state, params)
-                params = jax.tree.map(jnp.where, still, params, after)
-                model_state = seen.model_state
-                losses.append(float(seen.loss))
-        return np.array(losses), params, model_state
-
     def _array(self, array: np.ndarray) -> Any:
         """On JAX's device; the same array again, a full batch, is not moved again."""
         kept = self._arrays.get(id(array))
@@ -490,13 +375,6 @@ def _list_state(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     """The tensors that an optimizer holds."""
     states = (value for state in optimizer.state.values() for value in state.values())
     return [value for value in states if isinstance(value, torch.Tensor)]
-
-
-def _cut(batching: Batching, order: Any) -> Iterator[Any]:
-    """The rows of each step of an epoch."""
-    rows = np.arange(batching.rows) if order is None else np.asarray(order)
-    for begin in range(0, batching.rows, batching.size):
-        yield rows[begin : begin + batching.size]
 
 
 def _is_finite(values: np.ndarray) -> bool:

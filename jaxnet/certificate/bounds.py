@@ -22,7 +22,7 @@ others' is that of one operation."""
 
 SUM = 0.1
 """What each of n terms of a sum is rounded by in a draw, as a share of `EPS` times sqrt(n) times
-its size: partial sums grow with the number of terms. Of float32's own sums, torch's and XLA's, up to a
+its size: partial sums grow with the number of terms. Of float32's own sums, up to a
 million terms: see `tests/test_reference.py`."""
 
 LEFT = 2.0**-13
