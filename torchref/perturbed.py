@@ -200,9 +200,10 @@ def bound_losses(runs: Perturbed, alone: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def is_unsteady(own: np.ndarray, alone: np.ndarray) -> np.ndarray:
-    """Where rounding changes a step's own loss by more than `CHAOS` of the run's largest."""
+    """Where rounding was seen to change a step's own loss by more than `CHAOS` of the largest."""
     scale = np.abs(own).max(initial=0.0)
-    return (alone > bounds.CHAOS * scale) & np.isfinite(alone) & (scale > 0)
+    seen = alone / bounds.DRAWN
+    return (seen > bounds.CHAOS * scale) & np.isfinite(alone) & (scale > 0)
 
 
 def _widen(gap: np.ndarray, size: np.ndarray) -> np.ndarray:

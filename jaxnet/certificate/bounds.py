@@ -52,7 +52,7 @@ RUN = 32.0
 and rows that were moved by an ulp; beside `RUN_LOSS` of a loss, and `RUN_WEIGHTS` of how far a
 tensor's weights were moved by training."""
 
-GRANTED = 4.0
+GRANTED = 8.0
 """The same for the run with the differences that a port was granted: it should follow that one."""
 
 DECIDED = 1e-2
