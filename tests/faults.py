@@ -288,7 +288,7 @@ FAULTS = {
     ),
     "running statistics not carried by the loop": Fault(
         "adamw", "jaxnet/steps.py", "model_state=model_state,", "model_state=state.model_state,",
-        "whole run", "1.running_mean", 6,
+        "whole run", "1.num_batches_tracked", 6,
     ),
     "the last of equal elements": Fault(
         "ties", NN + "pools.py", "(part > best)", "(part >= best)", "gradients", "0.weight",

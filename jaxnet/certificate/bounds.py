@@ -17,8 +17,9 @@ and the port sums in another order than torch. Measured among random nets: at mo
 
 FLOORS = {"outputs": 4.0, "update": 32.0}
 """In `EPS` times the size. An update's is that of some ten operations, whose averages have taken in
-the roundings of earlier steps: sqrt(1000) of them, where a moment lasts for a thousand steps. The
-others' is that of one operation."""
+the roundings of earlier steps: sqrt(1000) of them, where a moment lasts for a thousand steps, and
+the root of the steps so far beside that, for a moment that only fades. The others' is that of one
+operation."""
 
 SUM = 0.1
 """What each of n terms of a sum is rounded by in a draw, as a share of `EPS` times sqrt(n) times

@@ -183,6 +183,7 @@ class Judge:
         before = self._rounded.get((stage, tensor), 0.0)
         rounded = max(rounded, before if view.spread is None else MEMORY * before)
         floor = FLOORS.get(stage, FLOORS["outputs"])
+        floor += self.step**0.5 if stage == "update" else 0.0
         error = np.where(compared, np.where(np.isnan(error), np.inf, error), 0.0)
         if not np.isfinite(torch).all():
             free = stage == "gradients" and not self.finite
