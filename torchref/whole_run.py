@@ -118,6 +118,10 @@ class WholeRun:
         limit = np.where(still, 0.0, np.inf if unsteady else limit)
         # Of what does not move at all, that it stays is compared.
         counted = ((limit <= bounds.TOLD * went) | (went == 0)) & ~still
+        if not counted.any():
+            self._judge.why["whole run", name] = (
+                "rounding decides its steps" if still.all() else "rounding may move it as far"
+            )
         self._judge.trajectory("whole run", name, ours, there, limit, where=counted)
 
     def _point_at(self, bound: np.ndarray) -> None:

@@ -135,7 +135,7 @@ def _notes(certificate: "Certificate") -> list[str]:
     if certificate.noise[0]:
         most = sorted(certificate.noise_by_tensor.items(), key=lambda item: -item[1])
         named = ", ".join(f"{count:,} of {name}" for name, count in most[:2])
-        named += f", {len(most) - 2} more tensors" if len(most) > 2 else ""
+        named += f", and {len(most) - 2} more" if len(most) > 2 else ""
         notes.append(
             f"Rounding decides more than 1% of the steps of {certificate.noise[0]:,} of the "
             f"{certificate.noise[1]:,} elements\n({named}): both whole runs hold them still."
