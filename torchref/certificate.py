@@ -42,7 +42,7 @@ def certify(
     weights of that step and compared in the order in which an error travels: the rows of the batch
     and the masks exactly, then layer outputs, buffers, loss, gradients, and from torch's gradients
     the update and the weights. Each number's error is measured against float64 and may be no more
-    than what rounding is seen to do to it (`jaxnet.certificate.bounds`). After each epoch the
+    than what rounding is seen to do to it (`jaxnet.certificate.bounds`). After epochs the
     outputs of all rows in evaluation mode are compared, at the end a whole run by itself (of
     `jaxnet.fit`, where jaxnet made the port), its last weights and buffers, and the stream. The
     comparison ends where the two first part.

@@ -82,7 +82,7 @@ class Comparison(Loop):
         # By parameter, the size of all steps, and of what rounding decided of them.
         self._sizes: dict[str, tuple[Any, Any]] = {}
         self._dropouts: list[Dropouts] = []
-        self._outputs = np.zeros(0)
+        self._outputs, self._evaluated = np.zeros(0), 0
         self.overflowed = 0
         """The first step in which torch's loss is not finite, 0 if there is none."""
         self.granted: dict[str, float] = {}
@@ -339,7 +339,15 @@ class Comparison(Loop):
         )
 
     def end(self, epoch: int) -> None:
-        """Outputs of all rows in evaluation mode, from torch's weights and buffers."""
+        """Outputs of all rows in evaluation mode, from torch's weights and buffers.
+
+        After the first epochs, the last one, and whenever enough steps have gone by: where an epoch
+        is one step, to evaluate takes as long as that.
+        """
+        steps = self.judge.step - self._evaluated
+        if _FIRST < epoch < self.plan.epochs and steps < _EVERY:
+            return
+        self._evaluated = self.judge.step
         weights, buffers = self._tensors()
         params, model_state = self.port.place(weights, buffers)
         x, draws = self.plan.x, _DRAWS if self._is_rounded() else 0

@@ -73,7 +73,7 @@ class _Finder(Reference):
         share = np.zeros(view.size.shape)
         np.divide(view.spread, EPS * view.size, where=view.size > 0, out=share)
         rounded = float(np.max(share, where=share <= LIMIT / (EPS * DRAWN), initial=0.0))
-        return torch.from_numpy(EPS * view.size * (NEAR * rounded + 1.0))
+        return torch.as_tensor(EPS * view.size * (NEAR * rounded + 1.0))
 
     def _turn(self, tensor: torch.Tensor, kink: Kink) -> None:
         """Below autograd, so that nothing of it is recorded."""

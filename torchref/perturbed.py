@@ -18,6 +18,9 @@ from torchref.updates import list_updates
 _MOVED = 3
 """Runs from weights and rows that were moved by an ulp."""
 
+_SPARE = 2**12
+"""Signs that are drawn beyond those of the largest tensor."""
+
 _BEFORE = 16
 """Steps before each, of which the largest gap counts."""
 
@@ -164,8 +167,9 @@ class _Mover:
     def __call__(self, tensor: torch.Tensor) -> None:
         # To draw signs for every gradient of every step takes longer than a small net's step: each
         # takes a piece of what was drawn for the largest, from somewhere.
-        if len(self._factors) < 2 * tensor.numel():
-            up = torch.rand(2 * tensor.numel(), generator=self._generator) < 0.5
+        enough = tensor.numel() + _SPARE
+        if len(self._factors) < enough:
+            up = torch.rand(enough, generator=self._generator) < 0.5
             self._factors = 1 + EPS * torch.where(up, 1.0, -1.0)
         last = len(self._factors) - tensor.numel()
         begin = int(torch.randint(last + 1, (), generator=self._generator))
