@@ -9,7 +9,8 @@ from torchref import operations
 from torchref.operations import Call, is_float, outputs
 from torchref.shadows import Shadows
 
-_NEAR = 2.0**-30
+_NEAR = 2.0**-20
+"""Of the terms, how far a function is looked at: where a kink lies within rounding, across it."""
 
 
 def measure(shadows: Shadows, call: Call, exact: Any, beside: Any = None) -> Any:
@@ -78,9 +79,10 @@ def _measure_function(shadows: Shadows, call: Call, tensor: torch.Tensor, exact:
         return [e.abs() if is_float(e) else e for e in exact]
     size = exact[0].abs()
     if cancelled:  # the slope, from a difference that is small beside the terms
-        near = torch.nan_to_num(x + _NEAR * more)
-        there = outputs(call.run(lambda a: near if a is tensor else shadows.wide(a)))[0]
-        size = size + torch.nan_to_num((there - exact[0]).abs() / _NEAR)
+        for step in (_NEAR, -_NEAR):
+            near = torch.nan_to_num(x + step * more)
+            there = outputs(call.run(lambda a, near=near: near if a is tensor else shadows.wide(a)))
+            size = torch.maximum(size, torch.nan_to_num((there[0] - exact[0]).abs() / _NEAR))
     return [torch.where(torch.isnan(more), torch.nan, size)]
 
 
