@@ -15,6 +15,7 @@ import os
 import resource
 import sys
 import tempfile
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -151,6 +152,9 @@ def read_status() -> dict[str, int]:
 def run_limited(count: int, spare: int) -> dict:
     """An epoch under a limit of the address space: what it took before, and so many MiB."""
     jax.config.update("jax_compilation_cache_dir", None)
+    # Rows are measured: on a busy machine the stacks of threads that end are still there when the
+    # next ones begin, 8 MiB each.
+    threading.stack_size(MIB)
     train_wide(grain.MapDataset.source(Generated(9)), WIDE)  # starts JAX's threads
     limit = read_status()["VmSize"] + spare * MIB
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -119,6 +119,56 @@ def test_a_choice_within_rounding_may_fall_otherwise(kind, unit):
     assert unit != 3 or found.kinks == 1
 
 
+@pytest.mark.parametrize("factor", [1.0, 1.01])
+def test_choices_that_are_too_many_are_left_out_and_counted(factor, monkeypatch):
+    monkeypatch.setattr("torchref.kinks.MOST", 1)
+    torch.manual_seed(0)
+
+    def apply(variables, x, train):
+        h = linear(variables, "a", x)
+        on = h > 0
+        for unit in (3, 6) if train else ():
+            row = jnp.argmin(jnp.abs(h[:, unit]))
+            on = on.at[row, unit].set(~on[row, unit])
+        return linear(variables, "b", jnp.where(on, h, 0.1 * h)) + bend(variables, factor)
+
+    net: Any = Choosing("where")
+    with torch.no_grad():  # a second one, in the second row
+        net.a.bias[6] -= net.a(X)[1, 6] - 6e-8
+    optimizer = torch.optim.SGD(net.parameters(), 1e-3)
+    found = hold(net, apply, optimizer, optax.sgd(1e-3))
+    assert found.verdict == ("AGREE" if factor == 1 else "DIVERGE"), found
+    assert factor != 1 or found.checked["gradients"] < found.given["gradients"]
+
+
+@pytest.mark.parametrize(("unit", "verdict"), [(6, "AGREE"), (7, "DIVERGE")])
+def test_a_tie_of_rounding_alone_may_fall_otherwise(unit, verdict):
+    """Unit 6 is 0 in torch's second row because its terms were rounded, unit 7 as 0 times 0 is."""
+    torch.manual_seed(0)
+    net: Any = Choosing("where")
+    with torch.no_grad():
+        net.a.bias[6] -= net.a(X)[1, 6]
+        net.a.weight[7], net.a.bias[7] = 0.0, 0.0
+        assert net.a(X)[1, 6] == 0
+
+    def apply(variables, x, train):
+        h = linear(variables, "a", x)
+        on = (h > 0) & (jnp.abs(h) > 1e-6)
+        if train:
+            on = on.at[1, unit].set(True)
+        return linear(variables, "b", jnp.where(on, h, 0.1 * h))
+
+    optimizer = torch.optim.SGD(net.parameters(), 1e-3)
+    found = hold(net, apply, optimizer, optax.sgd(1e-3))
+    assert found.verdict == verdict, found
+
+
+def bend(variables, factor):
+    """0, whose gradient makes that of `a.weight` a little more than it is."""
+    weight = variables["params"]["a"]["weight"].sum()
+    return (factor - 1) * (weight - jax.lax.stop_gradient(weight))
+
+
 class Log(nn.Module):
     def forward(self, x):
         return torch.log(x)
@@ -185,6 +235,14 @@ def test_a_decay_that_torch_does_not_apply_is_named():
     found = certify(net, loss=nn.MSELoss(), optimizer=adamw, data=(X, Y), epochs=3)
     assert found.agrees and "adamw-decay-rounding" in found.granted, found
     assert "torch applies none of it" in str(found)
+
+
+def test_a_decay_that_torch_applies_otherwise_is_named():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 1))
+    adamw = torch.optim.AdamW(net.parameters(), 1e-3, weight_decay=1e-4)
+    found = certify(net, loss=nn.MSELoss(), optimizer=adamw, data=(X, Y), epochs=3)
+    assert found.agrees and "torch applies 1.19 times it" in str(found), found
 
 
 def forget(monkeypatch, change):

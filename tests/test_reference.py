@@ -199,6 +199,18 @@ def test_it_goes_the_way_that_torch_goes():
     np.testing.assert_array_equal(reference.look(grad).exact, (chosen @ x.double()).numpy())
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_zero_beyond_a_kink_has_the_size_of_its_terms(sign):
+    """Another library's rounding may stand on the other side: there the number is no 0."""
+    one, rest = torch.ones(1), torch.full((1,), 3e-9 * sign)
+    reference = Reference()
+    with reference:
+        made = torch.relu((one - 1) + rest)
+    view = reference.look(made)
+    assert view.exact.item() == made.item() == max(rest.item(), 0.0)
+    assert 3e-9 <= FLOORS["outputs"] * EPS * view.size.item() <= 1e-5
+
+
 @pytest.mark.parametrize("count", [100, 10_000, 1_000_000])
 @pytest.mark.parametrize("kind", ["centred", "uncentred"])
 def test_long_sums_lie_within_what_is_drawn(count, kind):
@@ -216,7 +228,9 @@ def test_long_sums_lie_within_what_is_drawn(count, kind):
     ours = jax.jit(lambda a, b: {"sum": a.sum(0), "mean": a.mean(0), "product": a.T @ b})(a, b)
     for name, own in made.items():
         view = reference.look(own)
-        bound = DRAWN * (view.spread / view.size).max() + FLOORS["outputs"] * EPS
+        share = (view.spread / view.size).max()
+        assert share < 0.2 * EPS * count**0.5 + 4 * EPS, "a draw is no wider than sqrt(n) allows"
+        bound = DRAWN * share + FLOORS["outputs"] * EPS
         for numbers in (own.double().numpy(), np.asarray(ours[name], np.float64)):
             assert (np.abs(numbers - view.exact) <= bound * view.size).all(), (name, count)
 

@@ -15,7 +15,7 @@ import jaxnet
 from jaxnet import convert, precision
 from jaxnet.certificate import STAGES, Certificate
 from jaxnet.certificate.comparison import Diverged, Judge
-from torchref.comparison import Comparison
+from torchref.comparison import Comparison, relative_gaps
 from torchref.construction import Drawn, draw_initial, stream_kept, watch_construction
 from torchref.plan import FORWARD, Plan, make_plan
 from torchref.port import Port
@@ -171,8 +171,8 @@ def compare(
         given={name: judge.given[name] for name in STAGES if name in judge.given},
         steps=len(losses),
         losses=losses,
-        gaps=np.array(comparison.gaps),
-        run_gaps=_relative_gaps(comparison.whole.losses, comparison.whole.own),
+        gaps=relative_gaps(comparison.seen_losses, losses),
+        run_gaps=relative_gaps(comparison.whole.losses, comparison.whole.own),
         overflowed=comparison.overflowed,
         chaos=len(losses) if comparison.whole.chaos is None else comparison.whole.chaos,
         noise=(sum(noise.values()), sum(p.numel() for p in plan.net.parameters())),
@@ -206,11 +206,6 @@ def _list_uncompared(judge: Judge, asked: bool) -> Iterator[str]:
     for (stage, name), compared in judge.tensors.items():
         if not compared and _is_asked(stage, name) == asked:
             yield f"{stage} of {name}: {judge.why.get((stage, name)) or _CHAOS}"
-
-
-def _relative_gaps(alone: np.ndarray, losses: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):
-        return np.abs(alone - losses) / np.maximum(np.abs(losses), 1e-30)
 
 
 def _prepare(

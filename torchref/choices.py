@@ -12,8 +12,15 @@ _POOLS = ("max_pool2d_with_indices",)
 _PAIRS = ("maximum", "minimum", "gt", "ge", "lt", "le")
 _REDUCTIONS = ("max", "min", "amax", "amin", "argmax", "argmin")
 
-Reach = Callable[[torch.Tensor], torch.Tensor]
-"""How far rounding may move each number of a tensor."""
+
+class Near(NamedTuple):
+    """The exact numbers of a tensor, and how far rounding may move each."""
+
+    exact: torch.Tensor
+    reach: torch.Tensor
+
+
+Look = Callable[[torch.Tensor], Near]
 
 
 class Kink(NamedTuple):
@@ -62,68 +69,80 @@ def list_known(number: int, call: Call, shown: torch.Tensor) -> Iterator[Kink]:
         yield Kink(number, 0, element, float(shown.reshape(-1)[element]))
 
 
-def list_possible(number: int, call: Call, reach: Reach) -> Iterator[Kink]:
-    """What lies within rounding of a kink; numbers that are equal are taken for equal."""
+def list_possible(number: int, call: Call, look: Look) -> Iterator[Kink]:
+    """What lies within rounding of a kink; numbers that are exactly equal are taken for equal."""
     if call.name in _POOLS:
-        yield from _list_pooled(number, call, reach)
-        return
-    first = call.args[0].detach()
-    flat = first.reshape(-1)
-    if call.name in _REDUCTIONS:
-        yield from _list_reduced(number, call, reach)
-        return
-    if _has_two(call):
-        other = call.args[1].detach().expand_as(first)
-        near = (first - other).abs() <= reach(first) + reach(call.args[1]).expand_as(first)
-        for element in _elements(near & (first != other)):
-            value, own = float(other.reshape(-1)[element]), float(flat[element])
-            yield Kink(number, 0, element, _beyond(value, -np.inf if own > value else np.inf))
-        return
-    near = reach(first)
-    for edge in edges(call):
-        for element in _elements(((first - edge).abs() <= near) & (first != edge)):
-            yield Kink(number, 0, element, 2 * edge - float(flat[element]))
+        windows = _Windows(call)
+        yield from _list_rivals(number, call.args[0], windows.cut, windows.elements, look)
+    elif call.name in _REDUCTIONS:
+        yield from _list_reduced(number, call, look)
+    elif _has_two(call):
+        other, beside = call.args[1].detach(), look(call.args[1])
+        yield from _list_crossings(number, call.args[0], other, beside, look)
+    else:
+        for edge in edges(call):
+            sharp = Near(torch.tensor(edge, dtype=torch.float64), torch.zeros(()))
+            yield from _list_crossings(number, call.args[0], torch.tensor(edge), sharp, look)
 
 
-def _list_pooled(number: int, call: Call, reach: Reach) -> Iterator[Kink]:
-    """Windows whose two largest numbers lie within rounding of each other."""
-    x, windows = call.args[0].detach(), _Windows(call)
-    cut = windows.cut(x)
-    if cut.shape[1] < 2:
-        return
-    top = cut.topk(2, dim=1)
-    chosen = windows.elements.gather(1, top.indices).long().clamp(min=0)
-    near, gap = reach(call.args[0]).reshape(-1), top.values[:, 0] - top.values[:, 1]
-    close = torch.isfinite(gap) & (gap > 0) & (gap <= near[chosen[:, 0]] + near[chosen[:, 1]])
-    for row, column in close.nonzero().tolist():
-        first, second = chosen[row, :, column].tolist()
-        yield Kink(number, 0, second, _beyond(float(x.reshape(-1)[first]), np.inf))
+def _list_crossings(
+    number: int, tensor: torch.Tensor, other: torch.Tensor, beside: Near, look: Look
+) -> Iterator[Kink]:
+    """Numbers that rounding may put on another side of others."""
+    x, near = tensor.detach(), look(tensor)
+    other = other.expand_as(x)
+    close = (x - other).abs() <= near.reach + beside.reach
+    equal = (x == other) & (near.exact != beside.exact)
+    flat, others, ties = x.reshape(-1), other.reshape(-1), equal.reshape(-1)
+    for element in _elements(close & ((x != other) | equal)):
+        own, value = float(flat[element]), float(others[element])
+        sides = (np.inf, -np.inf) if ties[element] else (-np.inf if own > value else np.inf,)
+        for side in sides:
+            yield Kink(number, 0, element, _beyond(value, side))
 
 
-def _list_reduced(number: int, call: Call, reach: Reach) -> Iterator[Kink]:
-    """Rows along the reduced axes whose two largest, or smallest, are within rounding."""
-    tensor = call.args[0]
-    x = tensor.detach()
+def _list_reduced(number: int, call: Call, look: Look) -> Iterator[Kink]:
+    """Of a largest or smallest along axes."""
+    x = call.args[0].detach()
     given = call.args[1] if len(call.args) > 1 else call.keywords.get("dim")
     axes = [given] if isinstance(given, int) else list(given or range(x.dim()))
-    rest = [axis for axis in range(x.dim()) if axis not in {a % x.dim() for a in axes}]
-    kept = [1, *(x.shape[axis] for axis in rest)]
-    order = [*rest, *(axis % x.dim() for axis in axes)]
-
-    def rows(values: torch.Tensor) -> torch.Tensor:
-        return values.permute(order).reshape(int(np.prod(kept)), -1)
-
+    axes = [axis % x.dim() for axis in axes]
+    rest = [axis for axis in range(x.dim()) if axis not in axes]
+    count = int(np.prod([1, *(x.shape[axis] for axis in rest)]))
     sign = -1 if "min" in call.name else 1
-    cut, near = rows(sign * x.double()), rows(reach(tensor))
-    if cut.size(1) < 2:
+
+    def cut(values: torch.Tensor) -> torch.Tensor:
+        return (sign * values.double()).permute(*rest, *axes).reshape(count, -1, 1)
+
+    elements = (sign * cut(torch.arange(x.numel()).reshape(x.shape))).long()
+    yield from _list_rivals(number, x, cut, elements, look, sign)
+
+
+def _list_rivals(
+    number: int,
+    tensor: torch.Tensor,
+    cut: Callable[[torch.Tensor], torch.Tensor],
+    elements: torch.Tensor,
+    look: Look,
+    sign: int = 1,
+) -> Iterator[Kink]:
+    """Windows, along axis 1 of what `cut` gives, whose two largest are within rounding."""
+    x = tensor.detach()
+    values = cut(x)
+    if values.shape[1] < 2:
         return
-    top = cut.topk(2, dim=1)
-    gap, allowed = top.values[:, 0] - top.values[:, 1], near.gather(1, top.indices).sum(1)
-    elements = rows(torch.arange(x.numel()).reshape(x.shape)).gather(1, top.indices)
+    top, near = values.topk(2, dim=1), look(tensor)
+    chosen = elements.gather(1, top.indices).long().clamp(min=0)
+    reach, exact = near.reach.reshape(-1)[chosen], near.exact.reshape(-1)[chosen]
+    gap = top.values[:, 0] - top.values[:, 1]
+    tied = (gap == 0) & (exact[:, 0] != exact[:, 1])
+    close = torch.isfinite(gap) & (gap <= reach[:, 0] + reach[:, 1]) & ((gap > 0) | tied)
     flat = x.reshape(-1)
-    for row in _elements((gap > 0) & (gap <= allowed) & torch.isfinite(gap)):
-        first, second = elements[row].tolist()
+    for row, column in close.nonzero().tolist():
+        first, second = chosen[row, :, column].tolist()
         yield Kink(number, 0, second, _beyond(float(flat[first]), sign * np.inf))
+        if tied[row, column]:  # which of the two is chosen is not said here
+            yield Kink(number, 0, first, _beyond(float(flat[second]), sign * np.inf))
 
 
 class _Windows:

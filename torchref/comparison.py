@@ -77,7 +77,8 @@ class Comparison(Loop):
         self._arrays: dict[int, Any] = {}
         self.whole = WholeRun(plan, port, judge, generator, jnet, jax_loss)
         self.losses: list[float] = []
-        self.gaps: list[float] = []
+        self.seen_losses: list[float] = []
+        """The port's, from torch's weights."""
         self._loss_bounds: list[float] = []
         # By parameter, the size of all steps, and of what rounding decided of them.
         self._sizes: dict[str, tuple[Any, Any]] = {}
@@ -193,7 +194,7 @@ class Comparison(Loop):
         if not self.plan.scope:
             self._compare_update(step, seen, params)
         self.losses.append(float(step.loss))
-        self.gaps.append(relative_gap(seen.loss, step.loss))
+        self.seen_losses.append(float(seen.loss))
         self.port.model_state = seen.model_state  # what torch has not goes on
         self._step = None
 
@@ -393,9 +394,9 @@ def _agree(held: dict[str, Held]) -> bool:
     return all(each.agrees for each in held.values())
 
 
-def relative_gap(ours: Any, torchs: Any) -> float:
+def relative_gaps(ours: Any, torchs: Any) -> np.ndarray:
     """|a - b| / |b|, 0 where both are the same."""
-    ours, torchs = float(ours), float(torchs)
-    if ours == torchs or (np.isnan(ours) and np.isnan(torchs)):
-        return 0.0
-    return abs(ours - torchs) / max(abs(torchs), 1e-30)
+    a, b = np.asarray(ours, np.float64), np.asarray(torchs, np.float64)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        return np.where(same, 0.0, np.abs(a - b) / np.maximum(np.abs(b), 1e-30))

@@ -13,7 +13,7 @@ import torch
 
 from jaxnet.certificate.bounds import DRAWN, EPS, LIMIT, MOST, NEAR, View
 from jaxnet.certificate.comparison import Held, Judge
-from torchref.choices import Kink, is_choice, is_seen, list_known, list_possible
+from torchref.choices import Kink, Near, is_choice, is_seen, list_known, list_possible
 from torchref.operations import Call
 from torchref.plan import Plan
 from torchref.recorder import Recorder, Step
@@ -62,18 +62,19 @@ class _Finder(Reference):
         x = call.args[0].detach()
         shown = self._shown.get(self._names.get(x.untyped_storage()._cdata, ""))
         if shown is None or np.shape(shown) != tuple(x.shape) or not is_seen(call):
-            self.possible += list_possible(number, call, self._reach)
+            self.possible += list_possible(number, call, self._look_near)
         else:
             self.known += list_known(number, call, torch.from_numpy(np.array(shown)))
 
-    def _reach(self, tensor: torch.Tensor) -> torch.Tensor:
-        """How far rounding may move each number of a tensor, on two sides."""
+    def _look_near(self, tensor: torch.Tensor) -> Near:
+        """A tensor's exact numbers, and how far rounding may move each, on two sides."""
         view = self.look(tensor)
         assert view.spread is not None
         share = np.zeros(view.size.shape)
         np.divide(view.spread, EPS * view.size, where=view.size > 0, out=share)
         rounded = float(np.max(share, where=share <= LIMIT / (EPS * DRAWN), initial=0.0))
-        return torch.as_tensor(EPS * view.size * (NEAR * rounded + 1.0))
+        reach = EPS * view.size * (NEAR * rounded + 1.0)
+        return Near(torch.as_tensor(view.exact), torch.as_tensor(reach))
 
     def _turn(self, tensor: torch.Tensor, kink: Kink) -> None:
         """Below autograd, so that nothing of it is recorded."""
@@ -123,11 +124,16 @@ def explain(
             return found
         if not possible:
             return None
-        turned = _list_exact(run(_Finder([*known, *possible])))
-        if not _may_explain(_subtract(turned, exact), held):
+        # A number on the very edge may be turned to both sides: of all, the last one counts.
+        whole = [
+            _subtract(_list_exact(run(_Finder([*known, *order]))), exact)
+            for order in (possible, possible[::-1])
+        ]
+        reached = {name: np.maximum(*(np.abs(each[name]) for each in whole)) for name in exact}
+        if not _may_explain(reached, held):
             return None
         if len(possible) > MOST:
-            return _leave_out(exact, turned, held), len(possible)
+            return _leave_out(reached, held), len(possible)
         begin = _list_exact(run(_Finder(known))) if known else exact
         effects = [_subtract(_list_exact(run(_Finder([*known, kink]))), begin) for kink in possible]
         shares = _solve(effects, begin, given, held)
@@ -164,19 +170,17 @@ def _solve(
 def _may_explain(effects: dict[str, np.ndarray], held: Mapping[str, Held]) -> bool:
     """Whether the choices, all turned, reach most of what is out of bounds."""
     reached = [
-        np.abs(effects[name])[off] * MOST >= each.error[off]
+        effects[name][off] * MOST >= each.error[off]
         for name, each in held.items()
         if (off := each.error > each.bound).any()
     ]
     return bool(np.concatenate(reached).mean() > 0.5) if reached else True
 
 
-def _leave_out(
-    exact: dict[str, np.ndarray], turned: dict[str, np.ndarray], held: Mapping[str, Held]
-) -> dict[str, Held]:
+def _leave_out(effects: dict[str, np.ndarray], held: Mapping[str, Held]) -> dict[str, Held]:
     found = {}
     for name, each in held.items():
-        effect = np.abs(turned[name] - exact[name])
+        effect = effects[name]
         typical = np.sqrt(np.mean(effect**2))
         compared = each.compared & (
             (effect <= each.bound) | (each.error > MOST * (effect + typical))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxnet.cache import memoise
 from jaxnet.masks import draw_masks
@@ -28,25 +29,11 @@ def make_draw(jnet: Any) -> Callable[[Generator, Dropouts, Any], tuple[Generator
     return jax.jit(draw, static_argnums=1)
 
 
-def flatten(masks: Any, prefix: str = "") -> dict[str, Any]:
-    """Masks nested by layer under dotted names; those that are flat already stay."""
-    if not isinstance(masks, dict):
-        return {prefix: masks}
-    named = {}
-    for key, value in masks.items():
-        named |= flatten(value, f"{prefix}.{key}" if prefix else key)
-    return named
+def flatten(masks: Any) -> dict[str, Any]:
+    """Masks nested by layer under dotted names; the mask of a net that is one dropout under ""."""
+    return flatten_dict(masks, sep=".") if isinstance(masks, dict) else {"": masks}
 
 
 def nest(named: dict[str, Any]) -> Any:
-    """The way back; the mask itself where the net is one dropout."""
-    if list(named) == [""]:
-        return named[""]
-    tree: dict[str, Any] = {}
-    for name, mask in named.items():
-        *layers, last = name.split(".")
-        place = tree
-        for layer in layers:
-            place = place.setdefault(layer, {})
-        place[last] = mask
-    return tree
+    """The way back."""
+    return named[""] if list(named) == [""] else unflatten_dict(named, sep=".")

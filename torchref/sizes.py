@@ -79,10 +79,12 @@ def _measure_function(shadows: Shadows, call: Call, tensor: torch.Tensor, exact:
         return [e.abs() if is_float(e) else e for e in exact]
     size = exact[0].abs()
     if cancelled:  # the slope, from a difference that is small beside the terms
-        for step in (_NEAR, -_NEAR):
+        sides = (_NEAR, -_NEAR) if operations.edges(call) else (_NEAR,)
+        for step in sides:
             near = torch.nan_to_num(x + step * more)
             there = outputs(call.run(lambda a, near=near: near if a is tensor else shadows.wide(a)))
-            size = torch.maximum(size, torch.nan_to_num((there[0] - exact[0]).abs() / _NEAR))
+            slope = torch.nan_to_num((there[0] - exact[0]).abs() / _NEAR)
+            size = torch.maximum(size, exact[0].abs() + slope)
     return [torch.where(torch.isnan(more), torch.nan, size)]
 
 

@@ -14,7 +14,7 @@ from jaxnet.cache import jit
 from jaxnet.certificate import bounds
 from jaxnet.certificate.comparison import Judge
 from jaxnet.random import Generator
-from torchref.masks import Dropouts, flatten, make_draw, nest
+from torchref.masks import Dropouts, make_draw, nest
 from torchref.matching import place
 from torchref.perturbed import (
     OUTPUTS,
@@ -166,7 +166,7 @@ class WholeRun:
             for rows in _cut(self._plan.batching, order):
                 batch = jax.device_put(x[rows]), jax.device_put(y[rows])
                 generator, masks = self._draw(generator, next(dropouts), batch[0])
-                seen = self._port.step(params, model_state, *batch, nest(flatten(masks)))
+                seen = self._port.step(params, model_state, *batch, nest(masks))
                 _, opt_state, after = self._port.update(seen.grads, opt_state, params)
                 params = jax.tree.map(jnp.where, still, params, after)
                 model_state = seen.model_state

@@ -37,7 +37,7 @@ COUNT = 4096  # rows of one MiB
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 def test_data_several_times_larger_than_the_address_space_may_be():
     """4 GiB of rows under a limit of some 0.8: an epoch in torch's order, each batch its rows."""
-    found = run_apart("limited", COUNT, 192, MALLOC_ARENA_MAX="1")
+    found = run_apart("limited", COUNT, 96, MALLOC_ARENA_MAX="1")
     assert found["VmPeak"] <= found["limit"] < COUNT * child.MIB / 3
     torch.manual_seed(child.SEED)
     torch.nn.Linear(child.WIDE, 1)
