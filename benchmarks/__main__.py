@@ -26,11 +26,11 @@ from benchmarks.streams import compare_masks, compare_random_steps
 from benchmarks.tables import CAPTIONS, WIDTH, list_tables, say_machine
 from benchmarks.task import Missing
 from benchmarks.timing import describe_machine
-from jaxnet.cli.options import QUIET
+from jaxnet._utils.files import write_whole
+from jaxnet.callbacks.progress import count
 from jaxnet.data import Dataset, load_mnist
-from jaxnet.files import write_whole
-from jaxnet.lecture import EXPERIMENTS
-from jaxnet.progress import count
+from jaxnet.lecture.cli.options import QUIET
+from jaxnet.lecture.experiments import EXPERIMENTS
 
 PARTS = ("peers", "processes", "growth", "memory", "saving", "bar", "sweep", "masks", "steps")
 PARTS += ("scaling", "streaming", "compiling")

@@ -13,8 +13,8 @@ from benchmarks.task import Contestant, Missing, Task, Trained
 from benchmarks.timing import clock, interleave, median_ratio
 from jaxnet.convert import to_state_dict
 from jaxnet.data import Dataset
-from jaxnet.lecture import EXPERIMENTS
-from torchref.tolerances import TRAJECTORY
+from jaxnet.lecture.experiments import EXPERIMENTS
+from jaxnet.certificate.bounds import TRAJECTORY
 
 OURS = "jaxnet.fit"
 NAMES = [contestant.name for contestant in contestants()]

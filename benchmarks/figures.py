@@ -16,7 +16,7 @@ from benchmarks.scaling import (
     select,
     step_far,
 )
-from jaxnet.figures import BLUE, GREEN, GREY, ORANGE, canvas
+from jaxnet.lecture.figures import BLUE, GREEN, GREY, ORANGE, canvas
 
 AXES = {
     "batch_size": "rows of a batch",

@@ -28,16 +28,16 @@ from rich.text import Text
 
 from benchmarks.timing import describe_machine, interleave, median_ratio
 from jaxnet import random
+from jaxnet._utils.files import write_whole
+from jaxnet.callbacks.progress import count
 from jaxnet.certificate.report import headline
 from jaxnet.data import Dataset, load_mnist
-from jaxnet.files import write_whole
-from jaxnet.lecture import EXPERIMENTS, find, run
-from jaxnet.machine import name_processor
-from jaxnet.progress import count
-from jaxnet.state import History
+from jaxnet.lecture._machine import name_processor
+from jaxnet.lecture.experiments import EXPERIMENTS, find, run
+from jaxnet.train.state import History
 from torchref.lecture import SECTIONS, ignore
 from torchref.results import certify_experiment
-from torchref.tolerances import TRAJECTORY
+from jaxnet.certificate.bounds import TRAJECTORY
 
 RESULTS = Path(__file__).parent / "results"
 SEEDS = 1, 2**40 + 1  # the card's stream, other than the CPU's, takes all 64 bits

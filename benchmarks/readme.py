@@ -16,7 +16,7 @@ from rich.console import Console
 from benchmarks.figures import draw_results
 from benchmarks.scaling_tables import list_scaling, say_scaling
 from benchmarks.tables import WIDTH, list_tables, say_machine
-from jaxnet.files import write_whole
+from jaxnet._utils.files import write_whole
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "cpu.json"

@@ -11,9 +11,9 @@ from rich.console import Console
 import jaxnet
 from benchmarks.timing import interleave, median_ratio
 from jaxnet import runs
+from jaxnet.callbacks.progress import count
 from jaxnet.data import Dataset
-from jaxnet.lecture import EXPERIMENTS
-from jaxnet.progress import count
+from jaxnet.lecture.experiments import EXPERIMENTS
 
 
 def compare_saving(train: Dataset, rounds: int, seconds: float = 20.0) -> list[dict[str, Any]]:

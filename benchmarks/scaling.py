@@ -20,9 +20,9 @@ from scipy.optimize import nnls
 from benchmarks.collectives import Collective, count_bytes, count_runs
 from benchmarks.scaling_worker import Workers, start_workers
 from benchmarks.timing import interleave
-from jaxnet.machine import count_cores
-from jaxnet.random.engine import BLOCK
-from torchref.tolerances import TRAJECTORY
+from jaxnet.lecture._machine import count_cores
+from jaxnet.random.mt19937 import BLOCK
+from jaxnet.certificate.bounds import TRAJECTORY
 
 FLOAT = 4  # bytes of a float32
 

@@ -96,7 +96,7 @@ def _prepare_step(
     from benchmarks.collectives import list_collectives
     from jaxnet.data import load_mnist
     from jaxnet.precision import use
-    from jaxnet.train import make_run, prepare
+    from jaxnet.train.fit import make_run, prepare
 
     net, loss = _build(widths, p)
     train, _ = load_mnist((0, 1))

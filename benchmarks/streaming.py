@@ -10,7 +10,7 @@ import numpy as np
 import jaxnet
 from benchmarks.timing import interleave, median_ratio
 from jaxnet.data import Dataset
-from jaxnet.lecture import EXPERIMENTS
+from jaxnet.lecture.experiments import EXPERIMENTS
 
 BATCHES = (16, 256)
 EPOCHS = 4

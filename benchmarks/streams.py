@@ -13,7 +13,7 @@ import jaxnet
 from benchmarks.timing import clock, interleave, median_ratio
 from jaxnet import nn
 from jaxnet.data import Dataset
-from jaxnet.lecture import HIDDEN, PIXELS
+from jaxnet.lecture.experiments import HIDDEN, PIXELS
 
 SHAPE = (12665, 32)  # the activations that the lecture's `dropout` drops
 MASKS = 20

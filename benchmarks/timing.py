@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import torch
 
-from jaxnet.machine import count_cores, name_processor
+from jaxnet.lecture._machine import count_cores, name_processor
 
 
 def clock(call: Callable[[], Any]) -> float:

@@ -6,7 +6,7 @@ JAXNET_MNIST names a folder with MNIST's four files; without it they are downloa
 import os
 
 import jaxnet
-from jaxnet.lecture import find
+from jaxnet.lecture.experiments import find
 from torchref.lecture import build_ten_class
 
 

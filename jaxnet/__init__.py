@@ -1,37 +1,37 @@
 """A PyTorch lecture on small networks as pure-functional JAX: same seed, same numbers.
 
-Sub-modules: `random` (torch's streams), `nn`, `masks`, `losses`, `optim`, `metrics`, `data`,
-`batches`, `train`, `convert`, `cache`, `precision`, `progress`, `lecture` and `sweeps`.
+`fit`, `run_sweep`, `evaluate` and `predict` train and evaluate; `random` has torch's streams, `nn`,
+`losses` and `optim` torch's layers, losses and optimizers, `data` its loaders, `callbacks` what a
+run calls on its way, `checkpoint` what it saves, `convert` torch's objects as jaxnet's.
 """
 
 from jaxnet import (
-    batches,
     cache,
+    callbacks,
+    checkpoint,
     convert,
     data,
     lecture,
     losses,
-    masks,
-    metrics,
     nn,
     optim,
+    precision,
     random,
-    sweeps,
+    sweep,
     train,
 )
-from jaxnet.evaluation import evaluate, predict
 from jaxnet.nn import init
-from jaxnet.state import History, TrainState
-from jaxnet.sweeps import run_sweep
-from jaxnet.train import fit
+from jaxnet.sweep import run_sweep
+from jaxnet.train import History, TrainState, evaluate, fit, metrics, predict
 
 __version__ = "0.1.0"
 
 __all__ = [
     "History",
     "TrainState",
-    "batches",
     "cache",
+    "callbacks",
+    "checkpoint",
     "convert",
     "data",
     "evaluate",
@@ -39,13 +39,13 @@ __all__ = [
     "init",
     "lecture",
     "losses",
-    "masks",
     "metrics",
     "nn",
     "optim",
+    "precision",
     "predict",
     "random",
     "run_sweep",
-    "sweeps",
+    "sweep",
     "train",
 ]

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
-from jaxnet.files import cache_folder
+from jaxnet._utils.files import cache_folder
 
 __all__ = ["LIMIT", "PROGRAMS", "clear", "enable", "kept_programs"]
 

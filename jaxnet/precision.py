@@ -1,6 +1,6 @@
 """How exactly a run multiplies and rounds: `parity`, `fast` or `float64`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, get_args
@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.checks import check_state_kind, nearest
-from jaxnet.state import TrainState
+from jaxnet._utils.validation import nearest
 
 Precision = Literal["parity", "fast", "float64"]
 """How exactly a run computes; `MEANINGS` says what each is."""
@@ -95,45 +94,3 @@ def as_array(values: Any) -> jax.Array:
     [1. 1.]
     """
     return jax.device_put(values) if isinstance(values, np.ndarray) else jnp.asarray(values)
-
-
-def check_state(state: TrainState | None, name: Precision) -> None:
-    """Refuse a state whose weights or buffers are not of the precision's type."""
-    check_precision(name)
-    kinds = _float_types(state)
-    others = {kind for kind in kinds if (kind == np.float64) != (name == "float64")}
-    if others:
-        found = ", ".join(sorted(map(str, others)))
-        raise ValueError(
-            f"state is {found} but precision is {name!r}, which computes in "
-            f"{MEANINGS[name].split(',')[0]}: jaxnet.precision.cast(state, {name!r}) converts it"
-        )
-
-
-@contextmanager
-def following(state: TrainState) -> Iterator[Callable[[Any], jax.Array]]:
-    """The precision of a finished run's state, for `predict` and `evaluate`; gives a cast for data.
-
-    Weights in float64 are met by float64 data. Others are computed in float32, in full unless
-    `jax_default_matmul_precision` or `use("fast")` around the call says otherwise. A net without
-    weights takes data as JAX does.
-    """
-    check_state_kind(state)
-    kinds = _float_types(state)
-    if not kinds:
-        yield jnp.asarray
-        return
-    name: Precision = "float64" if np.dtype(np.float64) in kinds else "parity"
-    config: Any = jax.config
-    chosen = config.jax_default_matmul_precision or "highest"
-    with use(name), jax.default_matmul_precision(chosen):
-        yield partial(cast_array, name=name)
-
-
-def _float_types(state: TrainState | None) -> set[Any]:
-    """The floating-point types of a state's weights and buffers."""
-    if state is None:
-        return set()
-    leaves = jax.tree.leaves((state.params, state.model_state))
-    types = {leaf.dtype for leaf in leaves if hasattr(leaf, "dtype")}
-    return {kind for kind in types if jnp.issubdtype(kind, jnp.floating)}

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchref.certificate import Certificate, certify
+from torchref.certification import Certificate, certify
 
 X = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
 YES = (torch.rand(20, 1, generator=torch.Generator().manual_seed(1)) > 0.5).float()

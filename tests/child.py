@@ -22,13 +22,13 @@ from pathlib import Path
 
 import grain
 import jax
+import jaxnet.runs
 import numpy as np
 
-import jaxnet.runs
 from jaxnet import hosts, nn, optim, rows
-from jaxnet.archive import pack
-from jaxnet.checkpoint import Checkpoints
-from jaxnet.state import History, TrainState
+from jaxnet.checkpoint._contents import pack
+from jaxnet.checkpoint.folder import Checkpoints
+from jaxnet.train.state import History, TrainState
 
 ADVICE = "start all of them again"
 

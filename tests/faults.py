@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tests.cases import certify_case
 from tests.mutants import planted, replaced
-from torchref.certificate import Certificate
+from torchref.certification import Certificate
 
 NN, LOSSES, OPTIM = "jaxnet/nn/", "jaxnet/losses/", "jaxnet/optim/"
 

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 import jaxnet.random
-from torchref.tolerances import ELEMENTWISE, PREDICTION_MARGIN, Tolerance
+from jaxnet.certificate.bounds import ELEMENTWISE, PREDICTION_MARGIN, Tolerance
 
 
 def to_numpy(array) -> np.ndarray:

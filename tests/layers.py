@@ -10,7 +10,7 @@ import torch
 import jaxnet
 from jaxnet import nn
 from tests.helpers import assert_same_bits, assert_same_function, assert_same_state
-from torchref.tolerances import REDUCTION, Tolerance
+from jaxnet.certificate.bounds import REDUCTION, Tolerance
 
 
 def rows(*shape: int, seed: int = 0) -> np.ndarray:

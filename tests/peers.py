@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import jaxnet
-import jaxnet.cli
+import jaxnet.lecture.cli
 from jaxnet import launch
-from jaxnet.hosts import LOST
+from jaxnet._utils.processes import LOST
 from tests import child
 
 ROOT = Path(jaxnet.__file__).parent.parent

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 import jaxnet
-from jaxnet import lecture, nn
+from jaxnet import callbacks, lecture, nn
 
 Arrays = dict[str, np.ndarray]
 
@@ -77,16 +77,15 @@ def run_sweep() -> Arrays:
 
 
 def run_resumed() -> Arrays:
-    """A run that is stopped after three epochs and gone on with."""
-    import jaxnet.runs
-
+    """A run that is stopped after three epochs and resumed."""
     task, folder = make_task(), tempfile.mkdtemp()
     net, epochs = task.pop("net"), task.pop("epochs")
     for end in (3, epochs):
-        found = jaxnet.runs.fit(
-            net, make_rows(), epochs=end, seed=3, checkpoint=folder, resume=end > 3,
-            report_every=1, metrics={"accuracy": jaxnet.metrics.logit_is_right}, **task,
-        )  # fmt: skip
+        report = callbacks.Report(1, {"accuracy": jaxnet.metrics.logit_is_right})
+        saved = callbacks.Checkpoint(folder, resume=end > 3)
+        found = jaxnet.fit(
+            net, make_rows(), epochs=end, seed=3, callbacks=[report, saved], **task
+        )
     return of_run(*found)
 
 
@@ -103,8 +102,8 @@ def run_mapped() -> Arrays:
 def run_on_devices() -> Arrays:
     """Four virtual devices."""
     task = make_task()
-    mesh = jax.make_mesh((4,), ("data",))
-    return of_run(*jaxnet.fit(task.pop("net"), make_rows(), seed=3, mesh=mesh, **task))
+    placement = jaxnet.train.OnMesh(jax.make_mesh((4,), ("data",)))
+    return of_run(*jaxnet.fit(task.pop("net"), make_rows(), seed=3, placement=placement, **task))
 
 
 RUNS = {name: lambda name=name: run_experiment(name) for name in lecture.EXPERIMENTS} | {

@@ -18,12 +18,12 @@ from jax.sharding import PartitionSpec
 
 import jaxnet
 from jaxnet import nn, runs
-from jaxnet.finite import NotFinite
-from jaxnet.hosts import agree, any_of, connect, fetch, gather, is_first
-from jaxnet.lecture import EXPERIMENTS
+from jaxnet._utils.processes import agree, any_of, connect, fetch, gather, is_first
+from jaxnet.callbacks.nan_guard import NotFinite
+from jaxnet.lecture.experiments import EXPERIMENTS
 from jaxnet.precision import use
-from jaxnet.steps import make_run
-from jaxnet.train import prepare
+from jaxnet.train.fit import prepare
+from jaxnet.train.step import make_run
 
 ROWS = 153  # the last batch of 16 has 9, as the lecture's
 STEPS = 2 * 10  # of two epochs
@@ -107,7 +107,7 @@ def list_runs(devices: int, folder: Path) -> dict[str, Any]:
     dropped = nn.Sequential([nn.Dropout(0.5)])
     norms = nn.Sequential([nn.Linear(784, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 1)])
     small = nn.Sequential([nn.Linear(784, 8), nn.Dropout(0.5), nn.Linear(8, 1)])
-    own = jaxnet.batches.DataLoader(
+    own = jaxnet.data.loader.DataLoader(
         (x, y), 16, shuffle=True, drop_last=True, generator=jaxnet.random.manual_seed(5)
     )
     ten = jaxnet.data.one_hot(y[:, 0].astype(int), 8)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-import jaxnet.cli
+import jaxnet.lecture.cli
 import torchref.cli
 from tests.bad_calls import Row, collect
 from tests.bad_calls.__main__ import Watch
@@ -33,56 +33,56 @@ TAKES_NO_BAD_INPUT = {
     "jaxnet.certificate.Certificate": RECORD,
     "jaxnet.certificate.Divergence": RECORD,
     "jaxnet.certificate.Stage": RECORD,
-    "jaxnet.checkpoint.Another": "an error",
-    "jaxnet.evaluation.make_measure": "compiles what `evaluate` checked",
-    "jaxnet.sweeps.Interrupted": "an error",
-    "jaxnet.sweeps.Lane": RECORD,
-    "jaxnet.hosts.check_same": "refuses what differs between processes; tests/test_mesh.py",
-    "jaxnet.hosts.gather": "hands on whatever it is given",
-    "jaxnet.hosts.PeerLost": "an error",
-    "jaxnet.hosts.agree": "gives what the first process has, whatever that is",
-    "jaxnet.hosts.any_of": "takes a truth value alone",
-    "jaxnet.hosts.fetch": "gives anything as NumPy has it, as `numpy.asarray` does",
-    "jaxnet.hosts.is_first": "takes nothing",
-    "jaxnet.hosts.is_of_all": "takes an error that was raised",
-    "jaxnet.hosts.is_shared": "looks at arrays, and passes over all else",
-    "jaxnet.hosts.meet": "takes nothing",
-    "jaxnet.hosts.on_first": "calls what its own callers wrote",
+    "jaxnet.checkpoint.folder.Another": "an error",
+    "jaxnet.train.evaluate.make_measure": "compiles what `evaluate` checked",
+    "jaxnet.sweep.run.Interrupted": "an error",
+    "jaxnet.sweep.run.Lane": RECORD,
+    "jaxnet._utils.processes.check_same": "refuses what differs between processes; tests/test_mesh.py",
+    "jaxnet._utils.processes.gather": "hands on whatever it is given",
+    "jaxnet._utils.processes.PeerLost": "an error",
+    "jaxnet._utils.processes.agree": "gives what the first process has, whatever that is",
+    "jaxnet._utils.processes.any_of": "takes a truth value alone",
+    "jaxnet._utils.processes.fetch": "gives anything as NumPy has it, as `numpy.asarray` does",
+    "jaxnet._utils.processes.is_first": "takes nothing",
+    "jaxnet._utils.processes.is_of_all": "takes an error that was raised",
+    "jaxnet._utils.processes.is_shared": "looks at arrays, and passes over all else",
+    "jaxnet._utils.processes.meet": "takes nothing",
+    "jaxnet._utils.processes.on_first": "calls what its own callers wrote",
     "jaxnet.launch.find_port": "takes nothing",
-    "jaxnet.interrupts.patient": "takes a text alone",
-    "jaxnet.checkpoint.list_epochs": "gives nothing for what is no folder of checkpoints",
-    "jaxnet.sweeps.Progress": RECORD,
-    "jaxnet.finite.Guard": "is made by `runs.fit` of what that checked",
-    "jaxnet.finite.NotFinite": "an error",
+    "jaxnet.callbacks.sigint.patient": "takes a text alone",
+    "jaxnet.checkpoint.folder.list_epochs": "gives nothing for what is no folder of checkpoints",
+    "jaxnet.sweep.run.Progress": RECORD,
+    "jaxnet.callbacks.nan_guard.Guard": "is made by `runs.fit` of what that checked",
+    "jaxnet.callbacks.nan_guard.NotFinite": "an error",
     "jaxnet.runs.Interrupted": "an error",
-    "jaxnet.train.Ready": RECORD,
-    "jaxnet.train.draw_noise": "draws for a step of what `fit` checked",
-    "jaxnet.train.make_run": "compiles what `fit` checked",
-    "jaxnet.train.make_runner": "compiles what `fit` checked",
+    "jaxnet.train.fit.Ready": RECORD,
+    "jaxnet.train.fit.draw_noise": "draws for a step of what `fit` checked",
+    "jaxnet.train.fit.make_run": "compiles what `fit` checked",
+    "jaxnet.train.fit.make_runner": "compiles what `fit` checked",
     "jaxnet.cache.clear": "takes nothing",
     "jaxnet.cache.kept_programs": "takes a truth value alone",
     "jaxnet.convert.Unsupported": "an error",
-    "jaxnet.data.Dataset": RECORD,
-    "jaxnet.doctor.Finding": RECORD,
+    "jaxnet.data.mnist.Dataset": RECORD,
+    "jaxnet.lecture.doctor.Finding": RECORD,
     "jaxnet.precision.as_array": "takes what `jax.numpy.asarray` takes, in its words",
-    "jaxnet.files.cache_folder": "takes nothing",
-    "jaxnet.lecture.Published": RECORD,
-    "jaxnet.lecture.Result": RECORD,
-    "jaxnet.lecture.make_record": "packs what `run` and torchref measured, and looks at none of it",
-    "jaxnet.machine.Facts": RECORD,
-    "jaxnet.lessons.BatchNoise": RECORD,
-    "jaxnet.lessons.Codes": RECORD,
-    "jaxnet.lessons.Overfitting": RECORD,
-    "jaxnet.lessons.Overflow": RECORD,
-    "jaxnet.lessons.overflow": "takes nothing",
-    "jaxnet.machine.count_cores": "takes nothing",
-    "jaxnet.machine.describe": "takes nothing",
-    "jaxnet.machine.name_processor": "takes nothing",
-    "jaxnet.torch_results.TorchRun": RECORD,
-    "jaxnet.machine.digest": "hashes the bytes of the arrays that `look` and its tests draw",
-    "jaxnet.machine.look": "takes nothing",
-    "jaxnet.masks.Drop": RECORD,
-    "jaxnet.batches.Batching": RECORD,
+    "jaxnet._utils.files.cache_folder": "takes nothing",
+    "jaxnet.lecture.experiments.Published": RECORD,
+    "jaxnet.lecture.experiments.Result": RECORD,
+    "jaxnet.lecture.experiments.make_record": "packs what `run` and torchref measured, and looks at none of it",
+    "jaxnet.lecture._machine.Facts": RECORD,
+    "jaxnet.lecture.studies.BatchNoise": RECORD,
+    "jaxnet.lecture.studies.Codes": RECORD,
+    "jaxnet.lecture.studies.Overfitting": RECORD,
+    "jaxnet.lecture.studies.Overflow": RECORD,
+    "jaxnet.lecture.studies.overflow": "takes nothing",
+    "jaxnet.lecture._machine.count_cores": "takes nothing",
+    "jaxnet.lecture._machine.describe": "takes nothing",
+    "jaxnet.lecture._machine.name_processor": "takes nothing",
+    "jaxnet.lecture.torch_results.TorchRun": RECORD,
+    "jaxnet.lecture._machine.digest": "hashes the bytes of the arrays that `look` and its tests draw",
+    "jaxnet.lecture._machine.look": "takes nothing",
+    "jaxnet.nn.draws.Drop": RECORD,
+    "jaxnet.data.loader.Batching": RECORD,
     "jaxnet.nn.Identity": "takes anything and gives it back",
     "jaxnet.nn.Module": "the base of the layers: has no arguments of its own",
     "jaxnet.optim.AdagradState": RECORD,
@@ -220,8 +220,8 @@ def test_a_new_public_function_without_a_row_is_noticed(monkeypatch):
     def fresh():
         pass
 
-    fresh.__module__ = "jaxnet.metrics"
-    monkeypatch.setattr(jaxnet.metrics, "fresh", fresh, raising=False)
+    fresh.__module__ = "jaxnet.train.metrics"
+    monkeypatch.setattr(jaxnet.train.metrics, "fresh", fresh, raising=False)
     assert uncovered() == {"jaxnet.metrics.fresh"}
 
     def newer():
@@ -242,7 +242,7 @@ class Call(typing.NamedTuple):
 
     arguments: str
     says: str
-    main: Any = jaxnet.cli.main
+    main: Any = jaxnet.lecture.cli.main
 
 
 CERTIFY = {"main": torchref.cli.main}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxnet.random as random
-from jaxnet.batches import Batching, make_batching, random_split, start_epoch
+from jaxnet.data.loader import Batching, make_batching, random_split, start_epoch
 from jaxnet.precision import use
 from tests.helpers import assert_same_bits, assert_same_state, examples
 

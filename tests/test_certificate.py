@@ -17,7 +17,7 @@ import jaxnet
 from tests.helpers import assert_same_bits
 from tests.mutants import planted, replaced
 from torchref import certify
-from torchref.certificate import certify_script
+from torchref.certification import certify_script
 from torchref.cli import main
 from torchref.matching import match_tensors, name_leaves, place
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import jaxnet
-import jaxnet.checkpoint
+import jaxnet.checkpoint.folder
 from jaxnet import nn, runs
-from jaxnet.archive import Damaged, name_leaves, pack
-from jaxnet.batches import DataLoader
-from jaxnet.checkpoint import Another, Checkpoints, list_epochs
+from jaxnet.checkpoint._contents import Damaged, name_leaves, pack
+from jaxnet.checkpoint.folder import Another, Checkpoints, list_epochs
+from jaxnet.data.loader import DataLoader
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(22, 3)).astype(np.float32)
@@ -271,7 +271,7 @@ def test_an_epoch_that_cannot_be_saved_again_stays(saved, folder, monkeypatch):
     assert checkpoints.restore(like=saved[0]) is not None
     checkpoints.saved = 4
     with monkeypatch.context() as patch:
-        patch.setattr(jaxnet.checkpoint, "_write", _fail)
+        patch.setattr(jaxnet.checkpoint.folder, "_write", _fail)
         with pytest.warns(UserWarning, match="epoch 5 could not be saved in .*: OSError: full"):
             assert not checkpoints.save(5, *saved)
     assert checkpoints.list_epochs() == [3, 4, 5] == list_epochs(folder)

@@ -10,7 +10,7 @@ import jax
 import pytest
 from click.testing import CliRunner
 
-import jaxnet.cli
+import jaxnet.lecture.cli
 from jaxnet import lecture
 from tests.helpers import each_row
 
@@ -18,7 +18,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def call(*arguments: str):
-    return CliRunner().invoke(jaxnet.cli.main, list(arguments), prog_name="jaxnet")
+    return CliRunner().invoke(jaxnet.lecture.cli.main, list(arguments), prog_name="jaxnet")
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_a_precision_is_obeyed_and_said(name, dtype, meaning, tmp_path, monkeypa
         kinds.append(result.history.losses.dtype)
         return result
 
-    monkeypatch.setattr(jaxnet.cli.lecture, "run", run)
+    monkeypatch.setattr(jaxnet.lecture.cli.lecture, "run", run)
     done = call("lecture", "--only", "logits", "--precision", name, "--json", str(results))
     assert done.exit_code == 0, done.output
     assert f"precision: {name} ({meaning})" in done.output and kinds == [dtype]
@@ -122,7 +122,7 @@ def test_digits_that_cannot_be_had_are_said(monkeypatch, tmp_path):
 
 
 def test_a_fault_of_our_own_is_not_called_bad_input(monkeypatch):
-    monkeypatch.setattr(jaxnet.cli.lecture, "run", lambda *_, **__: int("a bug"))
+    monkeypatch.setattr(jaxnet.lecture.cli.lecture, "run", lambda *_, **__: int("a bug"))
     done = call("lecture", "--only", "logits")
     assert done.exit_code == 1 and isinstance(done.exception, ValueError)
 

@@ -14,11 +14,10 @@ import jaxnet
 from jaxnet import convert
 from jaxnet.convert.optimizers import label_parameters
 from jaxnet.convert.state import from_tensors
-from jaxnet.masks import draw_masks
 from tests.helpers import assert_close, assert_same_bits, assert_same_state, to_numpy
 from tests.nets import NETS
 from torchref.handover import to_torch
-from torchref.tolerances import FINAL_WEIGHTS, REDUCTION, STEP, TRAJECTORY
+from jaxnet.certificate.bounds import FINAL_WEIGHTS, REDUCTION, STEP, TRAJECTORY
 
 
 def rows(*shape: int, seed: int = 0) -> np.ndarray:
@@ -416,7 +415,7 @@ def test_a_run_is_handed_over_between_epochs_and_back(name, own, tmp_path):
         own_jax = jaxnet.random.manual_seed(3)
     state, history = jaxnet.fit(
         jnet,
-        jaxnet.batches.DataLoader(DATA, 8, shuffle=True, generator=own_jax),
+        jaxnet.data.loader.DataLoader(DATA, 8, shuffle=True, generator=own_jax),
         loss=jaxnet.losses.binary_cross_entropy_with_logits,
         optimizer=translated,
         epochs=2,

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-import jaxnet.cli
+import jaxnet.lecture.cli
 from jaxnet import doctor, machine
-from jaxnet.doctor import Finding, examine
-from jaxnet.machine import KNOWN_DRAWS, TESTED_FROM, Facts, digest, look
+from jaxnet.lecture._machine import KNOWN_DRAWS, TESTED_FROM, Facts, digest, look
+from jaxnet.lecture.doctor import Finding, examine
 
 # A machine on which everything holds, whatever machine this is.
 SOUND = Facts(
@@ -63,7 +63,7 @@ def judge(**changes: Any) -> dict[str, Finding]:
 
 
 def call(*arguments: str):
-    return CliRunner().invoke(jaxnet.cli.main, ["doctor", *arguments], prog_name="jaxnet")
+    return CliRunner().invoke(jaxnet.lecture.cli.main, ["doctor", *arguments], prog_name="jaxnet")
 
 
 def show(monkeypatch, facts: Facts, *arguments: str):

@@ -15,15 +15,15 @@ import pytest
 import torch
 
 import jaxnet
-import jaxnet.steps
-import jaxnet.train
+import jaxnet.train.fit
+import jaxnet.train.step
 import torchref.lecture
 from jaxnet import lecture, nn
-from jaxnet.batches import Batching, DataLoader, random_split, start_epoch
+from jaxnet.data.loader import Batching, DataLoader, random_split, start_epoch
 from jaxnet.losses import binary_cross_entropy_with_logits
-from jaxnet.train import make_train_step
+from jaxnet.train.fit import make_train_step
 from tests.helpers import Enough, assert_close, assert_same_bits, assert_same_state
-from torchref.tolerances import SMALL_LOSSES
+from jaxnet.certificate.bounds import SMALL_LOSSES
 
 PIXELS = lecture.PIXELS
 SEEN = 100  # rows of a batch that are compared: all of a minibatch, some of a full one
@@ -69,7 +69,7 @@ def listen_torch(monkeypatch):
 def listen_jax(monkeypatch):
     """`Drawn` of what runs compiled from here on do in training mode."""
     drawn = Drawn([], [])
-    make_step = jaxnet.steps.make_noiseless_step
+    make_step = jaxnet.train.step.make_noiseless_step
 
     def hear(x, masks):
         drawn.rows.append(digest(np.asarray(x)))
@@ -86,7 +86,7 @@ def listen_jax(monkeypatch):
 
         return tell_and_step
 
-    monkeypatch.setattr(jaxnet.steps, "make_noiseless_step", make_step_that_tells)
+    monkeypatch.setattr(jaxnet.train.step, "make_noiseless_step", make_step_that_tells)
     return drawn
 
 
@@ -128,7 +128,7 @@ def test_every_step_of_shuffled_epochs(own, ahead, listen_torch, listen_jax, mon
 
 
 def compare_shuffled(rows, own, ahead, listen_torch, listen_jax, monkeypatch):
-    monkeypatch.setattr(jaxnet.steps, "_AHEAD", rows * 48 - (not ahead))
+    monkeypatch.setattr(jaxnet.train.step, "_AHEAD", rows * 48 - (not ahead))
     data, _ = jaxnet.data.load_mnist((0, 1))
     picked = np.linspace(0, len(data.images) - 1, rows).astype(int)
     x, y = data.images[picked], data.labels[picked, None].astype(np.float32)
@@ -250,7 +250,7 @@ def test_a_users_script(seed):
             optimizer_torch.zero_grad()
             loss_torch.backward()
             optimizer_torch.step()
-            _, masks = jaxnet.masks.draw_masks(net, state.generator, x[rows])
+            _, masks = jaxnet.nn.draws.draw_masks(net, state.generator, x[rows])
             state, info = step(state, (x[rows], y[rows]))
             assert_same_bits(masks["1"], dropped["1"])
             assert_same_bits(masks["4"], dropped["4"])

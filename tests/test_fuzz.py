@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import jaxnet
 from jaxnet import losses, nn, optim, train
-from jaxnet.batches import DataLoader
+from jaxnet.data.loader import DataLoader
 from jaxnet.random import manual_seed
-from jaxnet.random.engine import draw as draw_words
+from jaxnet.random.mt19937 import draw as draw_words
 
 ACTIVATIONS = ["ReLU", "Sigmoid", "Tanh", "GELU"]
 PROBABILITIES = [0.0, 0.1, 0.5, 0.9, 0.999, 1.0]

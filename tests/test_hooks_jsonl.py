@@ -14,8 +14,8 @@ import pytest
 
 import jaxnet
 from jaxnet import hooks, nn, runs
-from jaxnet.hooks import JsonLines
-from jaxnet.state import Chunk, History, Report
+from jaxnet.callbacks.validation import JsonLines
+from jaxnet.train.state import Chunk, History, Report
 
 ROOT = Path(__file__).parent.parent
 RNG = np.random.default_rng(0)

@@ -19,7 +19,7 @@ from tests.helpers import (
     to_numpy,
 )
 from tests.layers import rows
-from torchref.tolerances import (
+from jaxnet.certificate.bounds import (
     ELEMENTWISE,
     ELEMENTWISE_RELATIVE,
     EPS,

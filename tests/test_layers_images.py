@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jaxnet import nn
 from tests.helpers import assert_close, each_row, examples
 from tests.layers import assert_same_layer, rows
-from torchref.tolerances import EPS, FLOAT64, Tolerance
+from jaxnet.certificate.bounds import EPS, FLOAT64, Tolerance
 
 KEY = jax.random.key(0)
 # Each example compiles several programs.

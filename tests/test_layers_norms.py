@@ -19,7 +19,7 @@ from tests.helpers import (
     each_row,
 )
 from tests.layers import describe, describe_init, rows
-from torchref.tolerances import EPS, REDUCTION, Tolerance, half_precision
+from jaxnet.certificate.bounds import EPS, REDUCTION, Tolerance, half_precision
 
 KEY = jax.random.key(0)
 

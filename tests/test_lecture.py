@@ -17,10 +17,10 @@ import torch
 import jaxnet
 import torchref.lecture
 from jaxnet import lecture, metrics
-from jaxnet.batches import Batching
-from jaxnet.state import TrainState
+from jaxnet.data.loader import Batching
+from jaxnet.train.state import TrainState
 from tests.helpers import Enough, assert_same_bits, list_differing
-from torchref import tolerances
+from jaxnet.certificate import bounds
 from torchref.recorder import copy_array, copy_named
 from torchref.results import certify_experiment
 
@@ -148,7 +148,7 @@ def certify(name, epochs, record_property):
     assert found.checked["initial weights"] == 2 * drawn  # as converted, and as jaxnet draws them
     worst = {stage: round(figures.share, 2) for stage, figures in found.stages.items()}
     record_property("largest error as a share of its bound", {k: v for k, v in worst.items() if v})
-    assert found.run_gaps.max() <= tolerances.TRAJECTORY.rtol
+    assert found.run_gaps.max() <= bounds.TRAJECTORY.rtol
 
 
 @each_experiment
@@ -157,7 +157,7 @@ def test_loss_of_every_step(name):
     losses_jax, losses_torch = runs(name).jax.history.losses, np.array(runs(name).watcher.losses)
     assert losses_jax.shape == losses_torch.shape
     gaps = np.abs(losses_jax.astype(np.float64) / losses_torch - 1)
-    assert gaps.max() <= tolerances.TRAJECTORY.rtol
+    assert gaps.max() <= bounds.TRAJECTORY.rtol
 
 
 @each_experiment
@@ -171,7 +171,7 @@ def test_count_of_correct_rows_at_every_report(name):
         assert report_jax["epoch"] == report_torch["epoch"]
         assert report_jax["accuracy"] == report_torch["accuracy"]
         assert report_jax["loss"] == pytest.approx(
-            report_torch["loss"], rel=tolerances.TRAJECTORY.rtol
+            report_torch["loss"], rel=bounds.TRAJECTORY.rtol
         )
 
 
@@ -195,7 +195,7 @@ def compare_errors(name, steps):
         )
     )
     for measure in (np.max, lambda error: np.sqrt(np.mean(error**2))):
-        assert measure(error_jax) <= tolerances.REFEREE_RATIO * measure(error_torch)
+        assert measure(error_jax) <= bounds.REFEREE_RATIO * measure(error_torch)
 
 
 @each_experiment
@@ -231,7 +231,7 @@ def test_rows_right_at_every_report(name, record_property):
 
 def test_rows_on_the_edge_may_differ_where_the_machine_is_another():
     right, margins = np.array([True, True, False]), np.array([0.3, 1e-8, 2e-8])
-    bound = tolerances.PREDICTION_MARGIN.atol
+    bound = bounds.PREDICTION_MARGIN.atol
     assert list_differing(right, ~right, margins * [0, 1, 1], exact=False) == [0, 1, 2]
     assert list_differing(right, right, margins, exact=True) == []
     for other, exact in ((~right, False), (right ^ [False, True, False], True)):
@@ -265,7 +265,7 @@ def test_published_and_measured_figures(name):
 @pytest.mark.parametrize("name", ["full_batch"])
 def test_full_batch_loss_of_the_500th_step(name):
     for losses in (runs(name).watcher.losses, runs(name).jax.history.losses):
-        assert losses[499] == pytest.approx(0.55478066, rel=tolerances.TRAJECTORY.rtol)
+        assert losses[499] == pytest.approx(0.55478066, rel=bounds.TRAJECTORY.rtol)
 
 
 @each_experiment

@@ -17,7 +17,7 @@ from hypothesis import given
 
 from jaxnet import losses
 from tests.helpers import assert_close, assert_same_function, each_row, examples
-from torchref.tolerances import (
+from jaxnet.certificate.bounds import (
     ELEMENTWISE,
     ELEMENTWISE_RELATIVE,
     FLOAT64,

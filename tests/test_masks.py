@@ -8,7 +8,7 @@ import pytest
 
 import jaxnet
 from jaxnet import nn
-from jaxnet.masks import cut_masks, draw_ahead, draw_masks, list_drops
+from jaxnet.nn.draws import cut_masks, draw_ahead, draw_masks, list_drops
 from tests.helpers import assert_same_bits
 
 

@@ -13,9 +13,9 @@ from jax.sharding import PartitionSpec
 
 import jaxnet
 from jaxnet import nn, runs
-from jaxnet.placement import as_mesh, spread_specs
+from jaxnet.train.sharding import as_mesh, spread_specs
 from tests import spread
-from torchref.tolerances import PREDICTION_MARGIN
+from jaxnet.certificate.bounds import PREDICTION_MARGIN
 
 DEVICES = (8,)
 REDUCTION = 1e-6  # relative: sums over the devices' rows are added in another order

@@ -12,9 +12,9 @@ import torch
 
 import jaxnet
 from jaxnet import hooks, lecture, losses, nn, optim, precision, random, runs
-from jaxnet.checks import nearest
+from jaxnet._utils.validation import nearest
 from jaxnet.convert import from_state_dict, opt_state_from_torch
-from jaxnet.state import Report
+from jaxnet.train.state import Report
 from tests.helpers import each_row
 
 NAMES = ["full_batch", "dropout", "logits"]

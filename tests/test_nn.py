@@ -12,8 +12,7 @@ from flax.traverse_util import flatten_dict
 
 import jaxnet
 from jaxnet import nn
-from jaxnet.masks import draw_masks
-from jaxnet.nn.product import product
+from jaxnet.nn._product import product
 from tests.helpers import (
     assert_close,
     assert_same_bits,
@@ -21,7 +20,7 @@ from tests.helpers import (
     each_row,
     to_numpy,
 )
-from torchref.tolerances import REDUCTION
+from jaxnet.certificate.bounds import REDUCTION
 
 KEY = jax.random.key(0)
 

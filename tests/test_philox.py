@@ -203,7 +203,7 @@ def test_a_certain_dropout_draws_nothing(p):
 def test_half_precision_masks_are_refused():
     net = jaxnet.nn.Sequential([jaxnet.nn.Dropout(0.5)])
     with pytest.raises(TypeError, match="dropout '0' has float16 input"):
-        jaxnet.masks.draw_masks(net, random.manual_seed(1, "cuda"), jnp.ones((2, 4), jnp.float16))
+        jaxnet.nn.draws.draw_masks(net, random.manual_seed(1, "cuda"), jnp.ones((2, 4), jnp.float16))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")

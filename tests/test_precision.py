@@ -19,7 +19,7 @@ from jaxnet import lecture, losses, metrics, nn, optim, precision
 from jaxnet.precision import MEANINGS, cast, check_precision, use
 from tests.helpers import assert_same_bits, assert_same_state, to_numpy
 from tests.tiny import ACCURACY, ADAM, LOSS, NET, X, Y
-from torchref.tolerances import TRAJECTORY_FLOAT64
+from jaxnet.certificate.bounds import TRAJECTORY_FLOAT64
 
 FLOATS = {name: np.dtype(name if name == "float64" else "float32") for name in MEANINGS}
 

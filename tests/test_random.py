@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import jaxnet
 import jaxnet.random as random
-from jaxnet.random.arithmetic import fused_multiply_add
+from jaxnet.random._arithmetic import fused_multiply_add
 from tests.helpers import assert_same_bits, assert_same_state, each_row, examples
 
 SEEDS = st.integers(-(2**63), 2**64 - 1)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from jaxnet.certificate.bounds import DRAWN, EPS, FLOORS, LIMIT
-from torchref.reference import Reference
+from torchref.reference.float64 import Reference
 
 ROWS = 12
 

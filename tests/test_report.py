@@ -10,10 +10,10 @@ import pytest
 
 from jaxnet import lecture
 from jaxnet.data import Dataset, load_mnist
-from jaxnet.figures import training
-from jaxnet.report import write_report
-from jaxnet.report.sections import PICTURES, SECTIONS
-from jaxnet.torch_results import TorchRun, check_same, digest_rows, load_torch
+from jaxnet.lecture.figures import training
+from jaxnet.lecture.report import write_report
+from jaxnet.lecture.report.sections import PICTURES, SECTIONS
+from jaxnet.lecture.torch_results import TorchRun, check_same, digest_rows, load_torch
 from torchref import results as torch_results
 
 SHORT = {"dropout": 50, "minibatch": 2, "logits": 10, "three_class": 10}

@@ -14,16 +14,16 @@ import torch
 from click.testing import CliRunner
 
 import jaxnet
-import jaxnet.checkpoint
-import jaxnet.cli
+import jaxnet.checkpoint.folder
+import jaxnet.lecture.cli
 from jaxnet import hooks, nn, pieces, runs
-from jaxnet.checkpoint import Checkpoints
-from jaxnet.finite import NotFinite
-from jaxnet.lecture import manual_sigmoid_loss
-from jaxnet.state import Chunk, Report
+from jaxnet.callbacks.nan_guard import NotFinite
+from jaxnet.checkpoint.folder import Checkpoints
+from jaxnet.lecture.experiments import manual_sigmoid_loss
+from jaxnet.train.state import Chunk, Report
 from tests.helpers import assert_same_bits, to_numpy
 from tests.test_checkpoint import assert_same_run
-from torchref.tolerances import TRAJECTORY
+from jaxnet.certificate.bounds import TRAJECTORY
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 6)).astype(np.float32)
@@ -205,16 +205,16 @@ def test_elsewhere_than_in_the_main_thread_ctrl_c_is_left_alone():
 @pytest.mark.filterwarnings("default:epoch 10 could not be saved")
 def test_the_command_line_says_that_the_end_is_not_saved(tmp_path, monkeypatch):
     """The run ends and prints its figures; what a disk did not take is an error all the same."""
-    write = jaxnet.checkpoint._write
+    write = jaxnet.checkpoint.folder._write
 
     def fill(manager, epoch, *rest):
         if epoch > 2:
             raise OSError(28, "No space left on device")
         write(manager, epoch, *rest)
 
-    monkeypatch.setattr(jaxnet.checkpoint, "_write", fill)
+    monkeypatch.setattr(jaxnet.checkpoint.folder, "_write", fill)
     command = ["lecture", "--only", "logits", "--no-cache", "--checkpoint", str(tmp_path)]
-    done = CliRunner().invoke(jaxnet.cli.main, command)
+    done = CliRunner().invoke(jaxnet.lecture.cli.main, command)
     assert done.exit_code == 1 and "logits" in done.stdout, done.output
     assert "Warning: epoch 10 could not be saved" in done.stderr
     assert "what was saved before stays" in done.stderr

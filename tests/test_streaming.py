@@ -19,9 +19,9 @@ import torch
 
 import jaxnet
 from jaxnet import hooks, nn, optim, rows, runs
-from jaxnet.batches import DataLoader
-from jaxnet.checkpoint import Checkpoints
-from jaxnet.finite import NotFinite
+from jaxnet.callbacks.nan_guard import NotFinite
+from jaxnet.checkpoint.folder import Checkpoints
+from jaxnet.data.loader import DataLoader
 from tests.helpers import assert_same_bits, compilations
 from tests.test_train import assert_same_tree
 from tests.tiny import ACCURACY, ADAM, LOSS, NET, ROWS, X, Y

@@ -15,19 +15,19 @@ import torch
 from click.testing import CliRunner
 
 import jaxnet
-import jaxnet.cli
-import jaxnet.cli.sweep
+import jaxnet.lecture.cli
+import jaxnet.lecture.cli.sweep
 import torchref.lecture
 from jaxnet import nn, optim, sweeps
-from jaxnet.batches import DataLoader
 from jaxnet.data import load_mnist
-from jaxnet.lecture import BEYOND, EXPERIMENTS, find
-from jaxnet.sweeps import programs
-from jaxnet.sweeps.figures import draw_sweep
-from jaxnet.sweeps.result import answer
+from jaxnet.data.loader import DataLoader
+from jaxnet.lecture.experiments import BEYOND, EXPERIMENTS, find
+from jaxnet.lecture.figures.sweep import draw_sweep
+from jaxnet.sweep.result import answer
+from jaxnet.sweep.run import programs
 from tests.helpers import assert_close, assert_same_bits, assert_same_state, each_row
 from tests.tiny import ACCURACY, HELD, LOSS, NET, ROWS, X, Y
-from torchref.tolerances import SMALL_LOSSES, TRAJECTORY
+from jaxnet.certificate.bounds import SMALL_LOSSES, TRAJECTORY
 
 PLAIN = nn.Sequential([nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1)])
 SGD = optim.sgd()
@@ -152,7 +152,7 @@ def test_lanes_picked_at_random_are_torchs_runs(monkeypatch):
     """The lecture's `minibatch`, in its own loop, from other seeds: every loss, every report, what
     is right at the end, and the stream afterwards."""
     data = few_digits(500)
-    found = jaxnet.cli.sweep.run_experiment(EXPERIMENTS["minibatch"], data, range(100, 124))
+    found = jaxnet.lecture.cli.sweep.run_experiment(EXPERIMENTS["minibatch"], data, range(100, 124))
     pick = secrets.randbits(32)
     print("the pick's seed:", pick)
     manual_seed = torch.manual_seed
@@ -366,12 +366,12 @@ def test_the_plain_answer(values, figure, said):
 
 
 def call(*arguments: str):
-    return CliRunner().invoke(jaxnet.cli.main, ["sweep", *arguments], prog_name="jaxnet")
+    return CliRunner().invoke(jaxnet.lecture.cli.main, ["sweep", *arguments], prog_name="jaxnet")
 
 
 @pytest.fixture
 def few(monkeypatch):
-    monkeypatch.setattr(jaxnet.cli.sweep, "load_mnist", lambda *_: few_digits(200))
+    monkeypatch.setattr(jaxnet.lecture.cli.sweep, "load_mnist", lambda *_: few_digits(200))
 
 
 def test_the_figure_asked_about_is_the_published_one_or_the_own_seeds(few):
@@ -379,19 +379,19 @@ def test_the_figure_asked_about_is_the_published_one_or_the_own_seeds(few):
     assert done.exit_code == 0 and "With other epochs: " in done.output
     experiment = EXPERIMENTS["full_batch"]
     data = few_digits(200)
-    found = jaxnet.cli.sweep.run_experiment(experiment, data, [1], epochs=3)
-    assert jaxnet.cli.sweep.find_figure(found, experiment, data, None)[:2] == (
+    found = jaxnet.lecture.cli.sweep.run_experiment(experiment, data, [1], epochs=3)
+    assert jaxnet.lecture.cli.sweep.find_figure(found, experiment, data, None)[:2] == (
         "test_accuracy",
         0.9986,
     )
-    column, figure, _ = jaxnet.cli.sweep.find_figure(found, EXPERIMENTS["three_class"], data, None)
+    column, figure, _ = jaxnet.lecture.cli.sweep.find_figure(found, EXPERIMENTS["three_class"], data, None)
     assert (column, figure) == ("train_accuracy", 0.9827)
 
 
 @pytest.mark.parametrize("name", [*EXPERIMENTS, *BEYOND])
 def test_the_command_trains_with_the_experiments_own_optimizer(name):
     experiment = find(name)
-    factory = optim.adam if name in jaxnet.cli.sweep._ADAM else optim.sgd
+    factory = optim.adam if name in jaxnet.lecture.cli.sweep._ADAM else optim.sgd
     grads = {"weight": np.array([1.0, -2.0], np.float32)}
     steps = [
         made.update(grads, made.init(grads), grads) for made in (factory(), experiment.optimizer)

@@ -11,7 +11,7 @@ from jaxnet.certificate import STAGES
 from tests.cases import certify_case
 from tests.faults import FAULTS, QUICK, find
 from tests.nets import build_random_net
-from torchref.certificate import certify
+from torchref.certification import certify
 
 QUICK_CASES = ("dropout", "adamw", "saturated", "images", "words")
 """The others are certified in `tests/slow`."""

@@ -14,8 +14,8 @@ import torch
 
 import jaxnet
 from jaxnet import metrics, nn, optim
-from jaxnet.batches import Batching, DataLoader, make_batching, start_epoch
-from jaxnet.train import make_train_step, start
+from jaxnet.data.loader import Batching, DataLoader, make_batching, start_epoch
+from jaxnet.train.fit import make_train_step, start
 from tests.helpers import (
     assert_close,
     assert_same_bits,
@@ -24,7 +24,7 @@ from tests.helpers import (
     to_numpy,
 )
 from tests.tiny import ACCURACY, ADAM, LOSS, NET, ROWS, X, Y
-from torchref.tolerances import REDUCTION, SMALL_LOSSES, TRAJECTORY
+from jaxnet.certificate.bounds import REDUCTION, SMALL_LOSSES, TRAJECTORY
 
 DEVICE = jax.devices()[0]
 
@@ -264,7 +264,7 @@ def test_there_is_one_copy_of_the_data(options):
 
     batching = make_batching(len(x), **{"batch_size": None, **options})
     generator, variables = jaxnet.init(net, jaxnet.random.manual_seed(1))
-    run: Any = jaxnet.train.make_run(net, LOSS, ADAM, batching, 3)
+    run: Any = jaxnet.train.fit.make_run(net, LOSS, ADAM, batching, 3)
     memory = run.lower(start(ADAM, variables, generator), x, y, 3).compile().memory_analysis()
     assert memory.temp_size_in_bytes + memory.output_size_in_bytes < x.nbytes / 4
 
@@ -273,7 +273,7 @@ def test_a_chunk_moves_nothing_between_host_and_device():
     """All that a compiled chunk needs lies there; what it draws and looks up is drawn there."""
     x, y = jnp.asarray(X), jnp.asarray(Y)
     generator, variables = jaxnet.init(NET, jaxnet.random.manual_seed(1))
-    run: Any = jaxnet.train.make_run(NET, LOSS, ADAM, Batching(len(X), 8, shuffle=True), 3)
+    run: Any = jaxnet.train.fit.make_run(NET, LOSS, ADAM, Batching(len(X), 8, shuffle=True), 3)
     arguments = jax.device_put((start(ADAM, variables, generator), x, y, 3))
     with jax.transfer_guard("disallow"):
         jax.block_until_ready(run(*arguments))

@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 import jaxnet
-from jaxnet.cli.options import FILE, ONLY, QUIET, ROOT, check_file, input_errors
+from jaxnet.callbacks.progress import count
 from jaxnet.data import load_mnist
-from jaxnet.lecture import EXPERIMENTS, find
-from jaxnet.progress import count
-from torchref.certificate import certify_script
+from jaxnet.lecture.cli.options import FILE, ONLY, QUIET, ROOT, check_file, input_errors
+from jaxnet.lecture.experiments import EXPERIMENTS, find
+from torchref.certification import certify_script
 from torchref.results import measure, save
 
 

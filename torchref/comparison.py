@@ -12,19 +12,19 @@ from jaxnet.certificate import bounds
 from jaxnet.certificate.bounds import View
 from jaxnet.certificate.comparison import Held, Judge
 from jaxnet.random import Generator
-from torchref.kinks import Given, explain
+from torchref.candidate import Port, Seen
 from torchref.masks import Dropouts, flatten, make_draw, nest
-from torchref.perturbed import (
+from torchref.plan import FORWARD, Loop, Plan, train
+from torchref.recorder import Named, Recorder, Step, copy_named
+from torchref.reference.float64 import Reference
+from torchref.reference.kinks import Given, explain
+from torchref.reference.perturbed import (
     OUTPUTS,
     Run,
     evaluate,
 )
-from torchref.plan import FORWARD, Loop, Plan, train
-from torchref.port import Port, Seen
-from torchref.recorder import Named, Recorder, Step, copy_named
-from torchref.reference import Reference
+from torchref.reference.updates import find_decay, grant, list_updates
 from torchref.replay import Views, replaying
-from torchref.updates import find_decay, grant, list_updates
 from torchref.whole_run import Steps, WholeRun, begin_epoch, compare_bits
 
 _DRAWS = 2

@@ -11,7 +11,8 @@ import torch
 import jaxnet
 from jaxnet import convert
 from jaxnet.certificate.causes import FOLLOWED, kernel_causes
-from jaxnet.random import distributions, normals
+from jaxnet.random import distributions
+from jaxnet.random import normal as normals
 from torchref.recorder import Named, copy_array
 
 

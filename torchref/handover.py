@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 import jaxnet
-from jaxnet.state import TrainState
+from jaxnet.train.state import TrainState
 
 
 def to_torch(

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from jaxnet.data import Dataset, load_mnist
-from jaxnet.lecture import find, make_record
+from jaxnet.lecture.experiments import find, make_record
 
 Built = tuple[torch.nn.Module, Any, torch.optim.Optimizer]
 """A net, its loss and its optimizer, as a section builds them."""

@@ -7,7 +7,6 @@ import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxnet.cache import memoise
-from jaxnet.masks import draw_masks
 from jaxnet.random import Generator, dropout_mask
 
 Dropouts = tuple[tuple[str, float, Any], ...]
@@ -18,15 +17,15 @@ Dropouts = tuple[tuple[str, float, Any], ...]
 def make_draw(jnet: Any) -> Callable[[Generator, Dropouts, Any], tuple[Generator, Any]]:
     """The masks of a step: of jaxnet's net, or of as many dropouts as torch's net ran."""
 
-    def draw(generator: Generator, dropouts: Dropouts, x: Any) -> tuple[Generator, Any]:
+    def draw_step(generator: Generator, dropouts: Dropouts, x: Any) -> tuple[Generator, Any]:
         if jnet is not None:
-            return draw_masks(jnet, generator, x)
+            return draw(jnet, generator, x)
         masks = {}
         for name, p, shape in dropouts:
             generator, masks[name] = dropout_mask(generator, p, shape)
         return generator, masks
 
-    return jax.jit(draw, static_argnums=1)
+    return jax.jit(draw_step, static_argnums=1)
 
 
 def flatten(masks: Any) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from jaxnet.batches import Batching, make_batching
-from jaxnet.checks import check_count, check_rows
+from jaxnet._utils.validation import check_count, check_rows
+from jaxnet.data.loader import Batching, make_batching
 from torchref.recorder import copy_array
-from torchref.shadows import write
+from torchref.reference.shadows import write
 
 FORWARD, NO_UPDATES = "forward only", "no updates"
 

@@ -9,8 +9,8 @@ import torch
 from jaxnet.certificate.bounds import View
 from torchref.plan import Plan
 from torchref.recorder import Recorder, Step, call_name, leaves, module_names
-from torchref.reference import Reference
-from torchref.shadows import write
+from torchref.reference.float64 import Reference
+from torchref.reference.shadows import write
 
 Views = dict[tuple[str, str], View]
 """What the reference knows, by stage and name."""

@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 
-from jaxnet.batches import make_batching
+from jaxnet._utils.files import write_whole
 from jaxnet.certificate.report import headline, write_text
 from jaxnet.data import Dataset, load_mnist
-from jaxnet.files import write_whole
-from jaxnet.lecture import EXPERIMENTS, find
-from jaxnet.lecture import manual_sigmoid_loss as jax_manual_sigmoid_loss
-from jaxnet.machine import describe
-from jaxnet.torch_results import digest_rows
-from torchref import tolerances
-from torchref.certificate import Certificate, certify_script
+from jaxnet.data.loader import make_batching
+from jaxnet.lecture._machine import describe
+from jaxnet.lecture.experiments import EXPERIMENTS, find
+from jaxnet.lecture.experiments import manual_sigmoid_loss as jax_manual_sigmoid_loss
+from jaxnet.lecture.torch_results import digest_rows
+from jaxnet.certificate import bounds
+from torchref.certification import Certificate, certify_script
 from torchref.lecture import SECTIONS, run
 
 Tell = Callable[[int, int, str], Any]
@@ -71,7 +71,7 @@ def measure(
     epochs: int = 10,
     tell: Tell = lambda done, total, what: None,
 ) -> dict[str, Any]:
-    """One experiment in torch, with every loss and a certificate, as `jaxnet.torch_results` reads.
+    """One experiment in torch, with every loss and a certificate, as `jaxnet.lecture.torch_results` reads.
 
     Args:
       name: of the experiment.
@@ -115,7 +115,7 @@ def _find_bound(name: str, data: tuple[Dataset, Dataset]) -> float | None:
     """What is claimed of the losses: of the lecture's runs on the lecture's rows alone."""
     if name not in EXPERIMENTS or digest_rows(data) != digest_rows(load_mnist(find(name).classes)):
         return None
-    return tolerances.TRAJECTORY.rtol
+    return bounds.TRAJECTORY.rtol
 
 
 def _plain(value: Any) -> Any:

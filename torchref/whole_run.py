@@ -9,14 +9,17 @@ import numpy as np
 import torch
 
 import jaxnet
-from jaxnet.batches import Batching, start_epoch
 from jaxnet.cache import jit
 from jaxnet.certificate import bounds
 from jaxnet.certificate.comparison import Judge
+from jaxnet.data.loader import Batching, start_epoch
 from jaxnet.random import Generator
+from torchref.candidate import Port
 from torchref.masks import Dropouts, make_draw, nest
 from torchref.matching import place
-from torchref.perturbed import (
+from torchref.plan import Plan, Snapshot
+from torchref.recorder import Named, copy_array
+from torchref.reference.perturbed import (
     OUTPUTS,
     Perturbed,
     Run,
@@ -25,10 +28,7 @@ from torchref.perturbed import (
     is_unsteady,
     perturb,
 )
-from torchref.plan import Plan, Snapshot
-from torchref.port import Port
-from torchref.recorder import Named, copy_array
-from torchref.updates import hold_still
+from torchref.reference.updates import hold_still
 
 begin_epoch = jit(start_epoch, static_argnums=1)
 
@@ -176,8 +176,8 @@ class WholeRun:
 
 def _cut(batching: Batching, order: Any) -> Iterator[Any]:
     """The rows of each step of an epoch."""
-    rows = np.arange(batching.rows) if order is None else np.asarray(order)
-    for begin in range(0, batching.rows, batching.size):
+    rows = np.arange(batching.num_examples) if order is None else np.asarray(order)
+    for begin in range(0, batching.num_examples, batching.size):
         yield rows[begin : begin + batching.size]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxnet.files import write_whole
+from jaxnet._utils.files import write_whole
 
 if TYPE_CHECKING:
     from jaxnet.certificate.verdict import Certificate

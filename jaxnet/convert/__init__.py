@@ -4,6 +4,7 @@ torch's objects are read by their attributes. What cannot be translated exactly 
 and place, as `Unsupported`; nothing is approximated.
 """
 
+from jaxnet.convert._unsupported import Unsupported
 from jaxnet.convert.files import (
     load_safetensors,
     load_train_state,
@@ -20,7 +21,6 @@ from jaxnet.convert.state import (
     opt_state_to_torch,
     to_state_dict,
 )
-from jaxnet.convert.unsupported import Unsupported
 
 __all__ = [
     "Unsupported",

@@ -10,7 +10,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jaxnet.checks import check_mapping, check_state_kind
+from jaxnet._utils.files import as_path, write_whole
+from jaxnet._utils.validation import check_mapping
 from jaxnet.convert.state import (
     Kinds,
     check_tensors,
@@ -18,10 +19,9 @@ from jaxnet.convert.state import (
     opt_state_slots,
     to_state_dict,
 )
-from jaxnet.files import as_path, write_whole
 from jaxnet.nn import Variables
 from jaxnet.random import Generator, get_state, set_state
-from jaxnet.state import TrainState
+from jaxnet.train.state import TrainState, check_state
 
 
 def save_safetensors(path: str | os.PathLike, variables: Variables) -> None:
@@ -65,7 +65,7 @@ def save_train_state(path: str | os.PathLike, state: TrainState) -> None:
     Raises:
       TypeError: the state's generator is not torch's CPU stream, whose bytes the file holds.
     """
-    check_state_kind(state)
+    check_state(state)
     _write(path, _name_state(state))
 
 
@@ -76,7 +76,7 @@ def load_train_state(path: str | os.PathLike, like: TrainState) -> TrainState:
       ValueError, FileNotFoundError: as `load_safetensors`.
       TypeError: as `save_train_state`, for `like`.
     """
-    check_state_kind(like, "like")
+    check_state(like, "like")
     named = _name_state(like)
     kinds = {name: (array.shape, array.dtype.name) for name, array in named.items()}
     found = _read(path, kinds)

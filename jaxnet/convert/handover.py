@@ -5,13 +5,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnet.checks import check_optimizer
+from jaxnet._utils.validation import check_optimizer
 from jaxnet.convert.modules import from_torch
 from jaxnet.convert.state import as_array, opt_state_from_torch
 from jaxnet.random import set_state
-from jaxnet.random.arguments import as_integer
-from jaxnet.state import TrainState
-from jaxnet.train import start
+from jaxnet.random._arguments import as_integer
+from jaxnet.train.state import TrainState
+from jaxnet.train.step import start
 
 
 def train_state_from_torch(

@@ -6,8 +6,8 @@ from typing import Any
 
 from jaxnet import losses
 from jaxnet.cache import by_value
+from jaxnet.convert._unsupported import Unsupported, describe, torch_class
 from jaxnet.convert.state import as_array
-from jaxnet.convert.unsupported import Unsupported, describe, torch_class
 
 # The function of each loss, and the attributes that are its options beside `reduction`.
 _LOSSES: dict[str, tuple[Callable, tuple[str, ...]]] = {

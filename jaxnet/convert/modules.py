@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxnet import nn
+from jaxnet.convert._unsupported import Unsupported, describe, torch_class
 from jaxnet.convert.state import from_tensors
-from jaxnet.convert.unsupported import Unsupported, describe, torch_class
 
 _LAYERS = {
     layer.__name__: layer

@@ -9,7 +9,7 @@ from flax.traverse_util import unflatten_dict
 
 from jaxnet import optim
 from jaxnet.cache import by_value
-from jaxnet.convert.unsupported import Unsupported, check_torch, describe, torch_class
+from jaxnet.convert._unsupported import Unsupported, check_torch, describe, torch_class
 
 _OPTIONS = {
     "SGD": (optim.sgd, ("momentum", "dampening", "weight_decay", "nesterov")),

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jaxnet.checks import check_mapping, nearest
-from jaxnet.convert.unsupported import check_torch
+from jaxnet._utils.validation import check_mapping, nearest
+from jaxnet.convert._unsupported import check_torch
 from jaxnet.nn import Variables
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")

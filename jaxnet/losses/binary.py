@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
-from jaxnet.losses.arguments import (
+from jaxnet.losses._arguments import (
     Floats,
     Weights,
     broadcast,

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxnet.checks import check_number
-from jaxnet.losses.arguments import (
+from jaxnet._utils.validation import check_number
+from jaxnet.losses._arguments import (
     Classes,
     Floats,
     Weights,

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxnet.checks import check_number
-from jaxnet.losses.arguments import (
+from jaxnet._utils.validation import check_number
+from jaxnet.losses._arguments import (
     Floats,
     Weights,
     check_arrays,

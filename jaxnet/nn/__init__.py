@@ -17,7 +17,8 @@ from jaxnet.nn.activations import (
     Softplus,
     Tanh,
 )
-from jaxnet.nn.base import Masks, Module, Variables, call_keywords, init
+from jaxnet.nn.base import Draws, Module, Variables, call_keywords, init, name_draws
+from jaxnet.nn.draws import draw, draw_steps
 from jaxnet.nn.images import Conv2d
 from jaxnet.nn.layers import Dropout, Embedding, Flatten, Identity, Linear
 from jaxnet.nn.norms import BatchNorm1d, BatchNorm2d, LayerNorm
@@ -41,7 +42,7 @@ __all__ = [
     "Linear",
     "LogSigmoid",
     "LogSoftmax",
-    "Masks",
+    "Draws",
     "MaxPool2d",
     "Module",
     "ReLU",
@@ -53,5 +54,8 @@ __all__ = [
     "Tanh",
     "Variables",
     "call_keywords",
+    "draw",
+    "draw_steps",
     "init",
+    "name_draws",
 ]

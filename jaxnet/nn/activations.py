@@ -8,8 +8,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxnet.checks import check_number, nearest
-from jaxnet.nn.arguments import as_axis, check_input
+from jaxnet._utils.validation import check_number, nearest
+from jaxnet.nn._arguments import as_axis, check_input
 from jaxnet.nn.base import Module, narrow, widen
 
 Floats = Float[Array | np.ndarray, "..."]

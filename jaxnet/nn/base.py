@@ -10,16 +10,17 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from jaxnet.checks import check_function
-from jaxnet.nn.arguments import check_input
+from jaxnet._utils.validation import check_function
+from jaxnet.nn._arguments import check_input
 from jaxnet.random import Generator
-from jaxnet.random.engine import check_generator
+from jaxnet.random.mt19937 import check_generator
 
 Variables = dict[str, Any]
 """Collections of named arrays, `{"params": {"0": {"weight": ..., "bias": ...}}}`."""
 
-Masks = Mapping[str, Any]
-"""Keep masks of the dropouts, nested like the parameters: `{"1": keep}`, `{"2": {"0": keep}}`."""
+Draws = Mapping[str, Any]
+"""What layers draw at random in a forward, nested like the parameters: `{"1": keep}`, where a
+dropout's draw is a boolean mask, True = kept."""
 
 
 class Module(flax.linen.Module):
@@ -67,18 +68,32 @@ _MODES = {
 
 
 def call_keywords(
-    module: flax.linen.Module | Callable, train: bool, masks: Any = None
+    module: flax.linen.Module | Callable, train: bool, draws: Any = None
 ) -> dict[str, Any]:
     """How a Flax module's or a function's call is told that it trains, by the names in use for it.
 
     >>> call_keywords(flax.linen.Dropout(0.5), train=True)
     {'deterministic': False}
     """
+    parameters = _list_parameters(module)
+    keywords = {name: mode(train) for name, mode in _MODES.items() if name in parameters}
+    return keywords | ({} if draws is None else {name_draws(module) or "draws": draws})
+
+
+def name_draws(module: flax.linen.Module | Callable) -> str | None:
+    """The keyword under which a call takes what it draws: "draws", "masks" or none.
+
+    >>> name_draws(lambda variables, x, masks=None: x)
+    'masks'
+    """
+    parameters = _list_parameters(module)
+    return next((name for name in ("draws", "masks") if name in parameters), None)
+
+
+def _list_parameters(module: Any) -> Mapping[str, Any]:
     check_function("module", module, "a Flax module or a function")
     call = type(module).__call__ if isinstance(module, flax.linen.Module) else module
-    parameters = inspect.signature(call).parameters
-    keywords = {name: mode(train) for name, mode in _MODES.items() if name in parameters}
-    return keywords | ({"masks": masks} if masks is not None else {})
+    return inspect.signature(call).parameters
 
 
 def precision() -> lax.Precision | None:

@@ -9,8 +9,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxnet.checks import nearest
-from jaxnet.nn.arguments import Pair, as_pair, as_size, check_floats, check_input
+from jaxnet._utils.validation import nearest
+from jaxnet.nn._arguments import Pair, as_pair, as_size, check_floats, check_input
 from jaxnet.nn.base import Module, Variables, precision, uniform_within
 from jaxnet.random import Generator, kaiming_uniform, uniform
 

@@ -11,11 +11,11 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, Float, Integer
 
-from jaxnet.nn.arguments import as_axis, as_size, check_array, check_floats, check_input
+from jaxnet.nn._arguments import as_axis, as_size, check_array, check_floats, check_input
+from jaxnet.nn._product import product
 from jaxnet.nn.base import Module, Variables, uniform_within
-from jaxnet.nn.product import product
 from jaxnet.random import Generator, kaiming_uniform, normal, uniform
-from jaxnet.random.arguments import as_probability
+from jaxnet.random._arguments import as_probability
 
 
 class Linear(Module):
@@ -156,7 +156,7 @@ class Dropout(Module):
     in float32, then to x's type. Dropped negatives give -0.0. With `train=False`, and for p = 0, y
     is x; for p = 1, y is x * 0. Neither needs a mask.
 
-    In training the mask is `masks`, a boolean array of x's shape (True = kept), or is drawn from
+    In training the mask is `draws`, a boolean array of x's shape (True = kept), or is drawn from
     the key of `rngs={"dropout": key}` as Flax's users know it. torch draws it from a global stream.
 
     Raises:
@@ -166,7 +166,7 @@ class Dropout(Module):
 
     >>> import jax.numpy as jnp
     >>> keep = jnp.array([True, False])
-    >>> print(Dropout(0.5).apply({}, jnp.array([1.0, -1.0]), train=True, masks=keep))
+    >>> print(Dropout(0.5).apply({}, jnp.array([1.0, -1.0]), train=True, draws=keep))
     [ 2. -0.]
 
     Source: `torch.nn.Dropout`.
@@ -180,11 +180,11 @@ class Dropout(Module):
 
     @flax.linen.compact
     def __call__(
-        self, x: Float[Array | np.ndarray, "..."], train: bool = False, masks: Any = None
+        self, x: Float[Array | np.ndarray, "..."], train: bool = False, draws: Any = None
     ) -> Float[Array | np.ndarray, "..."]:
         """x of any shape to the same shape."""
         check_input(x)
-        if not train and masks is not None:
+        if not train and draws is not None:
             raise ValueError(f"{self._name()} got a mask without train=True")
         if not train or self.p == 0.0:
             return x
@@ -192,7 +192,7 @@ class Dropout(Module):
             raise TypeError(f"{self._name()} needs floating-point x, not {x.dtype}")
         if self.p == 1.0:
             return x * jnp.zeros((), x.dtype)
-        keep = self._keep(x) if masks is None else jnp.asarray(masks)
+        keep = self._keep(x) if draws is None else jnp.asarray(draws)
         if keep.shape != x.shape or keep.dtype != jnp.bool_:
             raise ValueError(
                 f"the mask of {self._name()} must be boolean of shape {x.shape}, "
@@ -209,7 +209,7 @@ class Dropout(Module):
         if not self.has_rng("dropout"):
             raise ValueError(
                 f"{self._name()} has nothing to draw from in training: "
-                "pass masks={...} or rngs={'dropout': key}, or train=False to evaluate"
+                "pass draws={...} or rngs={'dropout': key}, or train=False to evaluate"
             )
         return jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.p, x.shape)
 

@@ -10,8 +10,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxnet.checks import check_number
-from jaxnet.nn.arguments import as_size, check_input
+from jaxnet._utils.validation import check_number
+from jaxnet.nn._arguments import as_size, check_input
 from jaxnet.nn.base import Module, Variables, narrow, widen
 from jaxnet.random import Generator
 

@@ -8,10 +8,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxnet.nn.arguments import Pair, as_pair, as_size
+from jaxnet.nn._arguments import Pair, as_pair, as_size
 from jaxnet.nn.base import Module, narrow, widen
 from jaxnet.nn.images import Images, check_images
-from jaxnet.random.arguments import as_integer
+from jaxnet.random._arguments import as_integer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,8 +5,8 @@ from typing import Any
 
 import flax.linen
 
-from jaxnet.checks import nearest
-from jaxnet.nn.base import Masks, Module, Variables, call_keywords, init
+from jaxnet._utils.validation import nearest
+from jaxnet.nn.base import Draws, Module, Variables, call_keywords, init
 from jaxnet.nn.layers import Dropout
 from jaxnet.random import Generator
 
@@ -15,7 +15,7 @@ class Sequential(Module):
     """Layers one after another, their variables numbered from "0": `torch.nn.Sequential`.
 
     Layers without variables count too, so the numbers are those of torch's state_dict, and nested
-    ones nest. `masks` is nested like the parameters, `{"1": keep}`. Other Flax modules may stand
+    ones nest. `draws` is nested like the parameters, `{"1": keep}`. Other Flax modules may stand
     among the layers: those whose call takes `train`, `deterministic` or `use_running_average` are
     told whether the net trains.
 
@@ -27,7 +27,7 @@ class Sequential(Module):
     Raises:
       TypeError: `layers` is not a list of Flax modules.
       ValueError: a layer with variables stands twice, `names` are not as many as the layers, each
-        once, or have "params" among them, or `masks` names a layer that takes no mask.
+        once, or have "params" among them, or `draws` names a layer that draws nothing.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxnet.nn import Linear, ReLU
@@ -87,17 +87,17 @@ class Sequential(Module):
         return list(zip(names, self.layers, strict=True))
 
     @flax.linen.compact
-    def __call__(self, x: Any, train: bool = False, masks: Masks | None = None) -> Any:
+    def __call__(self, x: Any, train: bool = False, draws: Draws | None = None) -> Any:
         """x through every layer in turn."""
-        masks = {} if masks is None else masks
-        if not isinstance(masks, Mapping):
-            raise TypeError(f"masks must be a mapping of layers, not {type(masks).__name__}")
+        draws = {} if draws is None else draws
+        if not isinstance(draws, Mapping):
+            raise TypeError(f"draws must be a mapping of layers, not {type(draws).__name__}")
         takers = [n for n, layer in self._named() if isinstance(layer, Dropout | Sequential)]
-        if stray := [name for name in masks if name not in takers]:
+        if stray := [name for name in draws if name not in takers]:
             meant = nearest(stray[0], takers)
-            raise ValueError(f"masks names {stray}, but only the layers {takers} take masks{meant}")
+            raise ValueError(f"draws names {stray}, but only the layers {takers} draw{meant}")
         for name, layer in self._named():
-            keywords = call_keywords(layer, train, masks.get(name))
+            keywords = call_keywords(layer, train, draws.get(name))
             x = layer.clone(parent=self, name=name)(x, **keywords)
         return x
 

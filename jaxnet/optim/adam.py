@@ -9,16 +9,16 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from jaxnet._utils.validation import check_number
 from jaxnet.cache import by_value
-from jaxnet.checks import check_number
-from jaxnet.optim.arguments import (
+from jaxnet.optim._arguments import (
     LearningRate,
     Params,
     check_floating,
     check_lr,
     check_not_negative,
 )
-from jaxnet.optim.parts import chain, lerp
+from jaxnet.optim._parts import chain, lerp
 
 
 @by_value

@@ -8,14 +8,14 @@ import optax
 from jaxtyping import Array, Int
 
 from jaxnet.cache import by_value
-from jaxnet.optim.arguments import (
+from jaxnet.optim._arguments import (
     LearningRate,
     Params,
     check_floating,
     check_lr,
     check_not_negative,
 )
-from jaxnet.optim.parts import chain, lerp
+from jaxnet.optim._parts import chain, lerp
 
 
 @by_value

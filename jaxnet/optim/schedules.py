@@ -18,9 +18,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from jaxnet._utils.validation import check_function, check_number
 from jaxnet.cache import by_value
-from jaxnet.checks import check_function, check_number
-from jaxnet.optim.arguments import check_lr, check_not_negative
+from jaxnet.optim._arguments import check_lr, check_not_negative
 
 Rate = float | int | Float[Array, ""]
 Count = int | np.integer | Int[Array | np.ndarray, "..."]

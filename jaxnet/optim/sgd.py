@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool
 
+from jaxnet._utils.validation import check_number
 from jaxnet.cache import by_value
-from jaxnet.checks import check_number
-from jaxnet.optim.arguments import LearningRate, Params, check_lr, check_not_negative
-from jaxnet.optim.parts import chain
+from jaxnet.optim._arguments import LearningRate, Params, check_lr, check_not_negative
+from jaxnet.optim._parts import chain
 
 
 @by_value

@@ -4,16 +4,16 @@ A generator is data: each function takes one and returns the next one beside its
 """
 
 from jaxnet.random.distributions import bernoulli, dropout_mask, randint, random_int64, uniform
-from jaxnet.random.engine import Generator, manual_seed
-from jaxnet.random.initialisers import (
+from jaxnet.random.initializers import (
     kaiming_normal,
     kaiming_uniform,
     trunc_normal,
     xavier_normal,
     xavier_uniform,
 )
-from jaxnet.random.normals import normal
-from jaxnet.random.shuffles import randperm
+from jaxnet.random.mt19937 import Generator, manual_seed
+from jaxnet.random.normal import normal
+from jaxnet.random.permutation import randperm
 from jaxnet.random.state import get_state, set_state
 
 __all__ = [

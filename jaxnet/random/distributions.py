@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float32, Int, UInt8, UInt32
 
-from jaxnet.checks import check_number
-from jaxnet.random.arguments import Shape, as_integer, as_probability, as_shape
-from jaxnet.random.arithmetic import fused_multiply_add
-from jaxnet.random.engine import (
+from jaxnet._utils.validation import check_number
+from jaxnet.random._arguments import Shape, as_integer, as_probability, as_shape
+from jaxnet.random._arithmetic import fused_multiply_add
+from jaxnet.random.mt19937 import (
     Generator,
     check_generator,
     draw,

@@ -7,7 +7,7 @@ import jax.core
 import numpy as np
 from jaxtyping import UInt8
 
-from jaxnet.random.engine import BLOCK, Generator, check_concrete, manual_seed
+from jaxnet.random.mt19937 import BLOCK, Generator, check_concrete, manual_seed
 
 # at::CPUGeneratorImplState of torch 1.7 and later, little-endian.
 _LAYOUT = np.dtype(

@@ -12,14 +12,14 @@ import numpy as np
 
 import jaxnet
 from jaxnet import cache, finite, hooks, runs, train
-from jaxnet.archive import Damaged
-from jaxnet.checkpoint import Another, Checkpoints
-from jaxnet.state import Chunk, History, Report
-from jaxnet.sweeps import answer
+from jaxnet.checkpoint._contents import Damaged
+from jaxnet.checkpoint.folder import Another, Checkpoints
+from jaxnet.sweep.run import answer
+from jaxnet.train.state import Chunk, History, Report
 from tests.bad_calls import Row
 from tests.bad_calls.files import OPTIMIZER, X, Y, net, replaced, state
 
-C, H, R = "jaxnet.checkpoint.Checkpoints", "jaxnet.hooks.", "jaxnet.runs.fit"
+C, H, R = "jaxnet.checkpoint.folder.Checkpoints", "jaxnet.callbacks.validation.", "jaxnet.runs.fit"
 BCE = jaxnet.losses.binary_cross_entropy
 RIGHT = {"right": jaxnet.metrics.probability_is_right}
 HISTORY = History(np.zeros(1, np.float32), (Report(1, 0.5, {}),), 0.0, 0.0, "parity")
@@ -195,12 +195,12 @@ ROWS = [
     _sweep("directory", "resume=True needs directory", resume=True, directory=None),
     _sweep("directory", "must be a folder; .*file is a file", OSError, directory="file"),
     _sweep("directory", "must be empty or new", OSError, directory="saved"),
-    Row("jaxnet.sweeps.answer", "values", lambda _: answer([], 0.5), "at least one.* empty"),
-    Row("jaxnet.sweeps.answer", "values", lambda _: answer("a", 0.5), "not 'a'", TypeError),
-    Row("jaxnet.sweeps.answer", "figure", lambda _: answer([0.5], "1"), "not '1'", TypeError),
-    Row("jaxnet.sweeps.Sweep", "lane", lambda _: _one_lane().state(3), "0 to 0, not 3"),
+    Row("jaxnet.sweep.run.answer", "values", lambda _: answer([], 0.5), "at least one.* empty"),
+    Row("jaxnet.sweep.run.answer", "values", lambda _: answer("a", 0.5), "not 'a'", TypeError),
+    Row("jaxnet.sweep.run.answer", "figure", lambda _: answer([0.5], "1"), "not '1'", TypeError),
+    Row("jaxnet.sweep.run.Sweep", "lane", lambda _: _one_lane().state(3), "0 to 0, not 3"),
     Row(
-        "jaxnet.sweeps.Sweep",
+        "jaxnet.sweep.run.Sweep",
         "column",
         lambda _: _one_lane().answer(0.5, "acc"),
         "one of .*loss.*, not 'acc'",
@@ -213,17 +213,17 @@ ROWS = [
         "one that can be made, not .*file: ",
         OSError,
     ),
-    Row("jaxnet.finite.is_sound", "state", lambda _: finite.is_sound({}, X), "not dict", TypeError),
-    Row("jaxnet.train.prepare", "epochs", lambda _: _prepare(epochs=0), "at least 1, not 0"),
+    Row("jaxnet.callbacks.nan_guard.is_sound", "state", lambda _: finite.is_sound({}, X), "not dict", TypeError),
+    Row("jaxnet.train.fit.prepare", "epochs", lambda _: _prepare(epochs=0), "at least 1, not 0"),
     Row(
-        "jaxnet.train.prepare",
+        "jaxnet.train.fit.prepare",
         "state",
         lambda _: _prepare(seed=None, state=(state(), 3)),
         r"a pair \(state, history\) .*not \(TrainState, int\)",
         TypeError,
     ),
     Row(
-        "jaxnet.train.prepare",
+        "jaxnet.train.fit.prepare",
         "state",
         lambda _: _prepare(batch_size=3, seed=None, state=(state(), HISTORY)),
         "a history of 1 steps, which are no whole epochs: .* an epoch has 2",

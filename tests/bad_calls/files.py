@@ -6,14 +6,14 @@ import struct
 from pathlib import Path
 
 import jax
+import jaxnet.runs
 import numpy as np
 import safetensors.numpy
 
 import jaxnet
-import jaxnet.runs
 from jaxnet import nn
-from jaxnet.data import BUNDLE, MNIST_MD5
-from jaxnet.state import TrainState
+from jaxnet.data.mnist import BUNDLE, MNIST_MD5
+from jaxnet.train.state import TrainState
 
 LIKE = {"params": {"0": {"weight": np.ones((1, 2), np.float32)}}}
 """Variables of the safetensors files."""

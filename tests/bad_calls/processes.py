@@ -8,7 +8,7 @@ import jax
 from jaxnet import hosts, launch, lecture
 from tests.bad_calls import Row
 
-H, L = "jaxnet.hosts.", "jaxnet.launch."
+H, L = "jaxnet._utils.processes.", "jaxnet.launch."
 
 
 def _connect(argument, says, **changes):

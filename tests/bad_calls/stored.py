@@ -14,17 +14,17 @@ from unittest import mock
 import numpy as np
 import torch
 
-import jaxnet.figures
-import jaxnet.files
+import jaxnet._utils.files
+import jaxnet.lecture.figures
 from jaxnet import convert, data, doctor, figures, lessons, progress, report
 from jaxnet.data import Dataset
-from jaxnet.lecture import EXPERIMENTS, Result
-from jaxnet.state import History
-from jaxnet.torch_results import TorchRun, check_same, digest_rows, load_torch
+from jaxnet.lecture.experiments import EXPERIMENTS, Result
+from jaxnet.lecture.torch_results import TorchRun, check_same, digest_rows, load_torch
+from jaxnet.train.state import History
 from tests.bad_calls import Row
 from tests.bad_calls.files import LIKE, OPTIMIZER, state
 
-D, C, F = "jaxnet.data.", "jaxnet.convert.", "jaxnet.files."
+D, C, F = "jaxnet.data.mnist.", "jaxnet.convert.", "jaxnet._utils.files."
 DIGITS = Dataset(np.ones((2, 784), np.float32), np.array([0, 1], np.int32))
 FOUR = "expected a folder that holds MNIST's four IDX files"
 
@@ -89,7 +89,7 @@ def bundle(files, name):
 def write_where_none_is_left(path):
     error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     with mock.patch.object(Path, "replace", side_effect=error):
-        jaxnet.files.write_whole(path, "text")
+        jaxnet._utils.files.write_whole(path, "text")
 
 
 _CLASSES = (
@@ -342,85 +342,85 @@ _CONVERT = [
 ]  # fmt: skip
 
 _REST = [
-    Row(F + "write_whole", "content", lambda files: jaxnet.files.write_whole(files / "new", 3),
+    Row(F + "write_whole", "content", lambda files: jaxnet._utils.files.write_whole(files / "new", 3),
         "must be a str or bytes, not int", TypeError),
-    Row(F + "write_whole", "path", lambda _: jaxnet.files.write_whole(None, "text"),
+    Row(F + "write_whole", "path", lambda _: jaxnet._utils.files.write_whole(None, "text"),
         "must be a str or os.PathLike, not None", TypeError),
-    Row(F + "write_whole", "empty", lambda files: jaxnet.files.write_whole(files / "empty", "text"),
+    Row(F + "write_whole", "empty", lambda files: jaxnet._utils.files.write_whole(files / "empty", "text"),
         "Is a directory", IsADirectoryError),
     Row(F + "write_whole", "no-folder",
-        lambda files: jaxnet.files.write_whole(files / "no-folder" / "new", "text"),
+        lambda files: jaxnet._utils.files.write_whole(files / "no-folder" / "new", "text"),
         "No such file", FileNotFoundError),
     Row(F + "write_whole", "new", lambda files: write_where_none_is_left(files / "new"),
         "No space left on device", OSError),
-    Row(F + "as_path", "path", lambda _: jaxnet.files.as_path(3),
+    Row(F + "as_path", "path", lambda _: jaxnet._utils.files.as_path(3),
         "must be a str or os.PathLike, not 3", TypeError),
-    Row("jaxnet.figures.check_picture", "path", lambda _: figures.check_picture("digits"),
+    Row("jaxnet.lecture.figures.check_picture", "path", lambda _: figures.check_picture("digits"),
         r"must end in one of .*\.png.*, not digits"),
-    Row("jaxnet.figures.canvas", "width",
+    Row("jaxnet.lecture.figures.canvas", "width",
         lambda files: figures.canvas(files / "new.png", 0, 1).__enter__(),
         "must be a positive number of inches, not 0"),
-    Row("jaxnet.figures.canvas", "height",
+    Row("jaxnet.lecture.figures.canvas", "height",
         lambda files: figures.canvas(files / "new.png", 1, "2").__enter__(),
         "must be a number, not '2'", TypeError),
-    Row("jaxnet.figures.canvas", "path", lambda _: figures.canvas(3, 1, 1).__enter__(),
+    Row("jaxnet.lecture.figures.canvas", "path", lambda _: figures.canvas(3, 1, 1).__enter__(),
         "must be a str or os.PathLike, not 3", TypeError),
-    Row("jaxnet.figures.canvas", "path",
+    Row("jaxnet.lecture.figures.canvas", "path",
         lambda files: figures.canvas(files / "new.xyz", 1, 1).__enter__(),
         r"must end in .*\.png.*, not .*new.xyz"),
-    Row("jaxnet.figures.draw_digits", "columns",
+    Row("jaxnet.lecture.figures.draw_digits", "columns",
         lambda files: figures.draw_digits(DIGITS, files / "new.png", columns=0),
         "integer of at least 1, not 0"),
-    Row("jaxnet.figures.draw_digits", "data",
+    Row("jaxnet.lecture.figures.draw_digits", "data",
         lambda files: figures.draw_digits(None, files / "new.png"), "a Dataset .*, not NoneType",
         TypeError),
-    Row("jaxnet.figures.draw_digits", "data",
+    Row("jaxnet.lecture.figures.draw_digits", "data",
         lambda files: figures.draw_digits(Dataset(DIGITS.images[:0], DIGITS.labels[:0]),
                                           files / "new.png"),
         "at least one row, not 0"),
-    Row("jaxnet.figures.draw_digits", "file",
+    Row("jaxnet.lecture.figures.draw_digits", "file",
         lambda files: figures.draw_digits(DIGITS, files / "file" / "new.png"), "",
         OSError),
-    Row("jaxnet.figures.draw_training", "result",
+    Row("jaxnet.lecture.figures.draw_training", "result",
         lambda files: figures.draw_training("logits", files / "new.png"),
-        "must be a jaxnet.lecture.Result, not str", TypeError),
-    Row("jaxnet.figures.draw_training", "torch",
+        "must be a jaxnet.lecture.experiments.Result, not str", TypeError),
+    Row("jaxnet.lecture.figures.draw_training", "torch",
         lambda files: figures.draw_training(result(), files / "new.png", {}),
         "must be a TorchRun, not dict", TypeError),
-    Row("jaxnet.figures.draw_training", "torch",
+    Row("jaxnet.lecture.figures.draw_training", "torch",
         lambda files: figures.draw_training(result(), files / "new.png", torch_run([0.5] * 3)),
         "as many steps as the result, 1, not 3"),
-    Row("jaxnet.figures.draw_lecture", "results",
+    Row("jaxnet.lecture.figures.draw_lecture", "results",
         lambda files: figures.draw_lecture(["logits"], {}, files / "new"),
-        "must be jaxnet.lecture.Results, not str", TypeError),
-    Row("jaxnet.figures.draw_lecture", "results",
+        "must be jaxnet.lecture.experiments.Results, not str", TypeError),
+    Row("jaxnet.lecture.figures.draw_lecture", "results",
         lambda files: figures.draw_lecture([], {}, files / "new"), "at least one .*, not 0"),
-    Row("jaxnet.figures.draw_predictions", "result",
+    Row("jaxnet.lecture.figures.draw_predictions", "result",
         lambda files: figures.draw_predictions("logits", DIGITS, files / "new.png"),
-        "must be a jaxnet.lecture.Result, not str", TypeError),
-    Row("jaxnet.figures.draw_predictions", "test",
+        "must be a jaxnet.lecture.experiments.Result, not str", TypeError),
+    Row("jaxnet.lecture.figures.draw_predictions", "test",
         lambda files: figures.draw_predictions(result(), None, files / "new.png"),
         "a Dataset .*, not NoneType", TypeError),
-    Row("jaxnet.figures.draw_predictions", "columns",
+    Row("jaxnet.lecture.figures.draw_predictions", "columns",
         lambda files: figures.draw_predictions(result(), DIGITS, files / "new.png", columns=0),
         "integer of at least 1, not 0"),
-    Row("jaxnet.figures.draw_weights", "result",
+    Row("jaxnet.lecture.figures.draw_weights", "result",
         lambda files: figures.draw_weights("logits", files / "new.png"),
-        "must be a jaxnet.lecture.Result, not str", TypeError),
-    Row("jaxnet.figures.draw_confusion", "counts",
+        "must be a jaxnet.lecture.experiments.Result, not str", TypeError),
+    Row("jaxnet.lecture.figures.draw_confusion", "counts",
         lambda files: figures.draw_confusion(np.ones((2, 3)), files / "new.png"),
         r"a square table, not of shape \(2, 3\)"),
-    Row("jaxnet.figures.draw_multinomial", "path", lambda _: figures.draw_multinomial("new"),
+    Row("jaxnet.lecture.figures.draw_multinomial", "path", lambda _: figures.draw_multinomial("new"),
         "must end in one of .*, not new"),
     *(
-        Row(f"jaxnet.figures.{draw.__name__}", "study",
-            lambda files, draw=draw: draw({}, files / "new.png"), "of jaxnet.lessons, not dict",
+        Row(f"jaxnet.lecture.figures.{draw.__name__}", "study",
+            lambda files, draw=draw: draw({}, files / "new.png"), "of jaxnet.lecture.studies, not dict",
             TypeError)
         for draw in (figures.draw_overfitting, figures.draw_batch_sizes, figures.draw_sigmoid,
                      figures.draw_codes)
     ),
     *(
-        Row(f"jaxnet.lessons.{study.__name__}", "data", lambda _, study=study, value=value:
+        Row(f"jaxnet.lecture.studies.{study.__name__}", "data", lambda _, study=study, value=value:
             study(value), says, kind)
         for study in (lessons.overfit, lessons.vary_batches, lessons.compare_codes)
         for value, says, kind in (
@@ -430,23 +430,23 @@ _REST = [
              ValueError),
         )
     ),
-    Row("jaxnet.lessons.count_confusions", "chosen",
+    Row("jaxnet.lecture.studies.count_confusions", "chosen",
         lambda _: lessons.count_confusions([0, 1], [0], 2), "as many as labels, 2, not 1"),
-    Row("jaxnet.lessons.count_confusions", "chosen",
+    Row("jaxnet.lecture.studies.count_confusions", "chosen",
         lambda _: lessons.count_confusions([0, 1], [0, 2], 2), "0 to 1, not 2"),
-    Row("jaxnet.report.write_report", "results",
+    Row("jaxnet.lecture.report.write_report", "results",
         lambda files: report.write_report([], {}, files / "new.html"), "at least one .*, not 0"),
-    Row("jaxnet.report.write_report", "results",
+    Row("jaxnet.lecture.report.write_report", "results",
         lambda files: report.write_report(["logits"], {}, files / "new.html"),
-        "must be jaxnet.lecture.Results, not str", TypeError),
-    Row("jaxnet.report.write_report", "path",
+        "must be jaxnet.lecture.experiments.Results, not str", TypeError),
+    Row("jaxnet.lecture.report.write_report", "path",
         lambda files: report.write_report([result()], {}, files / "new.pdf"),
         "must end in .html, not .*new.pdf"),
-    Row("jaxnet.report.write_report", "benchmarks",
+    Row("jaxnet.lecture.report.write_report", "benchmarks",
         lambda files: report.write_report([result()], {}, files / "new.html", benchmarks={}),
         "must hold peers that agree"),
     *(
-        Row("jaxnet.torch_results.load_torch", "path",
+        Row("jaxnet.lecture.torch_results.load_torch", "path",
             lambda _, text=text: load_written(text), says)
         for text, says in (
             ("{", "is no JSON"), ("{}", "is no list of runs"), ("[]", "holds no run"),
@@ -465,30 +465,30 @@ _REST = [
             ),
         )
     ),
-    Row("jaxnet.torch_results.load_torch", "file", lambda files: load_torch(files / "file" / "a"),
+    Row("jaxnet.lecture.torch_results.load_torch", "file", lambda files: load_torch(files / "file" / "a"),
         "", OSError),
-    Row("jaxnet.torch_results.digest_rows", "data", lambda _: digest_rows((DIGITS, None)),
+    Row("jaxnet.lecture.torch_results.digest_rows", "data", lambda _: digest_rows((DIGITS, None)),
         "a Dataset each, not NoneType", TypeError),
-    Row("jaxnet.torch_results.check_same", "torch",
+    Row("jaxnet.lecture.torch_results.check_same", "torch",
         lambda _: check_same({"logits": torch_run([0.5])}, [EXPERIMENTS["logits"]],
                              {(0, 1): (DIGITS, DIGITS)}), "on the same rows"),
-    Row("jaxnet.report.write_report", "results",
+    Row("jaxnet.lecture.report.write_report", "results",
         lambda files: report.write_report([result("ten_class")], {}, files / "new.html"),
         "the lecture's experiments, not 'ten_class'"),
-    Row("jaxnet.report.write_report", "torch",
+    Row("jaxnet.lecture.report.write_report", "torch",
         lambda files: report.write_report([result()], {}, files / "new.html",
                                           torch={"logits": torch_run([0.5] * 3)}),
         "the same steps: 3 there, 1 here"),
-    Row("jaxnet.progress.count", "total", lambda _: progress.count("x", 0).__enter__(),
+    Row("jaxnet.callbacks.progress.count", "total", lambda _: progress.count("x", 0).__enter__(),
         "integer of at least 1, not 0"),
     *(
-        Row("jaxnet.progress.bar", "epochs", lambda _, v=v: progress.bar("x", v).__enter__(),
+        Row("jaxnet.callbacks.progress.bar", "epochs", lambda _, v=v: progress.bar("x", v).__enter__(),
             f"integer of at least 1, not {v!r}")
         for v in (0, -1, 1.5, "2", None)
     ),
-    Row("jaxnet.progress.describe", "chunk", lambda _: progress.describe("chunk"),
+    Row("jaxnet.callbacks.progress.describe", "chunk", lambda _: progress.describe("chunk"),
         "must be a Chunk, not str", TypeError),
-    Row("jaxnet.doctor.examine", "facts", lambda _: doctor.examine("this machine"),
+    Row("jaxnet.lecture.doctor.examine", "facts", lambda _: doctor.examine("this machine"),
         "must be Facts .*, not str", TypeError),
     Row("jaxnet.convert.save_train_state", "state",
         lambda files: convert.save_train_state(

@@ -1,4 +1,4 @@
-"""`jaxnet.random`, `jaxnet.masks` and `jaxnet.batches`."""
+"""`jaxnet.random`, `jaxnet.nn.draws` and `jaxnet.data.loader`."""
 
 # What is wrong here is so on purpose.
 # pyright: reportArgumentType=false, reportCallIssue=false
@@ -14,7 +14,7 @@ from jaxnet import batches, masks, nn, random
 from tests.bad_calls import Row
 from tests.bad_calls.files import X, Y, fit, generator, key, net
 
-R, M, B = "jaxnet.random.", "jaxnet.masks.", "jaxnet.batches."
+R, M, B = "jaxnet.random.", "jaxnet.nn.draws.", "jaxnet.data.loader."
 NAN, INF = float("nan"), float("inf")
 NO_KEY = "must come from jaxnet.random.manual_seed, not"
 

@@ -15,7 +15,7 @@ from jaxnet.data import Dataset
 from tests.bad_calls import Row
 from tests.bad_calls.files import OPTIMIZER, X, Y, fit, generator, net, replaced, state
 
-E, T, LE, P = "jaxnet.evaluation.", "jaxnet.train.", "jaxnet.lecture.", "jaxnet.precision."
+E, T, LE, P = "jaxnet.train.evaluate.", "jaxnet.train.fit.", "jaxnet.lecture.experiments.", "jaxnet.precision."
 NAN = float("nan")
 BCE = jaxnet.losses.binary_cross_entropy
 RIGHT = jaxnet.metrics.probability_is_right
@@ -95,7 +95,7 @@ STREAMS = [
     Row(E + "evaluate", "data",
         lambda _: evaluation.evaluate(net(), state(), grain.MapDataset.source([ROW]).repeat()),
         "a MapDataset that ends"),
-    Row("jaxnet.hooks.Validation", "data",
+    Row("jaxnet.callbacks.validation.Validation", "data",
         lambda _: hooks.Validation(net(), grain.MapDataset.source([{}]), loss=BCE),
         "element 0 is a dict", TypeError),
     Row("jaxnet.run_sweep", "data",
@@ -113,7 +113,7 @@ ROWS = [
     _fit("x", "must be finite.* row 3 .*-inf", data=(jnp.asarray(replaced(X, (3, 0), -np.inf)), Y)),
     _fit("x", "must be finite.* row 1 .*nan", data=(replaced(X, 1, NAN).astype(np.float16), Y)),
     _fit("x", "must be finite.* row 1 .*nan",
-         data=jaxnet.batches.DataLoader((replaced(X, 1, NAN), Y), 2)),
+         data=jaxnet.data.loader.DataLoader((replaced(X, 1, NAN), Y), 2)),
     _fit("target", r"has shape \(4,\), expected \(4, 1\) as in input", data=(X, Y[:, 0])),
     _fit("net", "must be a Flax module, not 'net'", TypeError, net="net"),
     _fit("net", "must be a Flax module, not <class .*Linear", TypeError, net=jaxnet.nn.Linear),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import jaxnet.cli
+import jaxnet.lecture.cli
 from tests import child
 from tests.test_bad_input import ROOT, check_output, watch
 from tests.test_streaming import as_pair, run_apart
@@ -114,7 +114,7 @@ import pkgutil, importlib, jaxnet
 for module in pkgutil.walk_packages(jaxnet.__path__, "jaxnet."):
     if module.name != "jaxnet.__main__":
         importlib.import_module(module.name)
-from jaxnet.cli import main
+from jaxnet.lecture.cli import main
 main(["lecture", "--only", "minibatch", "--only", "logits"], prog_name="jaxnet")
 """
 

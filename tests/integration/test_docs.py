@@ -25,18 +25,18 @@ DOCS = ROOT / "docs"
 
 INTERNAL = {
     "jaxnet.__main__",
-    "jaxnet.archive",
+    "jaxnet.checkpoint._contents",
     "jaxnet.cache",
-    "jaxnet.checks",
-    "jaxnet.cli",
-    "jaxnet.files",
-    "jaxnet.interrupts",
-    "jaxnet.machine",
-    "jaxnet.pieces",
-    "jaxnet.placement",
-    "jaxnet.rows",
-    "jaxnet.steps",
-    "jaxnet.streaming",
+    "jaxnet._utils.validation",
+    "jaxnet.lecture.cli",
+    "jaxnet._utils.files",
+    "jaxnet.callbacks.sigint",
+    "jaxnet.lecture._machine",
+    "jaxnet.train.loop",
+    "jaxnet.train.sharding",
+    "jaxnet.data.sources",
+    "jaxnet.train.step",
+    "jaxnet.train.epoch",
 }
 """Modules without a page in the reference."""
 

@@ -5,8 +5,8 @@ import sys
 import jax
 import torch
 
-from jaxnet.doctor import examine
-from jaxnet.machine import KNOWN_DRAWS
+from jaxnet.lecture._machine import KNOWN_DRAWS
+from jaxnet.lecture.doctor import examine
 from tests.test_doctor import ATEN, KERNELS, ask_torch, on_avx2
 
 

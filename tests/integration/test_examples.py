@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 import jaxnet
 import torchref.cli
-from jaxnet.figures.gallery import list_pictures
-from jaxnet.lecture import EXPERIMENTS, Result
+from jaxnet.lecture.experiments import EXPERIMENTS, Result
+from jaxnet.lecture.figures.gallery import list_pictures
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -85,7 +85,7 @@ def test_the_gallery_names_every_picture_that_is_drawn():
     state = jaxnet.train.start(jaxnet.optim.sgd(), {"params": {}}, jaxnet.random.manual_seed(0))
     history = jaxnet.History(np.zeros(0), (), 0.0, 0.0, "parity")
     results = [Result({"experiment": name}, state, history) for name in EXPERIMENTS]
-    rows = jaxnet.data.Dataset(np.zeros((0, 784)), np.zeros(0))
+    rows = jaxnet.data.mnist.Dataset(np.zeros((0, 784)), np.zeros(0))
     data = {e.classes: (rows, rows) for e in EXPERIMENTS.values()}
     drawn = [
         *list_pictures(results, data, {}),

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 import jaxnet
-import jaxnet.cli
+import jaxnet.lecture.cli
 from jaxnet import hosts, launch
-from jaxnet.hosts import LOST
+from jaxnet._utils.processes import LOST
 from tests import child
 from tests.peers import (
     EPOCHS,
@@ -156,7 +156,7 @@ def test_lost_processes_are_named():
 
 @pytest.mark.skipif(len(jax.devices()) > 1, reason="needs a single device")
 def test_devices_that_are_not_there_are_said():
-    done = CliRunner().invoke(jaxnet.cli.main, ["lecture", "--devices", "3"])
+    done = CliRunner().invoke(jaxnet.lecture.cli.main, ["lecture", "--devices", "3"])
     assert done.exit_code == 2, done.output
     assert "--devices must be at most 1" in done.output and "JAX_NUM_CPU_DEVICES=3" in done.output
 
@@ -164,7 +164,7 @@ def test_devices_that_are_not_there_are_said():
 def test_the_lecture_on_a_mesh_is_the_lecture(tmp_path):
     """Of one device here: many are in a process of their own, below."""
     done = CliRunner().invoke(
-        jaxnet.cli.main,
+        jaxnet.lecture.cli.main,
         ["lecture", "--only", "logits", "--devices", "1", "--json", str(tmp_path / "json")],
     )
     assert done.exit_code == 0 and ".9577/.9626" in done.output

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 import jaxnet
-import jaxnet.checkpoint
-import jaxnet.cli
-import jaxnet.cli.sweep
+import jaxnet.checkpoint.folder
+import jaxnet.lecture.cli
+import jaxnet.lecture.cli.sweep
 from jaxnet import sweeps
-from jaxnet.checkpoint import Checkpoints
+from jaxnet.checkpoint.folder import Checkpoints
 from tests.helpers import assert_same_bits
 from tests.test_checkpoint import NET, SHUFFLED, X, Y, folder, saved
 from tests.test_sweeps import resumed
@@ -31,7 +31,7 @@ EPOCHS = 60  # of the run that is killed
 def test_nothing_is_said_of_an_old_checkpoint_whose_deletion_was_cut_off(saved, folder):
     (folder / "3" / "_CHECKPOINT_METADATA").unlink()
     code = (
-        "import sys; from jaxnet.checkpoint import Checkpoints;"
+        "import sys; from jaxnet.checkpoint.folder import Checkpoints;"
         "print(Checkpoints(sys.argv[1]).list_epochs())"
     )
     done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from jaxnet.launch import find_port
+
 from tests import spread, test_mesh
 from tests.test_mesh import REDUCTION, folder
 

@@ -145,7 +145,7 @@ def test_the_metadata_says_who_it_is(built):
     assert (entry.group, entry.name, entry.value) == (
         "console_scripts",
         "jaxnet",
-        "jaxnet.cli:main",
+        "jaxnet.lecture.cli:main",
     )
     about = email.message_from_string(found.read_text("METADATA") or "")
     assert about["License-Expression"] == "MIT"

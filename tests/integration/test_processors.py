@@ -15,7 +15,7 @@ from jaxnet import machine
 from jaxnet.certificate.bounds import EPS, OTHER_NORMALS
 from jaxnet.certificate.causes import kernel_causes
 from tests.mutants import planted, replaced
-from torchref.certificate import certify_script
+from torchref.certification import certify_script
 
 ROOT = Path(__file__).parents[2]
 ON_X86 = {"avx2", "fma"} <= (machine._read_features() or frozenset())
@@ -44,7 +44,7 @@ CERTIFIED = f"""{BUILDS}
 import json
 from jaxnet.data import load_mnist
 from tests.mutants import planted, replaced
-from torchref.certificate import certify_script
+from torchref.certification import certify_script
 from torchref.results import certify_experiment
 
 

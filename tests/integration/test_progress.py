@@ -12,11 +12,11 @@ from rich.console import Console
 
 import benchmarks.__main__
 import jaxnet
-import jaxnet.cli
-import jaxnet.progress
+import jaxnet.callbacks.progress
+import jaxnet.lecture.cli
 import torchref.cli
 from jaxnet import losses, nn, optim
-from jaxnet.progress import bar, count
+from jaxnet.callbacks.progress import bar, count
 from tests.test_train import X, Y
 
 
@@ -83,7 +83,7 @@ def test_what_nobody_can_count_pulses_until_it_is_done():
     assert "measuring" in console.file.getvalue() and "✓" in console.file.getvalue()
 
 
-JAXNET, TORCHREF = jaxnet.cli.main, torchref.cli.main
+JAXNET, TORCHREF = jaxnet.lecture.cli.main, torchref.cli.main
 COMMANDS: dict[str, tuple[click.Command, str, str]] = {
     "lecture": (JAXNET, "lecture --only logits", "epoch 10, loss 0.4014, accuracy 0.9577"),
     "figures": (JAXNET, "lecture --only logits --figures {}/figures", "drawn"),
@@ -117,9 +117,9 @@ def test_every_command_shows_that_it_works_on_a_terminal_alone(name, tmp_path, m
     seen = {}
     for way, more in (("terminal", []), ("quiet", ["--quiet"]), ("file", [])):
         shown = io.StringIO()
-        monkeypatch.setattr(jaxnet.progress, "_is_terminal", lambda way=way: way != "file")
+        monkeypatch.setattr(jaxnet.callbacks.progress, "_is_terminal", lambda way=way: way != "file")
         monkeypatch.setattr(
-            jaxnet.progress,
+            jaxnet.callbacks.progress,
             "Console",
             lambda stderr, s=shown: Console(file=s, force_terminal=True, width=80),
         )
@@ -134,7 +134,7 @@ def test_a_colour_that_is_forced_makes_no_terminal(monkeypatch):
     """FORCE_COLOR is usual where output goes to a file: nothing is drawn into it."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     shown = io.StringIO()
-    monkeypatch.setattr(jaxnet.progress.sys, "stderr", shown)
+    monkeypatch.setattr(jaxnet.callbacks.progress.sys, "stderr", shown)
     with bar("small", 4):
         pass
     assert shown.getvalue() == ""

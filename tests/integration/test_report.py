@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-import jaxnet.cli
+import jaxnet.lecture.cli
 import torchref.cli
 import torchref.lecture
 from jaxnet import lecture
-from jaxnet.report import write_report
-from jaxnet.report.sections import SECTIONS, read_code
-from jaxnet.torch_results import load_torch
+from jaxnet.lecture.report import write_report
+from jaxnet.lecture.report.sections import SECTIONS, read_code
+from jaxnet.lecture.torch_results import load_torch
 from tests.helpers import Enough
 from tests.test_report import SHORT, TIMED, load_few, make_torch, short
 from torchref import results as torch_results
@@ -143,7 +143,7 @@ def test_the_commands_make_the_page(tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     assert re.search(r"logits +0\.9577/0\.9626 .* AGREE: 1 step", done.output)
     command = ["report", "--only", "logits", "--torch", "torch.json"]
-    done = runner.invoke(jaxnet.cli.main, command)
+    done = runner.invoke(jaxnet.lecture.cli.main, command)
     assert done.exit_code == 0, done.output
     assert done.output.startswith("wrote report.html (")
     assert "AGREE: 1 step" in Path("report.html").read_text()

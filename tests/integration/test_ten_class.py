@@ -14,16 +14,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-import jaxnet.cli
-import jaxnet.cli.sweep
+import jaxnet.lecture.cli
+import jaxnet.lecture.cli.sweep
 import torchref.cli
 import torchref.lecture
 from jaxnet import data, lecture, runs
 from tests.helpers import assert_same_bits
 from tests.test_checkpoint import assert_same_run
 from tests.test_data import idx_bytes
-from torchref import tolerances
-from torchref.certificate import Certificate, certify_script
+from jaxnet.certificate import bounds
+from torchref.certification import Certificate, certify_script
 
 TEN = lecture.find("ten_class")
 HOME = Path(__file__).parents[2]
@@ -89,7 +89,7 @@ def test_ten_epochs_beside_torch(root):
         assert report_jax["epoch"] == report_torch["epoch"]
         assert report_jax["accuracy"] == report_torch["accuracy"]
         assert report_jax["loss"] == pytest.approx(
-            report_torch["loss"], rel=tolerances.TRAJECTORY.rtol
+            report_torch["loss"], rel=bounds.TRAJECTORY.rtol
         )
     accuracies = [report["accuracy"] for report in record_jax["reports"]]
     assert 0.1 < accuracies[0] < accuracies[-1] < 1  # a job on which rows could differ
@@ -119,19 +119,19 @@ def test_the_readmes_command_certifies_the_example(root, monkeypatch):
 def test_it_is_swept_over_seeds(root, tmp_path):
     """Lane 1 is the run of seed 1: its stream, its losses, its accuracies."""
     done = CliRunner().invoke(
-        jaxnet.cli.main,
+        jaxnet.lecture.cli.main,
         ["sweep", "ten_class", "--seeds", "0:3", "--epochs", "2", "--root", str(root)]
         + ["--out", str(tmp_path / "sweep")],
     )
     assert done.exit_code == 0 and "of 3 seeds reach" in done.output, done.output
     rows = data.load_mnist(TEN.classes, root)
-    found = jaxnet.cli.sweep.run_experiment(TEN, rows, range(3), epochs=2)
+    found = jaxnet.lecture.cli.sweep.run_experiment(TEN, rows, range(3), epochs=2)
     alone = lecture.run(dataclasses.replace(TEN, epochs=2), rows)
     lane = found.table[1]
     for part in ("train", "test"):
         assert lane[f"{part}_accuracy"] == alone.record[f"{part}_accuracy"]
     gaps = np.abs(found.losses[1] / alone.history.losses - 1)
-    assert gaps.max() <= tolerances.TRAJECTORY.rtol
+    assert gaps.max() <= bounds.TRAJECTORY.rtol
     streams = [jaxnet.random.get_state(s.generator) for s in (found.state(1), alone.state)]
     assert_same_bits(*streams)
     assert len((tmp_path / "sweep" / "lanes.csv").read_text().splitlines()) == 4
@@ -152,7 +152,7 @@ def test_without_a_folder_or_a_network_one_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("torchvision.datasets.MNIST", mnist)
-    done = CliRunner().invoke(jaxnet.cli.main, ["lecture", "--only", "ten_class"])
+    done = CliRunner().invoke(jaxnet.lecture.cli.main, ["lecture", "--only", "ten_class"])
     assert done.exit_code == 2, done.output
     assert "check the network, or pass root=" in " ".join(done.output.split())
     assert "Traceback" not in done.output

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxnet import launch, lecture
-from jaxnet.hosts import END_WITHIN, LOST
+from jaxnet._utils.processes import END_WITHIN, LOST
 from tests import child
 from tests.peers import (
     EPOCHS,
@@ -148,7 +148,7 @@ def test_a_port_that_is_taken_is_said():
 
 STUBBORN = """
 import signal, sys, time
-from jaxnet.cli.processes import die_with_launcher
+from jaxnet.lecture.cli.processes import die_with_launcher
 die_with_launcher()
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxnet.lecture import EXPERIMENTS
+from jaxnet.lecture.experiments import EXPERIMENTS
 from tests.test_lecture import EXACT, certify, compare_errors, each_experiment
 
 

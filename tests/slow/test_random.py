@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from jaxnet import random
-from jaxnet.random.engine import draw
+from jaxnet.random.mt19937 import draw
 from tests.helpers import assert_same_bits, assert_same_state
 
 

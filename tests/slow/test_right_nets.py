@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from torchref.certificate import certify
+from torchref.certification import certify
 
 COUNT, PART = 200, 20
 LOSSES = {

@@ -6,10 +6,10 @@ import optax
 
 import jaxnet
 from jaxnet import optim
-from jaxnet.sweeps import programs
+from jaxnet.sweep.run import programs
 from tests.helpers import assert_close, assert_same_bits
 from tests.test_sweeps import PLAIN, assert_lane_is, sweep
-from torchref.tolerances import SMALL_LOSSES
+from jaxnet.certificate.bounds import SMALL_LOSSES
 
 
 def test_values_that_an_optimizer_looks_into_have_programs_of_their_own():

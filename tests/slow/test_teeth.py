@@ -13,7 +13,7 @@ from tests.faults import FAULTS, QUICK
 from tests.mutants import Mutant, drawn, lines_run, mutants_of, planted
 from tests.test_teeth import certify_random, name_the_fault
 from torchref.comparison import Comparison
-from torchref.tolerances import VISIBLE
+from jaxnet.certificate.bounds import VISIBLE
 
 
 @pytest.mark.parametrize("name", [name for name in FAULTS if name not in QUICK])
@@ -64,7 +64,7 @@ def largest_change(before: list, after: list) -> float:
 
 def test_drawn_mutants_are_caught(monkeypatch, record_property, count=100):
     """Changes of operators, constants and axes in the lines that the cases run."""
-    monkeypatch.setattr("torchref.certificate.Judge", Listening)
+    monkeypatch.setattr("torchref.certification.Judge", Listening)
     # Step by step is enough to see them: a whole run would show them later, and compile again.
     monkeypatch.setattr(Comparison, "_compare_whole_run", lambda self, *_: self._generator)
     lines = {name: lines_run(lambda name=name: certify_case(name, **EVEN)) for name in CASES}

@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-import jaxnet.cli
+import jaxnet.lecture.cli
 from jaxnet import data
 from tests.integration.test_ten_class import ROOT, TEN, certify_rows, root
 
@@ -23,7 +23,7 @@ def test_real_mnist_for_the_first_epoch(record_property):
 def test_the_command_line_runs_it_from_a_folder(root, tmp_path):
     results, figures = tmp_path / "results.json", tmp_path / "figures"
     done = CliRunner().invoke(
-        jaxnet.cli.main,
+        jaxnet.lecture.cli.main,
         ["lecture", "--only", "ten_class", "--root", str(root)]
         + ["--json", str(results), "--figures", str(figures)],
     )

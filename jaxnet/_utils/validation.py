@@ -1,0 +1,173 @@
+"""Checks that several rooms make of what they are given."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import flax.linen
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnet.cache import jit
+
+
+def nearest(name: Any, choices: Iterable[Any]) -> str:
+    """The end of an error about a name that is none of `choices`: the one that was meant, perhaps.
+
+    Upper and lower case are alike to it. "" where nothing is near, or `name` is a number or no
+    string.
+
+    >>> "name must be one of logits, dropout, not 'logts'" + nearest("logts", ["logits", "dropout"])
+    "name must be one of logits, dropout, not 'logts'; did you mean 'logits'?"
+    >>> nearest("adam", ["logits", "dropout"])
+    ''
+    """
+    if not isinstance(name, str) or name.isdecimal():
+        return ""
+    known = {choice.casefold(): choice for choice in choices if isinstance(choice, str)}
+    found = difflib.get_close_matches(name.casefold(), known, 1)
+    return f"; did you mean {known[found[0]]!r}?" if found else ""
+
+
+def check_pair(data: Any, of: str = "(x, y)") -> tuple[Any, Any]:
+    """Two things that belong together; refuse what is none, or another number of them."""
+    if isinstance(data, Mapping | str) or not isinstance(data, Iterable) or hasattr(data, "dtype"):
+        raise TypeError(f"data must be {of}, not {type(data).__name__}")
+    parts = tuple(data)
+    if len(parts) != 2:
+        raise ValueError(f"data must be {of}, two things, not {len(parts)} of them")
+    return parts
+
+
+def check_rows(x: Any, y: Any) -> None:
+    """Refuse data whose two arrays are not of numbers or do not pair up row by row."""
+    check_real(x=x, y=y)
+    if np.ndim(x) == 0 or np.ndim(y) == 0 or len(x) != len(y) or len(x) == 0:
+        raise ValueError(
+            "data must be (x, y) with the same number of rows, at least one; "
+            f"their shapes are {np.shape(x)} and {np.shape(y)}"
+        )
+
+
+def check_real(**arrays: Any) -> None:
+    """Refuse what holds anything but real numbers: strings, objects, complex numbers, keys."""
+    for name, values in arrays.items():
+        dtype: Any = getattr(values, "dtype", None)
+        if not isinstance(values, jax.Array | np.ndarray):
+            try:
+                dtype = np.asarray(values).dtype
+            except (TypeError, ValueError, RuntimeError):  # rows of several lengths, for one
+                dtype = np.dtype(object)
+        if not any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+            what = dtype if hasattr(values, "dtype") else f"a {type(values).__name__} of {dtype}"
+            raise TypeError(f"{name} must hold real numbers, not {what}")
+
+
+def check_finite(x: Any, numbers: Any = None) -> None:
+    """Refuse rows with nan or an infinity, by the first of them: every weight would become nan.
+
+    `numbers` says which rows these are, if not all in their order.
+    """
+    if isinstance(x, jax.core.Tracer):
+        return
+    if not jnp.issubdtype(getattr(x, "dtype", np.float64), jnp.floating):
+        return
+    if isinstance(x, jax.Array) and any(device.platform != "cpu" for device in x.devices()):
+        if _is_finite(x):  # there, without a copy to the host
+            return
+    values = np.asarray(x)
+    finite = np.isfinite(values)
+    if finite.all():
+        return
+    row = int(np.argmin(finite.reshape(len(finite), -1).all(axis=1)))
+    value = np.asarray(values[row])[~finite[row]].reshape(-1)[0]
+    number = row if numbers is None else int(numbers[row])
+    raise ValueError(f"x must be finite, but its row {number} holds {value}")
+
+
+@jit
+def _is_finite(values):
+    return jnp.isfinite(values).all()
+
+
+def check_devices(**trees: Any) -> None:
+    """Refuse arrays that were put on different devices, in one sentence."""
+    places: dict[frozenset, str] = {}
+    for name, tree in trees.items():
+        for leaf in committed_arrays(tree):
+            places.setdefault(frozenset(leaf.devices()), name)
+    if len(places) > 1:
+        (first, name), (second, other) = list(places.items())[:2]
+        raise ValueError(
+            f"{name} is on {_names(first)} but {other} is on {_names(second)}: move one of them, "
+            f"with jax.device_put({other}, jax.devices()[...]) for example"
+        )
+
+
+def committed_arrays(tree: Any) -> list[jax.Array]:
+    """The arrays that were put somewhere; the others go where these are. Tracers have no place."""
+    return [
+        leaf
+        for leaf in jax.tree.leaves(tree)
+        if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.committed
+    ]
+
+
+def check_count(name: str, value: Any) -> int:
+    """A count as an int; refuse what is none, or below 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
+    return int(value)
+
+
+def check_number(name: str, value: Any) -> float:
+    """A real number as a float; refuse all else, and strings that read as one."""
+    if not isinstance(value, str | bytes | bytearray):
+        try:
+            return float(value)
+        except (TypeError, ValueError, OverflowError):
+            pass
+    raise TypeError(f"{name} must be a number, not {value!r}")
+
+
+def check_function(name: str, value: Any, what: str = "a function") -> None:
+    """Refuse what cannot be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be {what}, not {value!r}")
+
+
+def check_net(net: Any) -> None:
+    """Refuse what is no Flax module: a class of them that was not called, for one."""
+    if not isinstance(net, flax.linen.Module):
+        raise TypeError(f"net must be a Flax module, not {net!r}")
+
+
+def check_optimizer(optimizer: Any, name: str = "optimizer") -> None:
+    """Refuse what is no optimizer: a function of `jaxnet.optim` that was not called, for one."""
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise TypeError(
+            f"{name} must be an optax optimizer, such as jaxnet.optim.sgd(), not {optimizer!r}"
+        )
+
+
+def check_stream(generator: Any) -> None:
+    """Refuse what no randomness comes from."""
+    if not hasattr(generator, "spare"):  # jaxnet.random.Generator's, which is not known here
+        dtype = getattr(generator, "dtype", None)
+        if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+            raise TypeError(
+                "generator must be a jaxnet.random.Generator or a jax.random.key, "
+                f"not {type(generator).__name__}"
+            )
+
+
+def check_mapping(name: str, value: Any, of: str) -> None:
+    """Refuse what has no names."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping of {of}, not {type(value).__name__}")
+
+
+def _names(devices: frozenset) -> str:
+    return ", ".join(sorted(str(device) for device in devices))

@@ -1,0 +1,61 @@
+"""The end of a run that no longer improves."""
+
+import math
+from typing import Any
+
+from jaxnet._utils.validation import check_count, check_number
+from jaxnet.callbacks._ranking import Mode, check_mode, rank
+from jaxnet.train.loop import Callback, Chunk, Run, Stop
+
+
+class EarlyStopping(Callback):
+    """Ends the run when a metric has not improved for `patience` reports in a row.
+
+    A report improves where its value is better than the best before it by more than `min_delta`;
+    a NaN never does. It looks at the history alone, so a run that is resumed stops where the
+    uninterrupted one does.
+
+    Args:
+      metric: its name in the reports, or "loss".
+      patience: reports in a row without improvement, at least 1.
+      mode: "min" or "max", which is better.
+      min_delta: how much better is better, at least 0.
+
+    Raises:
+      ValueError: an argument is out of range; at the first report, `metric` is not in it.
+
+    torch has none; PyTorch Lightning's and Keras's of this name stop after as many.
+
+    >>> reports = [Report(i, loss, {}) for i, loss in enumerate([3.0, 2.0, 2.0, 2.1])]
+    >>> EarlyStopping("loss", patience=2).is_over(reports)
+    True
+    """
+
+    def __init__(
+        self, metric: str, *, patience: int, mode: Mode = "min", min_delta: float | int = 0
+    ):
+        check_mode(mode)
+        if not check_number("min_delta", min_delta) >= 0:
+            raise ValueError(f"min_delta must be a number of at least 0, not {min_delta!r}")
+        self._metric, self._delta = metric, min_delta
+        self._mode: Mode = mode
+        self._patience = check_count("patience", patience)
+
+    def on_start(self, run: Run) -> None:
+        """End a resumed run that was over."""
+        if run.history.reports and self.is_over(run.history.reports):
+            raise Stop
+
+    def on_chunk(self, chunk: Chunk) -> None:
+        """End the run where its last report says so."""
+        if chunk.report is not None and self.is_over(chunk.history.reports):
+            raise Stop
+
+    def is_over(self, reports: Any) -> bool:
+        """Whether a run with these reports is to end."""
+        best, since = math.inf, 0
+        for report in reports:
+            value = rank(report, self._metric, self._mode)
+            improved = value < best - self._delta if best < math.inf else value < math.inf
+            best, since = (value, 0) if improved else (best, since + 1)
+        return since >= self._patience

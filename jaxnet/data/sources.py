@@ -1,0 +1,403 @@
+"""Where examples come from: arrays in memory, or files that are read as batches need them."""
+
+import sys
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnet._utils.digests import digest_array
+from jaxnet._utils.validation import check_finite, check_pair, check_real, check_rows
+from jaxnet.precision import Precision, cast_array, use
+
+BLOCK = 2**22
+"""Bytes of examples, about, that are read at once: two such blocks are in memory at a time."""
+
+_SAMPLE = 64
+"""Examples whose digest stands for those of a source that is too large to be read, at most."""
+
+_READERS = 4
+"""Threads that read a Grain data set: where an example is waited for, four are."""
+
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
+_Read = Callable[[np.ndarray], Any]
+"""`read(indices)`: some examples as they are stored, in memory of their own."""
+
+
+class Source(Protocol):
+    """Where a run's examples come from: `InMemory` or `Mapped`.
+
+    An example is a pytree of arrays, `(x, y)` for `fit`; a batch is the same with a leading axis.
+    """
+
+    streamed: bool
+    """Whether examples are read block by block as batches need them."""
+    example: Any
+    """A batch of one example, which has the types and shapes of all."""
+
+    @property
+    def num_examples(self) -> int:
+        """How many there are."""
+        ...
+
+    def take(self, indices: np.ndarray) -> Any:
+        """A batch of these examples."""
+        ...
+
+    def convert(self, precision: Precision) -> "Source":
+        """The source with its floating-point numbers in a precision; called inside `use`."""
+        ...
+
+    def list_blanks(self) -> list[Any]:
+        """Sources that look to a compiler like the batches in which this one is evaluated."""
+        ...
+
+    def digest(self) -> list[str]:
+        """What tells its data from others': types, shapes and SHA-256."""
+        ...
+
+
+class InMemory:
+    """A pytree of arrays with one leading axis, the examples, which all lie in memory.
+
+    Args:
+      arrays: `(x, y)`, for example; x and y may be pytrees of arrays themselves.
+
+    Raises:
+      ValueError: two arrays have another number of rows, or none.
+      TypeError: an array holds anything but real numbers.
+
+    torch has `torch.utils.data.TensorDataset`.
+
+    >>> InMemory((np.ones((5, 3)), np.ones(5))).num_examples
+    5
+    """
+
+    streamed = False
+
+    def __init__(self, arrays: Any):
+        self.arrays = _as_arrays(arrays)
+        """The arrays, whole."""
+
+    @property
+    def num_examples(self) -> int:
+        """The length of the leading axis."""
+        return len(jax.tree.leaves(self.arrays)[0])
+
+    @property
+    def example(self) -> Any:
+        """A batch of one example."""
+        return jax.tree.map(lambda values: values[:1], self.arrays)
+
+    def take(self, indices: np.ndarray) -> Any:
+        """A batch of these examples."""
+        return jax.tree.map(lambda values: values[indices], self.arrays)
+
+    def convert(self, precision: Precision) -> "InMemory":
+        """The arrays as JAX's, their floats in a precision; called inside `use`."""
+        return self.replace(jax.tree.map(lambda a: cast_array(a, precision), self.arrays))
+
+    def replace(self, arrays: Any) -> "InMemory":
+        """The same examples in other arrays, which were placed elsewhere for example."""
+        made = object.__new__(InMemory)
+        made.arrays = arrays
+        return made
+
+    def list_blanks(self) -> list[Any]:
+        """Itself."""
+        return [self]
+
+    def digest(self) -> list[str]:
+        """Type, shape and SHA-256 of each array."""
+        leaves = jax.tree.leaves(self.arrays)
+        return [f"{a.dtype} {a.shape}, SHA-256 {digest_array(a)}" for a in leaves]
+
+
+class Mapped:
+    """Examples that are read where a batch needs them, in whatever order it names.
+
+    Args:
+      data: a pytree of arrays of which one at least is a `numpy.memmap`, `(x, y)` for example; or a
+        Grain `MapDataset` whose elements are pairs `(x, y)`, one example each.
+      precision: what the run computes in; floats are converted as they are read.
+      finite: whether x with nan or an infinity is rejected, where it is read for the first time.
+
+    Raises:
+      ValueError: the arrays differ in length, the data set has no row, or no end.
+      TypeError: an element is no pair, or holds what are no real numbers.
+    """
+
+    streamed = True
+
+    def __init__(self, data: Any, precision: Precision = "parity", *, finite: bool = True):
+        self._data, self._finite = data, finite
+        self._count, self._read = _open_elements(data) if is_map_dataset(data) else _open(data)
+        first = self._read(np.zeros(1, int))
+        self.precision: Precision = precision
+        with use(precision):
+            empty = lambda a: cast_array(np.zeros(0, a.dtype.newbyteorder("=")), precision).dtype  # noqa: E731
+            self._types = jax.tree.map(empty, first)
+        self.example = self._convert(first)
+        """A batch of the first example."""
+        floats = [jnp.issubdtype(a.dtype, jnp.floating) for a in jax.tree.leaves(_get_x(first))]
+        self._unseen = np.ones(self._count, bool) if finite and any(floats) else None
+
+    @property
+    def num_examples(self) -> int:
+        """How many there are."""
+        return self._count
+
+    @property
+    def block(self) -> int:
+        """How many examples are read at once."""
+        size = sum(a.nbytes for a in jax.tree.leaves(self.example))
+        return min(self._count, max(1, BLOCK // max(1, size)))
+
+    def take(self, indices: np.ndarray) -> Any:
+        """A batch of these examples, read now.
+
+        Raises:
+          ValueError: x holds nan or an infinity in one of them, the first time that it is read.
+        """
+        batch = self._read(indices)
+        if self._unseen is not None and self._unseen[indices].any():
+            for values in jax.tree.leaves(_get_x(batch)):
+                check_finite(values, indices)
+            self._unseen[indices] = False
+        return self._convert(batch)
+
+    def blank(self, indices: np.ndarray) -> Any:
+        """Zeros in place of these examples: what they look like to a compiler."""
+        shape = lambda a: np.zeros((len(indices), *a.shape[1:]), a.dtype)  # noqa: E731
+        return jax.tree.map(shape, self.example)
+
+    def list_blanks(self) -> list[Any]:
+        """Zeros, of each size of block."""
+        sizes = {len(part) for part in split_range(self._count, self.block)}
+        return [InMemory(self.blank(np.arange(size))) for size in sizes]
+
+    def convert(self, precision: Precision) -> "Mapped":
+        """The same files, read in a precision."""
+        return Mapped(self._data, precision, finite=self._finite)
+
+    def digest(self) -> list[str]:
+        """Type and shape of all examples, and SHA-256 of some from all over."""
+        some = np.unique(np.linspace(0, self._count - 1, _SAMPLE).astype(np.int64))
+        return [
+            f"{a.dtype} {(self._count, *a.shape[1:])}, SHA-256 of {len(a)} rows {digest_array(a)}"
+            for a in jax.tree.leaves(self.take(some))
+        ]
+
+    def _convert(self, batch: Any) -> Any:
+        return jax.tree.map(lambda a, kind: a.astype(kind, copy=False), batch, self._types)
+
+
+def as_source(data: Any) -> Source:
+    """The source that stands for `data`, which may be one already.
+
+    Raises:
+      TypeError: `data` is neither a pair of arrays, nor a `MapDataset`, nor a `Source`.
+
+    >>> as_source((np.ones((5, 3)), np.ones(5))).num_examples
+    5
+    """
+    if isinstance(data, InMemory | Mapped):
+        return data
+    if is_map_dataset(data):
+        return Mapped(data)
+    if type(data).__module__.partition(".")[0] == "grain":
+        raise TypeError(
+            "data must be (x, y) or a grain.MapDataset, whose rows can be read in any order, "
+            f"not a {type(data).__name__}"
+        )
+    pair = check_pair(data)
+    return Mapped(pair) if any(map(_is_mapped, jax.tree.leaves(pair))) else InMemory(pair)
+
+
+def read_all(source: Source) -> InMemory:
+    """All examples in memory."""
+    if isinstance(source, InMemory):
+        return source
+    return InMemory(source.take(np.arange(source.num_examples)))
+
+
+def is_map_dataset(data: Any) -> bool:
+    """Whether it is a Grain `MapDataset`; where Grain was not imported, nothing is.
+
+    >>> is_map_dataset(range(3))
+    False
+    """
+    kind = getattr(sys.modules.get("grain"), "MapDataset", None)
+    return kind is not None and isinstance(data, kind)
+
+
+def prefetch(
+    make: Callable[[_Item], _Made], items: Iterable[_Item]
+) -> Generator[_Made, None, None]:
+    """What `make` makes of each item, the next one in a thread while the last one is used.
+
+    An error of `make` is raised where its item is due. The thread ends with the iterator, which
+    waits for the item under way.
+
+    >>> list(prefetch(lambda number: number + 1, range(3)))
+    [1, 2, 3]
+    """
+    pool = ThreadPoolExecutor(1, "jaxnet-examples")
+    try:
+        coming = None
+        for item in items:
+            last, coming = coming, pool.submit(make, item)
+            if last is not None:
+                yield last.result()
+                del last  # its result would stay with it
+        if coming is not None:
+            yield coming.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def split_range(count: int, size: int) -> list[range]:
+    """`range(count)` in consecutive ranges of at most `size`.
+
+    >>> split_range(5, 2)
+    [range(0, 2), range(2, 4), range(4, 5)]
+    """
+    return [range(begin, min(begin + size, count)) for begin in range(0, count, size)]
+
+
+def place_batches(take: _Read, indices: np.ndarray, sharding: Any = None) -> Any:
+    """The examples that an array of indices names, (*indices.shape, *example), on the device.
+
+    With a sharding of the indices, they are placed as it says. Each shard is read once, and of what
+    is placed on another process's devices, nothing is. The arrays are nobody else's: JAX may use
+    their memory as it is.
+    """
+
+    def take_part(part: np.ndarray) -> Any:
+        batch = take(part.reshape(-1))
+        return jax.tree.map(lambda a: a.reshape(*part.shape, *a.shape[1:]), batch)
+
+    if sharding is None:
+        return jax.device_put(take_part(indices))
+    where = sharding.addressable_devices_indices_map(indices.shape)
+    parts = {str(index): index for index in where.values()}  # slices are no keys
+    read = {name: jax.tree.flatten(take_part(indices[index])) for name, index in parts.items()}
+    leaves, tree = next(iter(read.values()))
+    made = [
+        jax.make_array_from_single_device_arrays(
+            (*indices.shape, *values.shape[indices.ndim :]),
+            sharding,
+            [jax.device_put(read[str(index)][0][at], device) for device, index in where.items()],
+        )
+        for at, values in enumerate(leaves)
+    ]
+    return jax.tree.unflatten(tree, made)
+
+
+def _get_x(batch: Any) -> Any:
+    """The inputs of a batch `(x, y)`; all of any other."""
+    return batch[0] if isinstance(batch, tuple) and len(batch) == 2 else batch
+
+
+def _as_arrays(tree: Any) -> Any:
+    """A pytree whose leaves are arrays of one length; a list is an array, not a tree."""
+    if isinstance(tree, tuple) and len(tree) == 2 and not any(map(_is_tree, tree)):
+        check_rows(*tree)
+    leaf = lambda node: not _is_tree(node)  # noqa: E731
+    to_array = lambda a: a if isinstance(a, jax.Array | np.ndarray) else np.asarray(a)  # noqa: E731
+    named = jax.tree_util.tree_leaves_with_path(tree, is_leaf=leaf)
+    for path, values in named:
+        check_real(**{f"data{jax.tree_util.keystr(path)}": values})
+    tree = jax.tree.map(to_array, tree, is_leaf=leaf)
+    shapes = {jax.tree_util.keystr(path): np.shape(values) for path, values in named}
+    lengths = {shape[0] if shape else 0 for shape in shapes.values()}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(
+            "data must be arrays with the same number of rows, at least one; "
+            f"their shapes are {shapes}"
+        )
+    return tree
+
+
+def _is_tree(node: Any) -> bool:
+    return isinstance(node, tuple | dict)
+
+
+def _is_mapped(values: Any) -> bool:
+    """Whether an array is a file's: what was computed of one may still be called a memmap."""
+    return isinstance(values, np.memmap) and getattr(values, "_mmap", None) is not None
+
+
+def _open(data: Any) -> tuple[int, _Read]:
+    """How many examples some arrays have, and how to read them."""
+    arrays = _as_arrays(data)
+    count = len(jax.tree.leaves(arrays)[0])
+    return count, lambda indices: jax.tree.map(lambda a: _pick(a, indices), arrays)
+
+
+def _pick(values: Any, indices: np.ndarray) -> np.ndarray:
+    """Rows of an array, a copy; without gathering where they are consecutive."""
+    begin, count = int(indices[0]), len(indices)
+    if np.array_equal(indices, np.arange(begin, begin + count)):
+        return np.array(values[begin : begin + count])
+    return np.asarray(np.take(values, indices, axis=0))
+
+
+def _open_elements(data: Any) -> tuple[int, _Read]:
+    """How many examples a `MapDataset` has, and how to read them."""
+    count = len(data)
+    if count == sys.maxsize:
+        raise ValueError("data must be a MapDataset that ends: epochs repeat it")
+    if count == 0:
+        raise ValueError("data must have at least one row; the MapDataset is empty")
+    first = _read_element(data, 0)
+    check_real(x=first[0], y=first[1])
+
+    def read(indices: np.ndarray) -> Any:
+        x, y = (np.empty((len(indices), *v.shape), v.dtype) for v in first)
+
+        def fill(part: range) -> None:
+            for at in part:
+                element = _read_element(data, int(indices[at]))
+                _check_alike(element, first, int(indices[at]))
+                x[at], y[at] = element
+
+        with ThreadPoolExecutor(_READERS) as pool:
+            for _ in pool.map(fill, split_range(len(indices), -(-len(indices) // _READERS))):
+                pass  # an error, if there is one
+        return x, y
+
+    return count, read
+
+
+def _check_alike(element: Any, first: Any, index: int) -> None:
+    for side, values, like in zip("xy", element, first, strict=True):
+        if values.shape != like.shape or values.dtype != like.dtype:
+            raise ValueError(
+                f"data must have rows of one shape and type, but {side} of element {index} is "
+                f"{values.dtype} {values.shape}, not {like.dtype} {like.shape} as in element 0"
+            )
+
+
+def _read_element(data: Any, index: int) -> Any:
+    element = data[index]
+    if not isinstance(element, tuple | list) or len(element) != 2:
+        what = f"a {type(element).__name__}"
+        advice = "data.map(lambda element: (element[...], element[...])) makes pairs"
+        if element is None:
+            what, advice = "missing", "filter the rows before they become a MapDataset"
+        elif isinstance(element, tuple | list):
+            what += f" of {len(element)}"
+        raise TypeError(
+            f"data must be a MapDataset of pairs (x, y), but its element {index} is {what}: "
+            f"{advice}"
+        )
+    x, y = element
+    try:
+        return np.asarray(x), np.asarray(y)
+    except ValueError as error:
+        raise TypeError(f"data must hold real numbers; element {index}: {error}") from error

@@ -1,0 +1,71 @@
+"""What the losses share: the types of their arguments, the checks of them, the reductions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float, Integer, Real
+
+from jaxnet._utils.validation import nearest
+
+Floats = Float[Array | np.ndarray, "..."]
+Classes = Integer[Array | np.ndarray, "..."]
+Weights = Real[Array | np.ndarray, "..."]
+
+
+def reduce(loss, reduction, where=None):
+    """The mean or the sum over what counts, or the loss as it is."""
+    if reduction == "none":
+        return loss
+    return jnp.mean(loss, where=where) if reduction == "mean" else jnp.sum(loss, where=where)
+
+
+def broadcast(name, weight, like):
+    """A weight in the shape and type of what it weighs, or a ValueError that names it."""
+    try:
+        fits = np.broadcast_shapes(weight.shape, like.shape) == like.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"{name} has shape {weight.shape}, expected one that fits {like.shape}")
+    return jnp.broadcast_to(jnp.asarray(weight), like.shape).astype(like.dtype)
+
+
+def check_reduction(reduction):
+    """Refuse a reduction that torch has not."""
+    known = "none", "mean", "sum"
+    if reduction not in known:
+        meant = nearest(reduction, known)
+        raise ValueError(f"reduction is {reduction!r}, expected 'none', 'mean' or 'sum'{meant}")
+
+
+def check_arrays(**arrays):
+    """Refuse what is no array, by its name; of weights, which may be None, what is not real."""
+    for name, array in arrays.items():
+        missing = array is None and name not in ("input", "target")
+        if not missing and not isinstance(array, jax.Array | np.ndarray | np.generic):
+            raise TypeError(f"{name} is a {type(array).__name__}, expected an array")
+        if array is not None and "weight" in name and not _is_real(array):
+            raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
+
+
+def _is_real(array):
+    kinds = jnp.floating, jnp.integer, jnp.bool_
+    return any(jnp.issubdtype(array.dtype, kind) for kind in kinds)
+
+
+def check_floating(name, array):
+    """Refuse an array of integers or booleans."""
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} has dtype {array.dtype}, expected a floating dtype")
+
+
+def check_same_shape(input, target):
+    """Refuse a target that would be broadcast."""
+    if target.shape != input.shape:
+        raise ValueError(f"target has shape {target.shape}, expected {input.shape} as in input")
+
+
+def known_values(array):
+    """The values, or None of a tracer; in NumPy, as inside jit jnp would trace a constant too."""
+    return None if isinstance(array, Tracer) else np.asarray(array)

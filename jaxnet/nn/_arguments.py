@@ -1,0 +1,77 @@
+"""Arguments that several layers take, checked once: sizes, and pairs for height and width."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnet._utils.validation import check_real
+from jaxnet.random._arguments import as_integer
+
+Pair = int | Sequence[int]
+
+
+def check_array(x: Any) -> None:
+    """Refuse an input that is no array: a list, for one."""
+    if not isinstance(x, jax.Array | np.ndarray | np.generic):
+        raise TypeError(f"x must be an array, not {type(x).__name__}")
+
+
+def check_input(x: Any) -> None:
+    """Refuse an input that is no array of real numbers."""
+    check_array(x)
+    check_real(x=x)
+
+
+def check_floats(x: Any) -> None:
+    """Refuse an input that is no array of floating-point numbers: a product with weights needs it.
+
+    >>> check_floats(np.ones(2, np.uint8))
+    Traceback (most recent call last):
+    TypeError: x must be floating-point, not uint8: divide pixels by 255, or use x.astype("float32")
+    """
+    check_input(x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(
+            f"x must be floating-point, not {x.dtype}: divide pixels by 255, "
+            'or use x.astype("float32")'
+        )
+
+
+def as_size(name: str, value: Any, least: int = 1) -> int:
+    """An integer of at least `least`.
+
+    >>> as_size("kernel_size", 0)
+    Traceback (most recent call last):
+    ValueError: kernel_size must be at least 1, not 0
+    """
+    size = as_integer(name, value)
+    if size < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
+    return size
+
+
+def as_pair(name: str, value: Any, least: int = 1) -> tuple[int, int]:
+    """Height and width; one integer stands for both, as in torch.
+
+    >>> as_pair("stride", 2), as_pair("padding", [0, 1], least=0)
+    ((2, 2), (0, 1))
+    """
+    if isinstance(value, Sequence) and len(value) != 2:
+        raise ValueError(f"{name} must be an integer or a pair, not {value!r}")
+    first, second = value if isinstance(value, Sequence) else (value, value)
+    return as_size(name, first, least), as_size(name, second, least)
+
+
+def as_axis(name: str, value: Any, count: int, of: str = "an axis of x") -> int:
+    """One of `count` axes, counted from the front; negative ones count from the end.
+
+    >>> as_axis("dim", -1, 3)
+    2
+    """
+    axis = as_integer(name, value)
+    if not -count <= axis < count:
+        raise ValueError(f"{name} must be {of}, -{count} to {count - 1}, not {value}")
+    return axis % count

@@ -1,0 +1,159 @@
+"""torch's normal numbers on an x86 CPU, to the last bit: which words, and whose logarithm."""
+
+import math
+from fractions import Fraction
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float32
+
+from jaxnet._utils.validation import check_number
+from jaxnet.random._arguments import Shape, as_shape
+from jaxnet.random._arithmetic import fused_multiply_add
+from jaxnet.random.mt19937 import Generator, check_concrete, host_pairs, host_units
+
+_ROW = 16  # numbers that torch's vector code makes at once; below it, and here, pair by pair
+_TWO_PI = np.float32(2 * math.pi)
+
+# The polynomials of the cephes library's logf, sinf and cosf, highest power first.
+_LOG = tuple(
+    np.float32(c)
+    for c in (
+        7.0376836292e-2,
+        -1.1514610310e-1,
+        1.1676998740e-1,
+        -1.2420140846e-1,
+        1.4249322787e-1,
+        -1.6668057665e-1,
+        2.0000714765e-1,
+        -2.4999993993e-1,
+        3.3333331174e-1,
+    )
+)
+_SIN = tuple(np.float32(c) for c in (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1))
+_COS = tuple(
+    np.float32(c) for c in (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
+)
+_SQRT_HALF = np.float32(0.707106781186547524)
+_LN2_LOW, _LN2_HIGH = np.float32(-2.12194440e-4), np.float32(0.693359375)
+_QUARTER_PI = tuple(
+    np.float32(c) for c in (-0.78515625, -2.4187564849853515625e-4, -3.77489497744594108e-8)
+)
+_FOUR_OVER_PI = np.float32(1.27323954473516)
+
+
+def normal(
+    generator: Generator, shape: Shape, mean: float = 0.0, std: float = 1.0
+) -> tuple[Generator, Float32[Array, "..."]]:
+    """Normal float32 numbers, bit for bit `torch.empty(shape).normal_(mean, std)` on x86.
+
+    Box and Muller's $\\sqrt{-2 \\ln u_1}\\,(\\cos 2\\pi u_2, \\sin 2\\pi u_2)$, times `std`, plus
+    `mean`. From 16 elements on, one word each in rows of 16, the last row drawn anew where they do
+    not divide; fewer come in pairs from two 53-bit draws each, and the second of a pair stays in
+    the generator for the next such call. On the host only.
+
+    Raises:
+      TypeError: `generator` is traced.
+      ValueError: `std` is negative, one of the two is not finite, or a size is negative.
+
+    These are the bits of torch on x86 with AVX2 or later. Without AVX2, and on ARM, torch takes
+    other logarithms and differs from itself by up to 2.4e-6. Fewer than 16 numbers rest on the C
+    library's log1p, sin and cos, in float64.
+
+    >>> import jaxnet
+    >>> generator = jaxnet.random.manual_seed(1)
+    >>> generator, values = jaxnet.random.normal(generator, (2,))
+    >>> print(values)
+    [0.66135216 0.2669241 ]
+
+    Source: `torch.Tensor.normal_`, `torch.randn`.
+    """
+    check_number("mean", mean)
+    check_number("std", std)
+    if not (math.isfinite(mean) and math.isfinite(std) and std >= 0):
+        raise ValueError(f"mean and std must be finite and std not negative: {mean=}, {std=}")
+    check_concrete(generator)
+    shape = as_shape(shape)
+    count = math.prod(shape)
+    draw = _draw_pairs if count < _ROW else _draw_rows
+    generator, values = draw(generator, count, float(mean), float(std))
+    return generator, jax.device_put(values.reshape(shape))
+
+
+def _draw_rows(generator: Generator, count: int, mean: float, std: float):
+    generator, unit = host_units(generator, count)
+    left = count % _ROW
+    rows = [unit[: count - left].reshape(-1, _ROW)]
+    if left:
+        generator, unit = host_units(generator, _ROW)
+        rows.append(unit[None])
+    values = _box_muller(np.concatenate(rows), np.float32(mean), np.float32(std)).reshape(-1)
+    if left:  # the row drawn anew ends where the tensor ends
+        last, values = values[-_ROW:], values[:count].copy()
+        values[-_ROW:] = last
+    return generator, values
+
+
+def _box_muller(unit, mean, std):
+    """Rows of 16 uniform numbers: the first 8 give the radii, the last 8 the angles."""
+    half = _ROW // 2
+    radius = np.sqrt(np.float32(-2) * _log(np.float32(1) - unit[:, :half]))
+    sine, cosine = _sincos(_TWO_PI * unit[:, half:])
+    pairs = np.concatenate([radius * cosine, radius * sine], axis=1)
+    return fused_multiply_add(pairs, std, mean)
+
+
+def _horner(x, coefficients):
+    value = coefficients[0]
+    for coefficient in coefficients[1:]:
+        value = fused_multiply_add(value, x, coefficient)
+    return value
+
+
+def _log(x: Float32[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
+    """Natural logarithm of positive normal numbers, as the cephes library computes it with FMA."""
+    mantissa, exponent = np.frexp(x)
+    small = mantissa < _SQRT_HALF
+    exponent = (exponent - small).astype(np.float32)
+    x = np.where(small, mantissa + mantissa, mantissa) - np.float32(1)
+    square = x * x
+    y = x * _horner(x, _LOG)
+    y = fused_multiply_add(y, square, exponent * _LN2_LOW)
+    y = fused_multiply_add(-square, np.float32(0.5), y)
+    return fused_multiply_add(exponent, _LN2_HIGH, x + y)
+
+
+def _sincos(x: Float32[np.ndarray, "..."]) -> tuple[np.ndarray, np.ndarray]:
+    """Sine and cosine of angles from 0 to 2 pi, as the cephes library computes them with FMA."""
+    octant = ((x * _FOUR_OVER_PI).astype(np.int32) + 1) & ~1
+    for part in _QUARTER_PI:
+        x = fused_multiply_add(octant.astype(np.float32), part, x)
+    square = x * x
+    cosine = _horner(square, _COS) * square
+    cosine = fused_multiply_add(cosine, square, -(square * np.float32(0.5))) + np.float32(1)
+    sine = fused_multiply_add(_horner(square, _SIN) * square, x, x)
+    swapped = octant & 2 != 0
+    sine, cosine = np.where(swapped, cosine, sine), np.where(swapped, sine, cosine)
+    sine = np.where(octant & 4 != 0, -sine, sine)
+    return sine, np.where((octant - 2) & 4 == 0, -cosine, cosine)
+
+
+def _draw_pairs(generator: Generator, count: int, mean: float, std: float):
+    kept = np.asarray(generator.spare)
+    spare = [float(kept[1:].view(np.float64)[0])] if kept[0] else []
+    values = []
+    for _ in range(count):
+        if not spare:
+            generator, bits = host_pairs(generator, 2)
+            angle, u = (float(x) * 2.0**-53 for x in bits & np.uint64(2**53 - 1))
+            radius = math.sqrt(-2.0 * math.log1p(-u))
+            spare = [radius * math.sin(2.0 * math.pi * angle)]
+            sample = radius * math.cos(2.0 * math.pi * angle)
+        else:
+            sample = spare.pop()
+        # Rounded once, as by a float64 FMA.
+        values.append(float(Fraction(sample) * Fraction(std) + Fraction(mean)))
+    kept = np.zeros(3, np.uint32)
+    if spare:
+        kept[0], kept[1:] = 1, np.array(spare).view(np.uint32)
+    return generator._replace(spare=kept), np.array(values, np.float64).astype(np.float32)

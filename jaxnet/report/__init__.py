@@ -1,5 +1,0 @@
-"""The lecture as one page of HTML that needs nothing else."""
-
-from jaxnet.report.page import write_report
-
-__all__ = ["write_report"]

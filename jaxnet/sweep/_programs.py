@@ -1,0 +1,351 @@
+"""One program for many runs: its lanes, how many of them fit in memory, and who computes them."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxnet import nn
+from jaxnet._utils.processes import fetch
+from jaxnet.cache import is_own, memoise
+from jaxnet.data.loader import Batching, DataLoader, start_epoch
+from jaxnet.precision import Precision, cast_array, use
+from jaxnet.random import manual_seed
+from jaxnet.sweep.lanes import Lane, Program
+from jaxnet.train.epoch import Program as TrainProgram
+from jaxnet.train.epoch import make_epochs
+from jaxnet.train.evaluate import Metrics, make_measure
+from jaxnet.train.sharding import AXIS, MeshLayout, SingleDevice, put
+from jaxnet.train.state import TrainState
+from jaxnet.train.step import TrainStep, make_draws, start
+
+SHARE = 0.5
+"""Of the memory that is free, what the groups under way may take together."""
+_UNKNOWN = 2**31  # bytes, where nothing says how many are free
+_GROUP = 8  # lanes of a group where nothing is gained by more: results come as they are done
+_GROUP_VMAPPED = 256
+
+
+class Outcome(NamedTuple):
+    """What a lane leaves, or many lanes stacked."""
+
+    state: TrainState
+    losses: Any
+    """Of every step, (steps,)."""
+    reports: dict[str, Any]
+    """Of each metric at every report, (reports,)."""
+    train: dict[str, Any]
+    """Of each metric on the training rows at the end: the sum where it counts, else the mean."""
+    test: dict[str, Any]
+    """The same on the test rows."""
+
+
+class Task(NamedTuple):
+    """What all lanes of a sweep share."""
+
+    loss: Callable
+    loader: DataLoader
+    batching: Batching
+    epochs: int
+    report_every: int | None
+    report_loader: bool
+    metrics: Metrics
+    precision: Precision
+    test: tuple[Any, Any] | None
+
+
+class Recipe(NamedTuple):
+    """What a lane computes, by which its programs are remembered."""
+
+    net: Any
+    make_optimizer: Callable[..., Any]
+    loss: Callable
+    batching: Batching
+    epochs: int
+    report_every: int | None
+    report_loader: bool
+    metrics: tuple[tuple[str, Callable], ...]
+    generator: Any
+    """The loader's own; with one, which holds arrays, nothing is remembered."""
+    precision: Precision
+
+
+def make_recipe(program: Program, task: Task) -> Recipe:
+    """What the lanes of a program compute."""
+    return Recipe(
+        program.net,
+        program.make_optimizer,
+        task.loss,
+        task.batching,
+        task.epochs,
+        task.report_every,
+        task.report_loader,
+        tuple(task.metrics.items()),
+        task.loader.generator,
+        task.precision,
+    )
+
+
+def make_lane(recipe: Recipe) -> Callable[..., Outcome]:
+    """`lane((generator, variables, numbers), data, test)`: a whole solo run, its reports and all.
+
+    Pure, of arrays alone: `jax.vmap` over the first argument makes many runs of it.
+    """
+    batching, epochs = recipe.batching, recipe.epochs
+    every = epochs if recipe.report_every is None else min(recipe.report_every, epochs)
+    reports = 0 if recipe.report_every is None else epochs // recipe.report_every
+
+    def measure(state, data):
+        measured = make_measure(recipe.net, None, recipe.metrics)
+        return measured(state.params, state.model_state, *data)
+
+    def lane(drawn, data, test):
+        generator, variables, numbers = drawn
+        optimizer = recipe.make_optimizer(**numbers)
+        state = start(optimizer, variables, generator)
+        if recipe.generator is not None:
+            own = jax.tree.map(jnp.asarray, recipe.generator)
+            state = state._replace(loader_generator=own)
+        # Unremembered: the optimizer holds this trace's numbers.
+        step, draws = TrainStep(recipe.net, recipe.loss, optimizer), make_draws(recipe.net, data[0])
+        train = make_epochs(TrainProgram(step, draws, SingleDevice()), batching, every)
+
+        def chunk(state, _):
+            state, losses = train(state, data, every)
+            values = measure(state, data)
+            if recipe.report_loader:
+                loader = batching._replace(shuffle=False, own=False)
+                state = state._replace(generator=start_epoch(state.generator, loader)[0])
+            return state, (losses.reshape(-1), values)
+
+        state, (losses, values) = lax.scan(chunk, state, length=reports)
+        losses = losses.reshape(-1)
+        if left := epochs - reports * every:
+            state, rest = train(state, data, left)
+            losses = jnp.append(losses, rest[:left])
+        # A report at the end has measured the training rows already.
+        ended = reports > 0 and not left
+        on_train = jax.tree.map(lambda v: v[-1], values) if ended else measure(state, data)
+        on_test = {} if test is None else measure(state, test)
+        return Outcome(state, losses, values, on_train, on_test)
+
+    return lane
+
+
+class Group(NamedTuple):
+    """A compiled program of so many lanes, and what it needs."""
+
+    size: int
+    run: Callable[[Any], Outcome]
+    """Of the lanes' generators, variables and numbers, stacked; the rows are its own."""
+    bytes: int
+    """On a device."""
+
+
+def draw(lanes: Sequence[Lane], program: Program, precision: Precision) -> Any:
+    """The lanes' generators, initial variables and numbers, stacked."""
+    drawn = [nn.init(program.net, manual_seed(lane.seed)) for lane in lanes]
+    numbers = {
+        # Of the type that all lanes have room in: 1 beside 0.02 is 1.0.
+        name: np.array([lane.point[name] for lane in lanes]).astype(
+            np.array([lane.point[name] for lane in program.lanes]).dtype
+        )
+        for name in program.traced
+    }
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *drawn)
+    generators, variables = stacked
+    cast = partial(jax.tree.map, partial(cast_array, name=precision))
+    return generators, cast(variables), cast(numbers)
+
+
+def find_group(
+    program: Program,
+    task: Task,
+    arrays: Any,
+    width: int | None,
+    budget: int | None,
+    mesh: Mesh | None = None,
+) -> tuple[Group, int]:
+    """A program of as many lanes as fit in memory, compiled, and how many of it run at once.
+
+    One lane is compiled, and what XLA says that it needs is divided into the memory there is. On a
+    mesh every device has as many lanes of a group, and one group is computed at a time.
+
+    Raises:
+      ValueError: one lane needs more than `budget` bytes.
+    """
+    budget = find_budget() if budget is None else budget
+    parts = 1 if mesh is None else mesh.shape[AXIS]
+    workers = _count_workers() if mesh is None else 1
+    if mesh is not None and mesh.devices.flat[0].platform == "cpu":
+        budget //= jax.local_device_count()  # they share it
+    if mesh is not None:
+        arrays = replicate(arrays, mesh)
+    one = _compile(program, task, arrays, 1, 1, mesh)
+    if one.bytes > budget:
+        raise ValueError(
+            f"memory is {budget} bytes, but one lane needs {one.bytes}: a larger memory, fewer "
+            "rows or a smaller net would do"
+        )
+    workers = max(1, min(workers, budget // max(1, one.bytes)))
+    width, most = _find_width(width)
+    most = max(1, min(most, budget // max(1, one.bytes * workers)))
+    count = -(-len(program.lanes) // parts)
+    turns = -(-count // (most * workers))
+    size = -(-count // (turns * workers))  # groups as even as can be, a core each
+    if size == 1:
+        return one, workers
+    return _compile(program, task, arrays, size, min(width, size), mesh), workers
+
+
+def _compile(
+    program: Program, task: Task, arrays: Any, size: int, width: int, mesh: Mesh | None
+) -> Group:
+    """A group of `size` lanes, on a mesh of so many on every device."""
+    lanes = size if mesh is None else size * mesh.shape[AXIS]
+    sharding = None if mesh is None else NamedSharding(mesh, PartitionSpec(AXIS))
+
+    def stack(values):
+        return jax.ShapeDtypeStruct((lanes, *values.shape[1:]), values.dtype, sharding=sharding)
+
+    def shape(values):
+        place = values.sharding if isinstance(values, jax.Array) else None
+        return jax.ShapeDtypeStruct(values.shape, values.dtype, sharding=place)
+
+    drawn = jax.tree.map(stack, draw(program.lanes[:1], program, task.precision))
+    leaves, tree = jax.tree.flatten((drawn, *jax.tree.map(shape, arrays)))
+    recipe = make_recipe(program, task)
+    compile_lanes: Any = _compile_lanes
+    if not all(map(is_own, [task.loss, *task.metrics.values()])):
+        compile_lanes = compile_lanes.__wrapped__
+    settings = tuple((name, repr(getattr(jax.config, name, None))) for name in jax.config.values)
+    compiled = compile_lanes(recipe, size, width, mesh, tree, tuple(leaves), settings)
+    needs = compiled.memory_analysis()
+    total = 0
+    if needs is not None:
+        total = needs.temp_size_in_bytes + needs.argument_size_in_bytes
+        total += needs.output_size_in_bytes - needs.alias_size_in_bytes
+
+    def run(drawn):
+        if sharding is not None:
+            drawn = jax.tree.map(lambda values: put(values, sharding), drawn)
+        return compiled(drawn, *arrays)
+
+    return Group(lanes, run, total)
+
+
+@memoise
+def _compile_lanes(
+    recipe: Recipe,
+    size: int,
+    width: int,
+    mesh: Mesh | None,
+    tree: Any,
+    leaves: tuple[Any, ...],
+    settings: tuple[tuple[str, str], ...],
+) -> Any:
+    """The compiled program of `size` lanes, from the shapes of what it is given.
+
+    `settings` are JAX's, which decide what is traced.
+    """
+    del settings
+    lane = make_lane(recipe)
+
+    def group(drawn, data, test):
+        def one(drawn):
+            return lane(drawn, data, test)
+
+        if width >= size:
+            return jax.vmap(one)(drawn)
+        return lax.map(one, drawn, batch_size=width if width > 1 else None)
+
+    if mesh is not None:
+        # Each device maps over its own lanes, as it would alone.
+        spread, whole = PartitionSpec(AXIS), PartitionSpec()
+        specs: dict[str, Any] = {"in_specs": (spread, whole, whole), "out_specs": spread}
+        group = jax.shard_map(group, mesh=mesh, check_vma=False, **specs)
+    return jax.jit(group).lower(*jax.tree.unflatten(tree, leaves)).compile()
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Arrays, all of them on every device."""
+    return jax.tree.map(lambda values: put(values, MeshLayout(mesh).whole), tree)
+
+
+def _find_width(width: int | None) -> tuple[int, int]:
+    """Lanes side by side (vmap), and lanes of a group, where memory sets no limit.
+
+    On an accelerator, all. On a CPU a lane's weights stay in a core's cache, which they share with
+    no other lane's: lanes follow one another, as many at a time as there are cores.
+    """
+    if width is not None:
+        return width, max(width, _GROUP)
+    if jax.default_backend() != "cpu":
+        return _GROUP_VMAPPED, _GROUP_VMAPPED
+    return 1, _GROUP
+
+
+def _count_workers() -> int:
+    """Groups computed at once: a core each on a CPU, one on an accelerator."""
+    if jax.default_backend() != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def find_budget() -> int:
+    """`SHARE` of the bytes that are free on the device: JAX's default, or the machine's memory."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(SHARE * (stats["bytes_limit"] - stats.get("bytes_in_use", 0)))
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return int(SHARE * 1024 * int(fields["MemAvailable"].split()[0]))
+    except (OSError, KeyError, ValueError):  # not Linux
+        return _UNKNOWN
+
+
+def run_groups(
+    program: Program, task: Task, group: Group, workers: int, was_pressed: Callable[[], bool]
+) -> Iterator[tuple[tuple[Lane, ...], Outcome]]:
+    """Each group's lanes and what they left, as groups finish; a short one is filled up.
+
+    After Ctrl-C no other group begins.
+    """
+    lanes = program.lanes
+
+    def compute(begin: int) -> tuple[tuple[Lane, ...], Outcome]:
+        real = lanes[begin : begin + group.size]
+        filled = real + real[-1:] * (group.size - len(real))
+        # A thread of its own has JAX's settings of its own, and its programs run beside others'.
+        with use(task.precision):
+            outcome = group.run(draw(filled, program, task.precision))
+            whole = jax.tree.map(fetch, jax.block_until_ready(outcome))
+        return real, jax.tree.map(lambda values: values[: len(real)], whole)
+
+    begins = iter(range(0, len(lanes), group.size))
+    if jax.process_count() > 1:  # all of them compute the same in the same order: no threads
+        for begin in begins:
+            yield compute(begin)
+            if was_pressed():
+                return
+        return
+    pool = ThreadPoolExecutor(workers)
+    try:
+        under_way = {pool.submit(compute, begin) for begin in islice(begins, workers)}
+        while under_way:
+            done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            if not was_pressed():
+                under_way |= {pool.submit(compute, begin) for begin in islice(begins, len(done))}
+            for future in done:
+                yield future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

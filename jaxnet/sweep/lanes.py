@@ -1,0 +1,259 @@
+"""Which runs a sweep is made of: a lane for each seed at each point of the grid."""
+
+import inspect
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxnet import nn
+from jaxnet._utils.validation import nearest
+from jaxnet.cache import is_own, memoise
+from jaxnet.random._arguments import as_integer, as_probability
+
+Grid = Mapping[str, Iterable[Any]]
+"""Values by the names of what they vary, `{"lr": [0.1, 0.01], "p": [0.5]}`."""
+
+
+class Lane(NamedTuple):
+    """One run of a sweep."""
+
+    number: int
+    """Its place in the table, from 0: the seeds in turn at the grid's first point, and so on."""
+    seed: int
+    point: dict[str, Any]
+    """A value for each key of the grid."""
+
+
+class Program(NamedTuple):
+    """What lanes share that are computed by one compiled program."""
+
+    net: flax.linen.Module
+    make_optimizer: Callable[..., optax.GradientTransformation]
+    """The factory with every value that is a constant of the program."""
+    traced: tuple[str, ...]
+    """Keys of the grid whose values are inputs of the program, a number for each lane."""
+    lanes: tuple[Lane, ...]
+
+
+def list_lanes(seeds: Iterable[Any], grid: Grid | None) -> list[Lane]:
+    """A lane for each seed at each point of the grid, the last key varying fastest.
+
+    >>> [tuple(lane) for lane in list_lanes([7], {"lr": [0.1, 0.2]})]
+    [(0, 7, {'lr': 0.1}), (1, 7, {'lr': 0.2})]
+    """
+    seeds = check_seeds(seeds)
+    grid = check_grid(grid)
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    runs = [(seed, point) for point in points for seed in seeds]
+    return [Lane(number, *run) for number, run in enumerate(runs)]
+
+
+def check_seeds(seeds: Iterable[Any]) -> list[int]:
+    """Seeds as a list of integers; refuse none, one twice, and what is no seed of torch's."""
+    if isinstance(seeds, str) or not isinstance(seeds, Iterable):
+        raise TypeError(f"seeds must be integers, range(64) for example, not {seeds!r}")
+    try:
+        found = [as_integer("seeds", seed) for seed in seeds]
+    except TypeError as error:
+        raise TypeError(f"seeds must be integers, range(64) for example: {error}") from error
+    if not found:
+        raise ValueError("seeds must hold at least one seed; it is empty")
+    if wrong := [seed for seed in found if not -(2**63) <= seed < 2**64]:
+        raise ValueError(f"seeds must lie between -2**63 and 2**64 - 1, not {wrong[0]}")
+    if len(set(found)) < len(found):
+        twice = next(seed for place, seed in enumerate(found) if seed in found[:place])
+        raise ValueError(f"seeds must differ; {twice} is there twice")
+    return found
+
+
+def check_grid(grid: Grid | None) -> dict[str, list[Any]]:
+    """The grid with its values as lists; refuse what is none, or has a key without values."""
+    if grid is None:
+        return {}
+    if not isinstance(grid, Mapping):
+        raise TypeError(f"grid must be a dictionary of lists, {{'lr': [0.1]}}, not {grid!r}")
+    lists = {}
+    for name, values in grid.items():
+        if isinstance(values, str) or not isinstance(values, Iterable):
+            raise TypeError(f"grid[{name!r}] must be a list of values, not {values!r}")
+        lists[name] = [v.item() if isinstance(v, np.generic) else v for v in values]
+        if not lists[name]:
+            raise ValueError(f"grid[{name!r}] must hold at least one value; it is empty")
+        twice = [value for place, value in enumerate(lists[name]) if value in lists[name][:place]]
+        if twice:
+            raise ValueError(
+                f"grid[{name!r}] must hold different values; {twice[0]!r} is there twice"
+            )
+    return lists
+
+
+def group_lanes(lanes: Sequence[Lane], net: Any, optimizer: Any) -> list[Program]:
+    """The lanes by program: together where they differ in nothing but seeds and traced numbers.
+
+    Every value is tried on what takes it, so that a wrong one is refused before the first run.
+    """
+    takers = find_takers(lanes[0].point, net, optimizer)
+    points = {repr(lane.point): lane.point for lane in lanes}
+    parts = {key: _build(point, takers, net, optimizer) for key, point in points.items()}
+    traced = _find_traced(list(points.values()), takers, optimizer)
+    groups: dict[str, list[Lane]] = {}
+    for lane in lanes:
+        fixed = {name: value for name, value in lane.point.items() if name not in traced}
+        groups.setdefault(repr(fixed), []).append(lane)
+    return [_make_program(group, parts, takers, traced, optimizer) for group in groups.values()]
+
+
+def find_takers(names: Iterable[str], net: Any, optimizer: Any) -> dict[str, str]:
+    """Who takes each key of a grid: "optimizer", "net" (a function that makes it) or "dropout".
+
+    >>> from jaxnet import optim
+    >>> find_takers(["lr", "p"], nn.Sequential([nn.Dropout(0.5)]), optim.sgd)
+    {'lr': 'optimizer', 'p': 'dropout'}
+    """
+    if not callable(optimizer) and not isinstance(optimizer, optax.GradientTransformation):
+        raise TypeError(f"optimizer must be a function such as jaxnet.optim.sgd, not {optimizer!r}")
+    if not callable(net):
+        raise TypeError(f"net must be a module or a function that makes one, not {net!r}")
+    known = {name: "dropout" for name in ["p"] if _may_drop(net)}
+    if not isinstance(net, flax.linen.Module):
+        known |= dict.fromkeys(_list_keywords(net), "net")
+    if not isinstance(optimizer, optax.GradientTransformation):
+        known |= dict.fromkeys(_list_keywords(optimizer), "optimizer")
+    for name in names:
+        if name not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            meant = nearest(name, known) or f"; those that are: {listed}"
+            raise ValueError(
+                f"grid has {name!r}, which is no argument of optimizer or net, nor p of a Dropout "
+                f"in net{meant}"
+            )
+    return {name: known[name] for name in names}
+
+
+def _list_keywords(function: Callable) -> list[str]:
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [n for n, p in inspect.signature(function).parameters.items() if p.kind in kinds]
+
+
+def _may_drop(net: Any) -> bool:
+    """Whether a net has a Dropout among its layers; a function's net is looked at once made."""
+    return not isinstance(net, flax.linen.Module) or replace_p(net, 0.5)[1] > 0
+
+
+def _build(
+    point: dict[str, Any], takers: dict[str, str], net: Any, optimizer: Any
+) -> flax.linen.Module:
+    """A point's net, its optimizer tried; an error names the point."""
+    try:
+        made = net
+        if not isinstance(net, flax.linen.Module):
+            made = net(**_pick(point, takers, "net"))
+            if not isinstance(made, flax.linen.Module):
+                raise TypeError(f"net must make a Flax module, not {type(made).__name__}")
+        if drop := _pick(point, takers, "dropout"):
+            made, count = replace_p(made, as_probability(drop["p"]))
+            if not count:
+                raise ValueError("net has no Dropout that takes p")
+        if not isinstance(optimizer, optax.GradientTransformation):
+            optimizer(**_pick(point, takers, "optimizer"))
+    except (TypeError, ValueError) as error:
+        said = ", ".join(f"{name}={value!r}" for name, value in point.items())
+        raise type(error)(f"grid at {said}: {error}" if point else str(error)) from error
+    return made
+
+
+def _make_program(
+    group: list[Lane],
+    nets: dict[str, flax.linen.Module],
+    takers: dict[str, str],
+    traced: tuple[str, ...],
+    optimizer: Any,
+) -> Program:
+    point = group[0].point
+    fixed = {k: v for k, v in _pick(point, takers, "optimizer").items() if k not in traced}
+    bind: Any = _bind
+    bind = bind if is_own(optimizer) else bind.__wrapped__
+    make_optimizer = bind(optimizer, tuple(fixed.items()))
+    return Program(nets[repr(point)], make_optimizer, traced, tuple(group))
+
+
+@memoise
+def _bind(optimizer: Any, fixed: tuple[tuple[str, Any], ...]) -> Callable:
+    """The factory with these values."""
+
+    def make_optimizer(**numbers: Any) -> optax.GradientTransformation:
+        if isinstance(optimizer, optax.GradientTransformation):
+            return optimizer
+        return optimizer(**dict(fixed), **numbers)
+
+    return make_optimizer
+
+
+def _pick(point: dict[str, Any], takers: dict[str, str], taker: str) -> dict[str, Any]:
+    return {name: value for name, value in point.items() if takers[name] == taker}
+
+
+def _find_traced(
+    points: list[dict[str, Any]], takers: dict[str, str], optimizer: Any
+) -> tuple[str, ...]:
+    """Keys whose values may be traced numbers: those that the optimizer never looks into."""
+    return tuple(
+        name
+        for name, taker in takers.items()
+        if taker == "optimizer"
+        and all(_is_number(point[name]) for point in points)
+        and any(isinstance(point[name], float) for point in points)
+        and all(_can_be_traced(name, point, takers, optimizer) for point in points)
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _can_be_traced(
+    name: str, point: dict[str, Any], takers: dict[str, str], optimizer: Callable
+) -> bool:
+    """Whether the factory and what it makes take a tracer there."""
+    others = {k: v for k, v in _pick(point, takers, "optimizer").items() if k != name}
+    weights = jax.ShapeDtypeStruct((2,), jnp.float32)
+
+    def step(number, params):
+        made = optimizer(**others, **{name: number})
+        return made.update(params, made.init(params), params)[0]
+
+    try:
+        jax.eval_shape(step, jnp.float32(point[name]), weights)
+    except Exception:  # factories check numbers in ways of their own
+        return False
+    return True
+
+
+def replace_p(net: Any, p: float) -> tuple[Any, int]:
+    """The net with p for every Dropout among its layers, at any depth, and how many there are.
+
+    >>> replace_p(nn.Sequential([nn.Dropout(0.5)]), 0.1)[0].layers[0].p
+    0.1
+    """
+    if isinstance(net, nn.Dropout):
+        return net.clone(p=p), 1
+    if isinstance(net, list | tuple):
+        found = [replace_p(value, p) for value in net]
+        count = sum(number for _, number in found)
+        return (type(net)(value for value, _ in found) if count else net), count
+    if not isinstance(net, flax.linen.Module):
+        return net, 0
+    changed, count = {}, 0
+    for field in net.__dataclass_fields__:
+        if field not in ("parent", "name"):
+            changed[field], number = replace_p(getattr(net, field, None), p)
+            count += number
+            if not number:
+                del changed[field]
+    return (net.clone(**changed) if count else net), count

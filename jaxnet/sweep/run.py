@@ -1,0 +1,296 @@
+"""Many runs at once, one for each seed and each point of a grid."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen
+import jax
+import numpy as np
+import optax
+
+from jaxnet._utils.digests import digest_text, name_function, name_net
+from jaxnet._utils.processes import any_process, barrier, check_same, is_primary
+from jaxnet._utils.validation import (
+    check_count,
+    check_devices,
+    check_finite,
+    check_function,
+    check_rows,
+)
+from jaxnet.callbacks.sigint import defer_sigint
+from jaxnet.data.loader import make_batching, make_loader
+from jaxnet.data.sources import as_source, read_all
+from jaxnet.precision import Precision, cast_array, check_precision, use
+from jaxnet.sweep._folder import Folder, digest
+from jaxnet.sweep._programs import (
+    Outcome,
+    Task,
+    draw,
+    find_group,
+    make_lane,
+    make_recipe,
+    run_groups,
+)
+from jaxnet.sweep.lanes import Grid, Lane, Program, group_lanes, list_lanes
+from jaxnet.sweep.result import Row, Sweep, collect, make_row, take
+from jaxnet.train._checks import check_metrics
+from jaxnet.train.evaluate import Metrics
+from jaxnet.train.sharding import as_mesh
+
+_UNDER_WAY = "Ctrl-C: finishing the runs that are under way; a second one ends at once"
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C: what was under way is done, and in the folder where there is one."""
+
+
+class Progress(NamedTuple):
+    """What a hook is shown when a group is done."""
+
+    done: int
+    """Lanes done, with those that were in the folder before."""
+    lanes: int
+    """Lanes asked for."""
+    rows: list[Row]
+    """The table's rows of the lanes that came with this group."""
+
+
+def run_sweep(
+    net: flax.linen.Module | Callable[..., flax.linen.Module],
+    data: Any,
+    *,
+    loss: Callable,
+    optimizer: Callable[..., optax.GradientTransformation] | optax.GradientTransformation,
+    epochs: int,
+    seeds: Iterable[int],
+    grid: Grid | None = None,
+    batch_size: int | None = None,
+    shuffle: bool = False,
+    report_every: int | None = None,
+    report_loader: bool = False,
+    metrics: Metrics | None = None,
+    test: Any = None,
+    precision: Precision = "parity",
+    memory: int | None = None,
+    width: int | None = None,
+    directory: Any = None,
+    resume: bool = False,
+    hooks: Sequence[Callable[[Progress], Any]] = (),
+    mesh: jax.sharding.Mesh | None = None,
+) -> Sweep:
+    """Train a net from every seed at every point of a grid; each run is a lane of one program.
+
+    With $n$ seeds and the grid's points $q_0, q_1, \\dots$, lane $k$ is the run
+    $\\mathrm{fit}(\\mathrm{seed} = s_{k \\bmod n},\\ q_{\\lfloor k / n \\rfloor})$: its weights,
+    masks and orders are exactly that run's, and so torch's from that seed; its floats agree with
+    it within rounding. Whole runs, reports and all, are one function of the seed's generator, the
+    initial weights and the numbers of the grid, mapped over lanes (`jax.vmap`, or one lane after
+    another where that is faster) and compiled once for each group of lanes.
+
+    Args:
+      net: as for `fit`, a net of `jaxnet.nn`; or a function `net(**hyper)` that makes one.
+      data: `(x, y)` or a `DataLoader`, as for `fit`; here all rows are held in memory, those of a
+        memory-mapped array or a `MapDataset` too.
+      loss: `loss(outputs, y)`, a scalar.
+      optimizer: a function of keywords that makes an optax optimizer, `jaxnet.optim.sgd` or your
+        own; or an optimizer, where the grid does not vary it.
+      epochs: passes over the rows.
+      seeds: integers, `range(256)`; all different.
+      grid: `{name: values}`. A name that is an argument of `optimizer` goes there, else one that
+        is an argument of the function `net` there, and `p` to every Dropout in the net. A value
+        that the optimizer only computes with (`lr`) is an input of the program, a float32, so that
+        what is computed of it (1 - b2, say) is rounded there and not in float64 before; of any
+        other (`p`, and what the optimizer checks or branches on) each value has a program of its
+        own, which compiles anew.
+      batch_size, shuffle, report_every, report_loader, metrics, precision: as for `fit`; metrics
+        do not need reports here, as they are also taken at the end.
+      test: rows `(x, y)` for the metrics at the end, beside the training rows.
+      memory: bytes that the groups under way may take together; half of what is free if None.
+        How many lanes fit is found from what XLA says that the compiled program needs.
+      width: lanes side by side in a group (`vmap`), where the choice made here is not wanted: on
+        a CPU 1, with as many groups at a time as there are cores; on an accelerator all.
+      directory: a folder, new or empty, where each group is written when it is done: `lanes.csv`,
+        `sweep.json` that says what sweep it is, and the states. What is there is always whole.
+      resume: go on with the sweep in `directory`; its lanes are not computed again. Another
+        sweep's folder is refused: other seeds, data, names, or other computations by them.
+      hooks: called with a `Progress` after each group, and once for what `directory` had.
+      mesh: devices that the lanes are spread over, as for `fit`: each computes its own lanes, and
+        none waits for another. In many processes (`jaxnet._utils.processes`) the first alone uses
+        `directory`.
+
+    Returns:
+      A `Sweep`: the table, the losses, the reports, the last states. A lane whose numbers become
+      nan shows nan and disturbs no other.
+
+    Raises:
+      ValueError, TypeError: an argument is out of range, a key of the grid is nobody's argument,
+        one lane needs more than `memory`, `directory` holds another sweep.
+      FileExistsError: `directory` holds files, and `resume` is not given.
+      Interrupted: Ctrl-C was pressed; no other group was begun. A second one ends at once.
+
+    torch has nothing like it; there a loop over seeds runs one after another.
+
+    >>> import jax.numpy as jnp, jaxnet
+    >>> net = jaxnet.nn.Sequential([jaxnet.nn.Linear(1, 1)])
+    >>> x = jnp.array([[0.0], [1.0]])
+    >>> loss = lambda outputs, y: ((outputs - y) ** 2).mean()
+    >>> sweep = run_sweep(net, (x, 2 * x), loss=loss, optimizer=jaxnet.optim.sgd, epochs=200,
+    ...                   seeds=range(2), grid={"lr": [0.5, 0.0]})
+    >>> [(row["lane"], row["seed"], row["lr"], round(row["loss"], 3)) for row in sweep.table]
+    [(0, 0, 0.5, 0.0), (1, 1, 0.5, 0.0), (2, 0, 0.0, 1.226), (3, 1, 0.0, 1.952)]
+    """
+    begin = time.perf_counter()
+    mesh = None if mesh is None else as_mesh(mesh)
+    lanes = list_lanes(seeds, grid)
+    loader = make_loader(data, batch_size, shuffle)
+    test = None if test is None else _read_test(test)
+    task = _make_task(
+        (loader._replace(data=read_all(loader.data).arrays), loss, epochs, test),
+        (report_every, report_loader, metrics, check_precision(precision)),
+        mesh,
+    )
+    _check_limits(memory, width, directory, resume)
+    programs = group_lanes(lanes, net, optimizer)
+    with use(precision):
+        arrays = jax.tree.map(partial(cast_array, name=precision), (task.loader.data, test))
+        counts = (len(arrays[0][0]), len(arrays[1][0]) if test else 0)
+        folder, outcomes = None, {}
+        if mesh is not None and jax.process_count() > 1:
+            about = _describe(task, optimizer, lanes, programs)
+            check_same({name: digest_text(str(value)) for name, value in about.items()})
+        if directory is not None:
+            shapes, texts = _trace(programs, task, arrays)
+            description = _describe(task, optimizer, lanes, programs) | {"programs": texts}
+            folder = Folder(Path(directory), description, resume)
+            outcomes = folder.read(shapes)
+            barrier("jaxnet sweep")  # nothing is written before all have read
+
+        def tell(new: Sequence[Lane]) -> None:
+            rows = [make_row(lane, outcomes[lane.number], counts) for lane in new]
+            if folder is not None and rows and is_primary():
+                folder.write_table(rows)
+            for hook in hooks:
+                hook(Progress(len(outcomes), len(lanes), rows))
+
+        if outcomes:
+            tell([lane for lane in lanes if lane.number in outcomes])
+        sizes, ran = [], 0.0
+        with defer_sigint(_UNDER_WAY) as pressed_here:
+
+            def was_pressed() -> bool:
+                return any_process(pressed_here())
+
+            for program in programs:
+                left = tuple(lane for lane in program.lanes if lane.number not in outcomes)
+                if not left or was_pressed():
+                    continue
+                program = program._replace(lanes=left)
+                group, workers = find_group(program, task, arrays, width, memory, mesh)
+                sizes.append(group.size)
+                started = time.perf_counter()
+                groups = run_groups(program, task, group, workers, was_pressed)
+                for done, outcome in groups:
+                    if folder is not None and is_primary():
+                        folder.write(done, outcome)
+                    outcomes |= {lane.number: take(outcome, i) for i, lane in enumerate(done)}
+                    tell(done)
+                ran += time.perf_counter() - started
+        if len(outcomes) < len(lanes):
+            raise Interrupted(f"stopped after {len(outcomes)} of {len(lanes)} runs")
+    seconds = (time.perf_counter() - begin - ran, ran)
+    return collect(lanes, outcomes, counts, report_every, seconds, tuple(sizes))
+
+
+def _make_task(what: tuple, how: tuple, mesh: Any) -> Task:
+    """What all lanes share, checked."""
+    loader, loss, epochs, test = what
+    report_every, report_loader, metrics, precision = how
+    x, y = loader.data
+    check_rows(x, y)
+    if test is not None:
+        _check_test(test, x, y)
+    if mesh is None:
+        check_devices(data=(x, y), test=test, generator=loader.generator)
+    check_finite(x)
+    check_function("loss", loss, "a function loss(outputs, y)")
+    check_metrics(metrics)
+    if report_every is not None:
+        check_count("report_every", report_every)
+    if report_loader and (loader.batch_size is None or report_every is None):
+        raise ValueError("report_loader=True needs report_every and batch_size")
+    own = loader.generator is not None
+    batching = make_batching(len(x), loader.batch_size, loader.shuffle, loader.drop_last, own)
+    epochs = check_count("epochs", epochs)
+    every = None if report_every is None or report_every > epochs else int(report_every)
+    loader_draws = report_loader and every is not None
+    return Task(loss, loader, batching, epochs, every, loader_draws, metrics or {}, precision, test)
+
+
+def _read_test(test: Any) -> Any:
+    """The test rows, in memory; errors name the argument."""
+    try:
+        return read_all(as_source(test)).arrays
+    except (ValueError, TypeError) as error:
+        raise type(error)(str(error).replace("data", "test", 1)) from error
+
+
+def _check_test(test: Any, x: Any, y: Any) -> None:
+    if np.shape(test[0])[1:] != np.shape(x)[1:] or np.shape(test[1])[1:] != np.shape(y)[1:]:
+        raise ValueError(
+            f"test must have rows like those of data: its shapes are {np.shape(test[0])} and "
+            f"{np.shape(test[1])}, those of data {np.shape(x)} and {np.shape(y)}"
+        )
+
+
+def _check_limits(memory: Any, width: Any, directory: Any, resume: bool) -> None:
+    if memory is not None:
+        check_count("memory", memory)
+    if width is not None:
+        check_count("width", width)
+    if resume and directory is None:
+        raise ValueError("resume=True needs directory: the folder of the sweep that goes on")
+
+
+def _trace(
+    programs: list[Program], task: Task, arrays: tuple[Any, Any]
+) -> tuple[dict[int, Outcome], list[str]]:
+    """For each lane the shapes and types of what it leaves; what each program computes, digested.
+
+    The latter tells two losses apart that bear one name.
+    """
+    templates, digests = {}, []
+    for program in programs:
+        drawn = jax.tree.map(lambda a: a[0], draw(program.lanes[:1], program, task.precision))
+        traced = jax.make_jaxpr(make_lane(make_recipe(program, task)), return_shape=True)(
+            drawn, *arrays
+        )
+        templates |= {lane.number: traced[1] for lane in program.lanes}
+        digests.append(digest_text(str(traced[0])))
+    return templates, digests
+
+
+def _describe(
+    task: Task, optimizer: Any, lanes: list[Lane], programs: list[Program]
+) -> dict[str, Any]:
+    """What decides a sweep's numbers, for JSON."""
+    seeds = list(dict.fromkeys(lane.seed for lane in lanes))
+    points = [lane.point for lane in lanes[:: len(seeds)]]
+    return {
+        "seeds": seeds,
+        "grid": [{name: repr(value) for name, value in point.items()} for point in points],
+        "net": [name_net(program.net) for program in programs],
+        "loss": name_function(task.loss),
+        "optimizer": name_function(optimizer),
+        "epochs": task.epochs,
+        **{name: value for name, value in task.batching._asdict().items()},
+        "report_every": task.report_every,
+        "report_loader": task.report_loader,
+        "metrics": {name: name_function(metric) for name, metric in task.metrics.items()},
+        "precision": task.precision,
+        "data": digest(task.loader.data),
+        "loader_generator": digest(task.loader.generator),
+        "test": digest(task.test),
+    }

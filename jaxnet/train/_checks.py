@@ -1,0 +1,133 @@
+"""Checks of the arguments of `fit`, `run` and `evaluate`."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnet._utils.validation import check_function, check_net, check_optimizer
+from jaxnet.precision import MEANINGS, Precision, cast_array, check_precision, use
+from jaxnet.train.state import History, TrainState, check_state
+
+
+def check_parts(net: Any, loss: Any, optimizer: Any) -> None:
+    """Reject what no step can be made of."""
+    check_net(net)
+    check_function("loss", loss, "a function loss(outputs, y)")
+    check_optimizer(optimizer)
+
+
+def check_scalar(loss: Any) -> Any:
+    """The loss; reject what is no scalar."""
+    if not hasattr(loss, "shape") and not isinstance(loss, int | float):
+        raise TypeError(f"loss must give a scalar, not a {type(loss).__name__}")
+    if np.shape(loss) != ():
+        raise ValueError(f"loss must give a scalar, not shape {np.shape(loss)}")
+    return loss
+
+
+def check_metrics(metrics: Any) -> None:
+    """Reject metrics that are not named functions."""
+    if metrics is not None and not isinstance(metrics, Mapping):
+        raise TypeError(f"metrics must be {{name: metric}}, not {type(metrics).__name__}")
+    for name, metric in (metrics or {}).items():
+        check_function(f"metrics: {name!r}", metric, "a function metric(outputs, y)")
+
+
+def check_start(seed: Any, state: Any) -> None:
+    """Reject a run that starts from two places or from none."""
+    if (seed is None) == (state is None):
+        raise ValueError(
+            "fit needs either seed (a new run) or state (one that is resumed), not both"
+        )
+
+
+def check_optimizer_state(optimizer: Any, state: TrainState) -> None:
+    """Reject the state of another optimizer."""
+    check_state(state)
+    expected = jax.eval_shape(optimizer.init, state.params)
+    if jax.tree.structure(expected) != jax.tree.structure(state.opt_state):
+        raise ValueError(
+            "state must come from this optimizer: its opt_state has the parts "
+            f"{jax.tree.structure(state.opt_state)}, not {jax.tree.structure(expected)}"
+        )
+
+
+def split_run(state: Any) -> tuple[Any, History]:
+    """A state and the history of its run, an empty one where `state` was given without."""
+    if isinstance(state, TrainState) or not _is_run(state):
+        return state, History(np.zeros(0, np.float32), (), 0.0, 0.0, "")
+    return state
+
+
+def _is_run(state: Any) -> bool:
+    if type(state) is not tuple:
+        return False
+    if len(state) != 2 or not isinstance(state[1], History):
+        raise TypeError(
+            "state must be a TrainState, or a pair (state, history) as fit returns it, not "
+            f"({', '.join(type(part).__name__ for part in state)})"
+        )
+    return True
+
+
+def count_epochs(past: History, steps: int, epochs: int) -> int:
+    """The epochs that a run has done; reject a history of other batches or of a longer run."""
+    done, rest = divmod(len(past.losses), steps)
+    if rest:
+        raise ValueError(
+            f"state has a history of {len(past.losses)} steps, which are no whole epochs: with "
+            f"these data and this batch_size an epoch has {steps}"
+        )
+    if done > epochs:
+        raise ValueError(
+            f"epochs must be at least the {done} that the history in state has, not {epochs}: "
+            "they are counted from the run's beginning"
+        )
+    return done
+
+
+def check_types(state: TrainState | None, name: Precision) -> None:
+    """Reject a state whose weights or buffers are not of the precision's type."""
+    check_precision(name)
+    kinds = _float_types(state)
+    others = {kind for kind in kinds if (kind == np.float64) != (name == "float64")}
+    if others:
+        found = ", ".join(sorted(map(str, others)))
+        raise ValueError(
+            f"state is {found} but precision is {name!r}, which computes in "
+            f"{MEANINGS[name].split(',')[0]}: jaxnet.precision.cast(state, {name!r}) converts it"
+        )
+
+
+@contextmanager
+def following(state: TrainState) -> Iterator[Callable[[Any], jax.Array]]:
+    """The precision of a finished run's state, for `predict` and `evaluate`; gives a cast for data.
+
+    Weights in float64 are met by float64 data. Others are computed in float32, in full unless
+    `jax_default_matmul_precision` or `use("fast")` around the call says otherwise. A net without
+    weights takes data as JAX does.
+    """
+    check_state(state)
+    kinds = _float_types(state)
+    if not kinds:
+        yield jnp.asarray
+        return
+    name: Precision = "float64" if np.dtype(np.float64) in kinds else "parity"
+    config: Any = jax.config
+    chosen = config.jax_default_matmul_precision or "highest"
+    with use(name), jax.default_matmul_precision(chosen):
+        yield partial(cast_array, name=name)
+
+
+def _float_types(state: TrainState | None) -> set[Any]:
+    """The floating-point types of a state's weights and buffers."""
+    if state is None:
+        return set()
+    leaves = jax.tree.leaves((state.params, state.model_state))
+    types = {leaf.dtype for leaf in leaves if hasattr(leaf, "dtype")}
+    return {kind for kind in types if jnp.issubdtype(kind, jnp.floating)}

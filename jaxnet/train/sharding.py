@@ -1,0 +1,384 @@
+"""Where a run's arrays are placed: on one device, or sharded over a mesh of many."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxnet._utils.validation import check_devices, committed_arrays, nearest
+from jaxnet.data.loader import Batching
+from jaxnet.data.sources import Source
+from jaxnet.train.state import TrainState
+
+AXIS = "data"
+"""The axis of a mesh that the examples of a batch, and the lanes of a sweep, are sharded over."""
+
+
+class Layout(Protocol):
+    """How one run's arrays are placed, as its compiled program knows it; equal by value."""
+
+    shared: bool
+    """Whether other processes hold a part."""
+
+    def shard_batch(self, tree: Any, batch_size: int) -> Any:
+        """Inside jit: arrays of so many examples, sharded."""
+        ...
+
+    def replicate(self, tree: Any) -> Any:
+        """Inside jit: arrays that every device has whole."""
+        ...
+
+    def keep(self, state: TrainState) -> TrainState:
+        """Inside jit: a state placed as the first one was."""
+        ...
+
+    def find_shardings(self, state: Any) -> Callable[[int], Any]:
+        """By their length, where stacked batches are placed beside a state; None is anywhere."""
+        ...
+
+    def gather(self, tree: Any) -> Any:
+        """A batch from the host where a step can use it by itself."""
+        ...
+
+
+class Placement(Protocol):
+    """Where a run is placed: `SingleDevice` or `OnMesh`."""
+
+    def host(self) -> Any:
+        """A context in which initial weights are drawn."""
+        ...
+
+    def place(
+        self, state: TrainState, source: Source, batching: Batching
+    ) -> tuple[TrainState, Source, Layout]:
+        """State and data where they belong, and how they are placed there."""
+        ...
+
+
+@dataclass(frozen=True)
+class SingleDevice:
+    """Everything on one device: the one that an array was put on, else JAX's default.
+
+    >>> SingleDevice().shared
+    False
+    """
+
+    shared = False
+
+    def host(self) -> Any:
+        """No context: weights are drawn where they stay."""
+        return nullcontext()
+
+    def place(
+        self, state: TrainState, source: Any, batching: Batching
+    ) -> tuple[TrainState, Source, Layout]:
+        """Everything on the one device that some of it was put on, if any.
+
+        A program is compiled for where its arguments are, and gives back arrays that were put
+        there: without this the second chunk would compile again.
+
+        Raises:
+          ValueError: arrays were put on different devices.
+        """
+        arrays = () if source.streamed else source.arrays
+        check_devices(state=state, data=arrays)
+        placed = committed_arrays((state, arrays))
+        if placed and isinstance(placed[0].sharding, jax.sharding.SingleDeviceSharding):
+            state, arrays = jax.device_put((state, arrays), placed[0].sharding)
+        return state, source if source.streamed else source.replace(arrays), self
+
+    def shard_batch(self, tree: Any, batch_size: int) -> Any:
+        """The same."""
+        return tree
+
+    def replicate(self, tree: Any) -> Any:
+        """The same."""
+        return tree
+
+    def keep(self, state: TrainState) -> TrainState:
+        """The same."""
+        return state
+
+    def find_shardings(self, state: Any) -> Callable[[int], Any]:
+        """Where the state was put, if that is one device."""
+        placed = [array.sharding for array in committed_arrays(state)]
+        single = [s for s in placed if isinstance(s, jax.sharding.SingleDeviceSharding)]
+        return lambda batch_size: single[0] if single else None
+
+    def gather(self, tree: Any) -> Any:
+        """The same."""
+        return tree
+
+
+class OnMesh:
+    """Everything on the devices of a mesh, of one process or of many.
+
+    The examples of each batch are sharded over the mesh's axis "data"; a batch that does not
+    divide by its size is computed whole on every device. Weights are replicated unless `specs`
+    shards them. Masks and orders are drawn for the whole batch and then sharded: they do not depend
+    on the mesh. Losses do, within the rounding of sums. Many processes, each of which calls
+    `jax.distributed.initialize` first and passes the same arguments, train one run on a mesh over
+    `jax.devices()`.
+
+    Args:
+      mesh: `jax.make_mesh((8,), ("data",))`, for example.
+      specs: for weights too large for one device, a `jax.sharding.PartitionSpec` for all of them,
+        or a mapping, nested as the weights are, of specs for some: `{"0": PartitionSpec("data")}`
+        shards the outputs of the first layer. The optimizer's moments are placed as their weights.
+
+    Raises:
+      TypeError: `mesh` is no mesh.
+      ValueError: nothing would be sharded; when a run begins, `specs` does not fit its weights.
+
+    torch has `DistributedDataParallel` and `fully_shard`, for one process for each device.
+
+    >>> OnMesh(jax.make_mesh((1,), ("data",))).mesh.axis_names
+    ('data',)
+    """
+
+    def __init__(self, mesh: Mesh, specs: Any = None):
+        self.mesh = as_mesh(mesh, specs)
+        self.specs = specs
+
+    def host(self) -> Any:
+        """A context that keeps arrays in the host's memory, as no device need hold them whole."""
+        return _on_host()
+
+    def place(
+        self, state: TrainState, source: Any, batching: Batching
+    ) -> tuple[TrainState, Source, Layout]:
+        """The state by its specs; data sharded if every step takes all of them, else replicated."""
+        shardings = _list_shardings(state, self.specs, self.mesh)
+        layout = MeshLayout(self.mesh, tuple(s.spec for s in shardings))
+        placed = map(put, jax.tree.leaves(state), shardings)
+        state = jax.tree.unflatten(jax.tree.structure(state), placed)
+        if not source.streamed:
+            count = batching.num_examples
+            where = layout.whole if batching.batch_size else layout.rows(count)
+            source = source.replace(jax.tree.map(lambda a: put(a, where), source.arrays))
+        return state, source, layout
+
+
+@dataclass(frozen=True)
+class MeshLayout:
+    """A mesh, and how each array of a `TrainState` is placed on it, in the order of its leaves."""
+
+    mesh: Mesh
+    specs: tuple[PartitionSpec, ...] = ()
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes hold a part."""
+        return any(d.process_index != jax.process_index() for d in self.mesh.devices.flat)
+
+    def shard_batch(self, tree: Any, batch_size: int) -> Any:
+        """Inside jit: arrays of so many examples sharded, or replicated where that is uneven.
+
+        What has another length is left as it is.
+        """
+
+        def constrain(values):
+            if values.ndim == 0 or len(values) != batch_size:
+                return values
+            return lax.with_sharding_constraint(values, self.rows(batch_size))
+
+        return jax.tree.map(constrain, tree)
+
+    def replicate(self, tree: Any) -> Any:
+        """Inside jit: every device computes these as one would, whatever becomes of them."""
+        return jax.tree.map(lambda a: lax.with_sharding_constraint(a, self.whole), tree)
+
+    def keep(self, state: TrainState) -> TrainState:
+        """Inside jit: a state placed as the first one was."""
+        leaves = [NamedSharding(self.mesh, spec) for spec in self.specs]
+        shardings = jax.tree.unflatten(jax.tree.structure(state), leaves)
+        return jax.tree.map(lax.with_sharding_constraint, state, shardings)
+
+    def find_shardings(self, state: Any) -> Callable[[int], Any]:
+        """The examples of each step, sharded."""
+        return lambda batch_size: self.rows(batch_size, axis=1)
+
+    def gather(self, tree: Any) -> Any:
+        """A batch from the host, replicated."""
+        return jax.tree.map(lambda a: put(a, self.whole), tree)
+
+    @property
+    def whole(self) -> NamedSharding:
+        """A copy on every device."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    def rows(self, count: int, axis: int = 0) -> NamedSharding:
+        """Of so many rows: sharded where every device gets as many, else replicated.
+
+        >>> tuple(MeshLayout(as_mesh(jax.make_mesh((1,), ("data",)))).rows(16).spec)
+        ('data',)
+        """
+        parts = self.mesh.shape.get(AXIS, 1)
+        even = AXIS in self.mesh.shape and count % parts == 0
+        spec = PartitionSpec(*[None] * axis, AXIS) if even else PartitionSpec()
+        return NamedSharding(self.mesh, spec)
+
+
+def check_placement(placement: Any) -> Placement:
+    """A placement, one device if None; reject all else.
+
+    >>> check_placement(None)
+    SingleDevice()
+    """
+    if placement is None:
+        return SingleDevice()
+    if not isinstance(placement, SingleDevice | OnMesh):
+        raise TypeError(f"placement must be a jaxnet.train.OnMesh, not {placement!r:.60}")
+    return placement
+
+
+def as_mesh(mesh: Any, specs: Any = None) -> Mesh:
+    """A mesh whose arrays XLA may place as it needs; reject what is none, or shards nothing.
+
+    `jax.make_mesh` gives axes of explicit sharding, for which every operation of a net would have
+    to say where its result lies.
+    """
+    if not isinstance(mesh, Mesh):
+        raise TypeError(
+            f'mesh must be a jax.sharding.Mesh, jax.make_mesh((8,), ("data",)) for example, '
+            f"not {mesh!r:.60}"
+        )
+    if AXIS not in mesh.axis_names and specs is None:
+        raise ValueError(
+            f"mesh must have an axis {AXIS!r}, which rows are sharded over, or specs that shard "
+            f"the weights over its axes {mesh.axis_names}"
+        )
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
+
+
+@contextmanager
+def _on_host() -> Iterator[None]:
+    """Arrays that are made in here are the host's: no one device need hold what is to be sharded."""
+    try:
+        host = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS names accelerators alone
+        yield
+        return
+    with jax.default_device(host):
+        yield
+
+
+def put(values: Any, sharding: Any) -> jax.Array:
+    """An array where a sharding says, of which each process has all or, if it is a `jax.Array`,
+    its own part.
+    """
+    if isinstance(values, jax.Array) and jnp.issubdtype(values.dtype, jax.dtypes.prng_key):
+        words = put(jax.random.key_data(values), sharding)
+        return jax.random.wrap_key_data(words, impl=jax.random.key_impl(values))
+    elsewhere = isinstance(values, jax.Array) and not values.is_fully_addressable
+    if elsewhere or sharding.is_fully_addressable:
+        return jax.device_put(values, sharding)
+    host = np.asarray(values)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def _list_shardings(state: TrainState, specs: Any, mesh: Mesh) -> list[NamedSharding]:
+    """A sharding for each leaf: weights by their specs, moments as their weights, the rest whole.
+
+    A moment is a leaf of the optimizer's state whose path ends like a weight's and whose shape is
+    that weight's.
+    """
+    whole = NamedSharding(mesh, PartitionSpec())
+    if specs is None:
+        return [whole] * len(jax.tree.leaves(state))
+    shardings = jax.tree_util.tree_leaves_with_path(shard_specs(specs, state.params, mesh))
+    shapes = map(np.shape, jax.tree.leaves(state.params))
+    known = [(path, shape, s) for (path, s), shape in zip(shardings, shapes, strict=True)]
+
+    def find(path: Any, leaf: Any) -> NamedSharding:
+        for end, shape, sharding in known:
+            if path[len(path) - len(end) :] == end and np.shape(leaf) == shape:
+                return sharding
+        return whole
+
+    found = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        inside = path[0].name in ("params", "opt_state")
+        found.append(find(path, leaf) if inside else whole)
+    return found
+
+
+def shard_specs(specs: Any, params: Any, mesh: Mesh) -> Any:
+    """A sharding for each of the weights, from one spec for all, or a nested mapping of some.
+
+    A spec in the mapping holds for the tensor of that name, or for all tensors below it; a tensor
+    that is not named is whole on every device.
+
+    Raises:
+      ValueError: a name is none of the weights', or a spec does not fit its tensor: an axis that
+        the mesh has not, more axes than the tensor has, a size that does not divide.
+    """
+    return _shard(specs, params, mesh, ())
+
+
+def _shard(specs: Any, params: Any, mesh: Mesh, path: tuple[str, ...]) -> Any:
+    place = ".".join(map(str, path))
+    if isinstance(specs, PartitionSpec):
+        return jax.tree_util.tree_map_with_path(
+            lambda key, leaf: _fit_spec(
+                specs, leaf, mesh, jax.tree_util.keystr(key, simple=True, separator="."), place
+            ),
+            params,
+        )
+    if not isinstance(specs, Mapping):
+        raise TypeError(
+            "specs must be a PartitionSpec, or a mapping of them by the names of the weights, "
+            f"not {specs!r:.60}" + (f" at {place}" if place else "")
+        )
+    if not isinstance(params, Mapping):
+        raise ValueError(f"specs must have a PartitionSpec for {place}, which is a tensor")
+    for name in specs:
+        if name not in params:
+            whole = f"{place}.{name}" if place else name
+            raise ValueError(
+                f"specs must name weights of the net, not {whole!r}; there are "
+                f"{', '.join(map(str, params))}{nearest(name, params)}"
+            )
+    return {
+        name: _shard(specs.get(name, PartitionSpec()), below, mesh, (*path, name))
+        for name, below in params.items()
+    }
+
+
+def _fit_spec(spec: PartitionSpec, leaf: Any, mesh: Mesh, key: str, place: str) -> NamedSharding:
+    name = ".".join(part for part in (place, key) if part)
+    shape = np.shape(leaf)
+    if len(spec) > len(shape):
+        raise ValueError(f"specs: {spec} has more axes than {name}, whose shape is {shape}")
+    for size, axes in zip(shape, spec, strict=False):
+        parts = 1
+        for axis in (axes,) if isinstance(axes, str) else axes or ():
+            if axis not in mesh.shape:
+                raise ValueError(
+                    f"specs: {spec} of {name} names the axis {axis!r}, but mesh has "
+                    f"{', '.join(map(repr, mesh.axis_names))}{nearest(axis, mesh.axis_names)}"
+                )
+            parts *= mesh.shape[axis]
+        if size % parts:
+            raise ValueError(
+                f"specs: {spec} cuts {name}, whose shape is {shape}, into {parts} parts of "
+                f"{size}, which do not come out even"
+            )
+    return NamedSharding(mesh, spec)
+
+
+def mesh_of(tree: Any) -> Mesh | None:
+    """The mesh that a tree's arrays are placed on, None where they are on one device or none yet."""
+    for leaf in jax.tree.leaves(tree):
+        sharding = getattr(leaf, "sharding", None)
+        if isinstance(sharding, NamedSharding) and not isinstance(leaf, jax.core.Tracer):
+            mesh = sharding.mesh
+            return mesh if isinstance(mesh, Mesh) else None
+    return None

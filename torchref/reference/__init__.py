@@ -1,0 +1,1 @@
+"""What torch computed, in float64, and how far float32's rounding alone may move it."""

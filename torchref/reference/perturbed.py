@@ -1,0 +1,240 @@
+"""How far rounding alone takes torch's own run: the run again, from weights and rows moved by an
+ulp."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from jaxnet.certificate import bounds
+from jaxnet.certificate.bounds import EPS
+from torchref.plan import Loop, Plan, Snapshot, train
+from torchref.recorder import Named, copy_array, copy_named
+from torchref.reference.float64 import Reference
+from torchref.reference.updates import list_updates
+
+_MOVED = 3
+"""Runs from weights and rows that were moved by an ulp."""
+
+_SPARE = 2**12
+"""Signs that are drawn beyond those of the largest tensor."""
+
+_BEFORE = 16
+"""Steps before each, of which the largest gap counts."""
+
+Still = Mapping[str, np.ndarray]
+"""By parameter, the elements that are held where they begin: rounding decides their steps."""
+
+OUTPUTS = "(outputs)"
+"""The name of what the net gives at the end of a run, beside those of its tensors."""
+
+
+class Run(NamedTuple):
+    """A run's losses, and its last weights, buffers and outputs."""
+
+    losses: np.ndarray
+    last: Named
+
+
+class Perturbed(NamedTuple):
+    """Torch's run, and runs that differ from it by rounding alone."""
+
+    own: Run
+    moved: list[Run]
+    """From weights and rows that were moved by an ulp, as is each gradient."""
+    granted: list[Run]
+    """The one, if any, with the known differences of float32 arithmetic that a port was granted."""
+
+
+def perturb(
+    plan: Plan,
+    own: Run,
+    begin: Snapshot,
+    stream: torch.Tensor,
+    still: Still,
+    granted: Collection[str] = (),
+) -> Perturbed:
+    """The runs; afterwards the plan's objects are as before.
+
+    Args:
+      plan: the run.
+      own: what came of it.
+      begin: its objects when it began.
+      stream: torch's generator then.
+      still: elements that all these runs hold where they begin.
+      granted: names of known differences, as `torchref.reference.updates` has them.
+    """
+    now, after = plan.snapshot(), torch.get_rng_state()
+
+    def run(change: Callable[[Plan], tuple[Plan, list[Any]]]) -> Run:
+        begin.restore()
+        torch.set_rng_state(stream)
+        changed, handles = change(plan)
+        handles.append(_hold(changed, still))
+        try:
+            losses = train(changed, Loop())
+        finally:
+            for handle in handles:
+                handle.remove()
+        named = [*plan.net.named_parameters(), *plan.net.named_buffers()]
+        return Run(losses, copy_named(named) | {OUTPUTS: evaluate(plan)})
+
+    try:
+        return Perturbed(
+            run(lambda plan: (plan, [])) if still else own,
+            [run(partial(_move, seed)) for seed in range(_MOVED)],
+            [run(partial(_grant, frozenset(granted)))] if granted else [],
+        )
+    finally:
+        now.restore()
+        torch.set_rng_state(after)
+
+
+def _hold(plan: Plan, still: Still) -> Any:
+    """Put the elements back after each step of the optimizer."""
+    held = [
+        (parameter, torch.from_numpy(still[name]), parameter.detach().clone())
+        for name, parameter in plan.net.named_parameters()
+        if name in still
+    ]
+
+    def put_back(*_: object) -> None:
+        for parameter, where, first in held:
+            parameter.data[where] = first[where]
+
+    return plan.optimizer.register_step_post_hook(put_back)
+
+
+def _move(seed: int, plan: Plan) -> tuple[Plan, list[Any]]:
+    """Weights and rows moved, and each gradient on its way to the optimizer."""
+    parameters, move = list(plan.net.parameters()), _Mover(torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        for parameter in parameters:
+            move(parameter)
+    if plan.x.is_floating_point():
+        x = plan.x.clone()
+        move(x)
+        plan = plan._replace(x=x)
+
+    def move_gradients(*_: object) -> None:
+        # A gradient may be the same for all weights nearby, and still be rounded otherwise.
+        for parameter in parameters:
+            if parameter.grad is not None:
+                move(parameter.grad)
+
+    return plan, [plan.optimizer.register_step_pre_hook(move_gradients)]
+
+
+def _grant(causes: Set[str], plan: Plan) -> tuple[Plan, list[Any]]:
+    """The coefficients rounded as they are in the port."""
+    before: dict[str, torch.Tensor] = {}
+    reference, optimizer = Reference(), plan.optimizer
+
+    def keep(*_: object) -> None:
+        before.update({name: p.detach().clone() for name, p in plan.net.named_parameters()})
+
+    def change(*_: object) -> None:
+        for name, parameter in plan.net.named_parameters():
+            old = before[name].double().numpy()
+            update = parameter.detach().double().numpy() - old
+            others = list_updates(optimizer, parameter, old, update, reference, optax=True)
+            for names, other in others:
+                if set(names) <= causes:
+                    parameter.data.copy_(torch.from_numpy(old + other))
+        reference.forget()
+
+    return plan, [
+        optimizer.register_step_pre_hook(keep),
+        optimizer.register_step_post_hook(change),
+    ]
+
+
+def evaluate(plan: Plan) -> np.ndarray:
+    """Outputs of all rows in evaluation mode."""
+    plan.net.eval()
+    with torch.no_grad():
+        return copy_array(plan.net(plan.x))
+
+
+class _Mover:
+    """Moves each number to one of its neighbours, or a little further; a 0 stays 0."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self._generator, self._factors = generator, torch.ones(0)
+
+    def __call__(self, tensor: torch.Tensor) -> None:
+        # To draw signs for every gradient of every step takes longer than a small net's step: each
+        # takes a piece of what was drawn for the largest, from somewhere.
+        enough = tensor.numel() + _SPARE
+        if len(self._factors) < enough:
+            up = torch.rand(enough, generator=self._generator) < 0.5
+            self._factors = 1 + EPS * torch.where(up, 1.0, -1.0)
+        last = len(self._factors) - tensor.numel()
+        begin = int(torch.randint(last + 1, (), generator=self._generator))
+        factors = self._factors[begin : begin + tensor.numel()].to(tensor.dtype)
+        tensor.mul_(factors.view(tensor.shape))
+
+
+def bound_losses(runs: Perturbed, alone: np.ndarray) -> tuple[np.ndarray, int]:
+    """The bound on each loss of a whole run, and how many steps it decides.
+
+    It is what an ulp at the run's start has come to by about that step, beside what rounding may
+    make of that loss `alone`, from torch's own weights. From the step on in which one of them has
+    come to `CHAOS` of the loss, nothing counts as compared, and the bound is what an ulp comes to
+    anywhere in the run; where that is much, the largest loss, too, and infinite where these are not
+    finite.
+    """
+    own = runs.own.losses
+    moved, granted = (
+        _find_gap([run.losses for run in each], own) for each in (runs.moved, runs.granted)
+    )
+    bound = bounds.RUN * _widen(moved, np.abs(own)) + bounds.GRANTED * granted
+    with np.errstate(invalid="ignore"):
+        lost = ~((moved <= bounds.CHAOS * np.abs(own)) & (bound <= bounds.TOLD * np.abs(own)))
+        lost |= is_unsteady(own, alone)
+    count = int(np.argmax(lost)) if lost.any() else len(own)
+    scale, furthest = np.abs(own).max(initial=0.0), moved.max(initial=0.0)
+    decided = furthest > bounds.CHAOS * scale or is_unsteady(own, alone).any()
+    largest = bound.max(initial=0.0) + (scale if decided else 0.0)
+    bound[count:] = largest if np.isfinite(furthest) else np.inf
+    bound = bound + bounds.RUN_LOSS * np.abs(own) + alone
+    return np.where(np.isfinite(bound), bound, np.inf), count
+
+
+def is_unsteady(own: np.ndarray, alone: np.ndarray) -> np.ndarray:
+    """Where rounding was seen to change a step's own loss by more than `CHAOS` of the largest."""
+    scale = np.abs(own).max(initial=0.0)
+    seen = alone / bounds.DRAWN
+    return (seen > bounds.CHAOS * scale) & np.isfinite(alone) & (scale > 0)
+
+
+def _widen(gap: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """The largest gap of the last steps, as a share of the loss: all runs may meet at one."""
+    with np.errstate(invalid="ignore"):
+        share = np.divide(gap, size, where=size > 0, out=np.zeros(gap.shape))
+    padded = np.pad(np.where(np.isfinite(share), share, 0.0), (_BEFORE, 0))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, _BEFORE + 1)
+    with np.errstate(invalid="ignore"):
+        return np.maximum(gap, windows.max(axis=-1) * size)
+
+
+def bound_last(name: str, begin: np.ndarray, runs: Perturbed) -> np.ndarray:
+    """The bound on a tensor at the end of a whole run."""
+    own = runs.own.last[name]
+    went = np.abs(own - begin).max(initial=0.0)
+    limit = bounds.RUN_WEIGHTS * went + 4 * EPS * np.abs(own).max(initial=0.0)
+    for each, factor in ((runs.moved, bounds.RUN), (runs.granted, bounds.GRANTED)):
+        apart = _find_gap([run.last[name] for run in each], own)
+        typical = float(np.sqrt(np.mean(apart**2))) if apart.size else 0.0
+        limit = limit + factor * (apart + typical)
+    return limit
+
+
+def _find_gap(others: Sequence[np.ndarray], own: np.ndarray) -> np.ndarray:
+    """How far the others lie from these at most."""
+    if not others:
+        return np.zeros(np.shape(own))
+    with np.errstate(invalid="ignore"):
+        return np.max([np.abs(other - own) for other in others], axis=0)
