@@ -107,7 +107,7 @@ def list_runs(devices: int, folder: Path) -> dict[str, Any]:
     dropped = nn.Sequential([nn.Dropout(0.5)])
     norms = nn.Sequential([nn.Linear(784, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 1)])
     small = nn.Sequential([nn.Linear(784, 8), nn.Dropout(0.5), nn.Linear(8, 1)])
-    own = jaxnet.data.loader.DataLoader(
+    own = jaxnet.data.DataLoader(
         (x, y), 16, shuffle=True, drop_last=True, generator=jaxnet.random.manual_seed(5)
     )
     ten = jaxnet.data.one_hot(y[:, 0].astype(int), 8)

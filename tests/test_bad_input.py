@@ -67,7 +67,7 @@ TAKES_NO_BAD_INPUT = {
     "jaxnet.precision.as_array": "takes what `jax.numpy.asarray` takes, in its words",
     "jaxnet._utils.files.cache_folder": "takes nothing",
     "jaxnet.lecture.experiments.Published": RECORD,
-    "jaxnet.lecture.experiments.Result": RECORD,
+    "jaxnet.lecture.Result": RECORD,
     "jaxnet.lecture.experiments.make_record": "packs what `run` and torchref measured, and looks at none of it",
     "jaxnet.lecture._machine.Facts": RECORD,
     "jaxnet.lecture.studies.BatchNoise": RECORD,
@@ -220,8 +220,8 @@ def test_a_new_public_function_without_a_row_is_noticed(monkeypatch):
     def fresh():
         pass
 
-    fresh.__module__ = "jaxnet.train.metrics"
-    monkeypatch.setattr(jaxnet.train.metrics, "fresh", fresh, raising=False)
+    fresh.__module__ = "jaxnet.metrics"
+    monkeypatch.setattr(jaxnet.metrics, "fresh", fresh, raising=False)
     assert uncovered() == {"jaxnet.metrics.fresh"}
 
     def newer():

@@ -415,7 +415,7 @@ def test_a_run_is_handed_over_between_epochs_and_back(name, own, tmp_path):
         own_jax = jaxnet.random.manual_seed(3)
     state, history = jaxnet.fit(
         jnet,
-        jaxnet.data.loader.DataLoader(DATA, 8, shuffle=True, generator=own_jax),
+        jaxnet.data.DataLoader(DATA, 8, shuffle=True, generator=own_jax),
         loss=jaxnet.losses.binary_cross_entropy_with_logits,
         optimizer=translated,
         epochs=2,

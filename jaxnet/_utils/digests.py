@@ -52,8 +52,9 @@ def strip_addresses(text: str) -> str:
 def name_function(function: Any) -> str:
     """A function's name and, of a partial, its arguments; the same in every process.
 
-    >>> name_function(partial(name_function, 3))
-    'jaxnet._utils.digests.name_function(3)'
+    >>> import math
+    >>> name_function(partial(math.pow, 3))
+    'math.pow(3)'
     """
     if isinstance(function, partial):
         arguments = [repr(value) for value in function.args]

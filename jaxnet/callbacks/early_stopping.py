@@ -26,6 +26,7 @@ class EarlyStopping(Callback):
 
     torch has none; PyTorch Lightning's and Keras's of this name stop after as many.
 
+    >>> from jaxnet.train import Report
     >>> reports = [Report(i, loss, {}) for i, loss in enumerate([3.0, 2.0, 2.0, 2.1])]
     >>> EarlyStopping("loss", patience=2).is_over(reports)
     True

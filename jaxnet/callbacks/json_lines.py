@@ -51,10 +51,12 @@ class JsonLines(Callback):
     torch has none; Lightning's `CSVLogger` and Keras's write CSV.
 
     >>> import sys
-    >>> lines = JsonLines(sys.stdout, experiment="logits")
-    >>> report = Report(1, 0.25, {"accuracy": math.nan})
-    >>> lines.on_chunk(Chunk(1, 9, None, None, None, report))
-    {"experiment": "logits", "epoch": 1, "loss": 0.25, "accuracy": null}
+    >>> import jax.numpy as jnp, jaxnet
+    >>> net, x = jaxnet.nn.Sequential([jaxnet.nn.Linear(1, 1)]), jnp.zeros((2, 1))
+    >>> callbacks = [jaxnet.callbacks.Report(), JsonLines(sys.stdout, experiment="mine")]
+    >>> _ = jaxnet.fit(net, (x, x), loss=lambda outputs, y: 0 * outputs.sum() + 1, seed=0,
+    ...                optimizer=jaxnet.optim.sgd(), epochs=1, callbacks=callbacks)
+    {"experiment": "mine", "epoch": 1, "loss": 1.0}
     """
 
     order = 60

@@ -14,7 +14,7 @@ class KeepBest(Callback):
     Args:
       metric: its name in the reports, or "loss".
       mode: "min" or "max", which is better.
-      checkpoints: a `jaxnet.checkpoint.folder.Checkpoints` of its own, where each new best is saved too,
+      checkpoints: a `jaxnet.checkpoint.Checkpoints` of its own, where each new best is saved too,
         at once, so that it outlives the process.
 
     Raises:

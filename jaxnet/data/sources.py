@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ _Read = Callable[[np.ndarray], Any]
 """`read(indices)`: some examples as they are stored, in memory of their own."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where a run's examples come from: `InMemory` or `Mapped`.
 

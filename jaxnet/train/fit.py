@@ -92,7 +92,7 @@ def fit(
 
     torch has no such function; the loop that the lecture repeats is this one.
 
-    >>> import jaxnet
+    >>> import jax.numpy as jnp, jaxnet
     >>> net = jaxnet.nn.Sequential([jaxnet.nn.Linear(1, 1)])
     >>> x = jnp.array([[0.0], [1.0]])
     >>> loss = lambda outputs, y: ((outputs - y) ** 2).mean()

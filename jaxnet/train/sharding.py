@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.core
@@ -21,6 +21,7 @@ AXIS = "data"
 """The axis of a mesh that the examples of a batch, and the lanes of a sweep, are sharded over."""
 
 
+@runtime_checkable
 class Layout(Protocol):
     """How one run's arrays are placed, as its compiled program knows it; equal by value."""
 
@@ -48,6 +49,7 @@ class Layout(Protocol):
         ...
 
 
+@runtime_checkable
 class Placement(Protocol):
     """Where a run is placed: `SingleDevice` or `OnMesh`."""
 

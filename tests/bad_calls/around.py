@@ -19,7 +19,7 @@ from jaxnet.train.state import Chunk, History, Report
 from tests.bad_calls import Row
 from tests.bad_calls.files import OPTIMIZER, X, Y, net, replaced, state
 
-C, H, R = "jaxnet.checkpoint.folder.Checkpoints", "jaxnet.callbacks.validation.", "jaxnet.runs.fit"
+C, H, R = "jaxnet.checkpoint.Checkpoints", "jaxnet.callbacks.validation.", "jaxnet.runs.fit"
 BCE = jaxnet.losses.binary_cross_entropy
 RIGHT = {"right": jaxnet.metrics.probability_is_right}
 HISTORY = History(np.zeros(1, np.float32), (Report(1, 0.5, {}),), 0.0, 0.0, "parity")

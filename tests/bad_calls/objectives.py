@@ -1,4 +1,4 @@
-"""`jaxnet.losses`, `jaxnet.train.metrics` and `jaxnet.optim`."""
+"""`jaxnet.losses`, `jaxnet.metrics` and `jaxnet.optim`."""
 
 # What is wrong here is so on purpose.
 # pyright: reportArgumentType=false, reportCallIssue=false

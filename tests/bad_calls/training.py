@@ -113,7 +113,7 @@ ROWS = [
     _fit("x", "must be finite.* row 3 .*-inf", data=(jnp.asarray(replaced(X, (3, 0), -np.inf)), Y)),
     _fit("x", "must be finite.* row 1 .*nan", data=(replaced(X, 1, NAN).astype(np.float16), Y)),
     _fit("x", "must be finite.* row 1 .*nan",
-         data=jaxnet.data.loader.DataLoader((replaced(X, 1, NAN), Y), 2)),
+         data=jaxnet.data.DataLoader((replaced(X, 1, NAN), Y), 2)),
     _fit("target", r"has shape \(4,\), expected \(4, 1\) as in input", data=(X, Y[:, 0])),
     _fit("net", "must be a Flax module, not 'net'", TypeError, net="net"),
     _fit("net", "must be a Flax module, not <class .*Linear", TypeError, net=jaxnet.nn.Linear),

@@ -170,5 +170,5 @@ def check_result(result: Any) -> None:
     """Refuse what no experiment gave."""
     if not isinstance(result, Result):
         raise TypeError(
-            f"result must be a jaxnet.lecture.experiments.Result, not {type(result).__name__}"
+            f"result must be a jaxnet.lecture.Result, not {type(result).__name__}"
         )

@@ -65,7 +65,7 @@ def write_report(
     results, path, torch = list(results), as_path(path), torch or {}
     if strange := [result for result in results if not isinstance(result, Result)]:
         raise TypeError(
-            f"results must be jaxnet.lecture.experiments.Results, not {type(strange[0]).__name__}"
+            f"results must be jaxnet.lecture.Results, not {type(strange[0]).__name__}"
         )
     if not results:
         raise ValueError("results must hold at least one finished experiment, not 0")
