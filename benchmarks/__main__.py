@@ -46,7 +46,7 @@ STREAM_ROUNDS = 10  # to each round of an experiment: these take milliseconds
     multiple=True,
     help="An experiment whole; peers: its steps against every other way; processes: from the "
     "shell; growth: time against sizes; memory; saving, bar: what checkpoints and "
-    "the bar cost; sweep: many seeds at once; masks, steps: random numbers; scaling: several "
+    "the bar cost; sweep: many seeds at once; masks, steps: random numbers; scaling: 1 to 8 "
     "devices; streaming: rows that are read as they are needed; compiling: a second fit. "
     "Repeatable.",
 )

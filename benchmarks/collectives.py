@@ -1,5 +1,6 @@
 """What a compiled program sends between devices, read from the program itself."""
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -50,29 +51,26 @@ def list_collectives(text: str) -> list[Collective]:
     return list(_walk(computations, entry, ()))
 
 
-def count_bytes(collectives: Sequence[Collective], *, times: int = 1) -> int:
-    """Bytes of their operands on each device, where a loop of unknown length turns `times`.
+def count_bytes(collectives: Sequence[Collective]) -> int:
+    """Bytes of their operands on each device, a loop of unknown length taken once.
 
     >>> count_bytes([Collective("all-reduce", 1, 16, (None, 10))])
     160
     """
-    return sum(collective.bytes * _count(collective, times) for collective in collectives)
+    return sum(collective.bytes * _count(collective) for collective in collectives)
 
 
-def count_runs(collectives: Sequence[Collective], *, times: int = 1) -> int:
-    """How often one of them runs.
+def count_runs(collectives: Sequence[Collective]) -> int:
+    """How often one of them runs, a loop of unknown length taken once.
 
-    >>> count_runs([Collective("all-reduce", 1, 16, (None, 10))], times=2)
-    20
+    >>> count_runs([Collective("all-reduce", 1, 16, (None, 10))])
+    10
     """
-    return sum(_count(collective, times) for collective in collectives)
+    return sum(map(_count, collectives))
 
 
-def _count(collective: Collective, times: int) -> int:
-    count = 1
-    for turns in collective.loops:
-        count *= times if turns is None else turns
-    return count
+def _count(collective: Collective) -> int:
+    return math.prod(turns for turns in collective.loops if turns is not None)
 
 
 Lines = dict[str, tuple[str, str]]

@@ -14,6 +14,7 @@ import numpy as np
 
 import jaxnet
 from benchmarks.timing import clock
+from jaxnet.callbacks import Report
 
 ROWS, FEATURES = 41, 6
 FIRST = "the first of a process"
@@ -46,12 +47,12 @@ def list_calls() -> dict[str, dict[str, Any]]:
     return {
         FIRST: {},
         "other epochs": {"epochs": 4},
-        "another report_every": {"report_every": 2},
+        "a report every 2 epochs": {"callbacks": [Report(2)]},
         "a new optimizer": {"optimizer": jaxnet.optim.adam(lr=0.01)},
         "a new net of the same shape": {"net": build_net()},
         "all of these": {
             "epochs": 5,
-            "report_every": 3,
+            "callbacks": [Report(3)],
             "optimizer": jaxnet.optim.adam(lr=0.01),
             "net": build_net(),
         },

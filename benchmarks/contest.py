@@ -11,10 +11,10 @@ from benchmarks.peers import contestants
 from benchmarks.peers.torch_eager import LECTURE
 from benchmarks.task import Contestant, Missing, Task, Trained
 from benchmarks.timing import clock, interleave, median_ratio
+from jaxnet.certificate.bounds import TRAJECTORY
 from jaxnet.convert import to_state_dict
 from jaxnet.data import Dataset
 from jaxnet.lecture.experiments import EXPERIMENTS
-from jaxnet.certificate.bounds import TRAJECTORY
 
 OURS = "jaxnet.fit"
 NAMES = [contestant.name for contestant in contestants()]

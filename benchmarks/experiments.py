@@ -8,9 +8,9 @@ import torch
 
 import torchref.lecture
 from benchmarks.timing import interleave, median_ratio
+from jaxnet.certificate.bounds import TRAJECTORY
 from jaxnet.data import load_mnist
 from jaxnet.lecture.experiments import EXPERIMENTS, HIDDEN, PIXELS, Experiment, run
-from jaxnet.certificate.bounds import TRAJECTORY
 
 
 def compare(name: str, rounds: int, root: Path | None = None) -> dict[str, Any]:

@@ -4,18 +4,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks.scaling import (
-    H100,
-    LECTURE,
-    PLAIN,
-    WIDE,
-    fit_model,
-    middle,
-    predict_step,
-    reduce_seconds,
-    select,
-    step_far,
-)
+from benchmarks.scaling import LECTURE, WIDE, middle, select
 from jaxnet.lecture.figures import BLUE, GREEN, GREY, ORANGE, canvas
 
 AXES = {
@@ -48,9 +37,9 @@ def draw_peers(rows: list[dict[str, Any]], path: Path) -> Path:
         for place, row in enumerate(timed):
             micro = [1e6 * seconds / row["steps"] for seconds in row["seconds"]]
             middle = statistics.median(micro)
-            colour = _choose_colour(row)
-            axes.plot([min(micro), max(micro)], [place, place], color=colour, linewidth=2)
-            axes.plot(middle, place, "o", color=colour, markersize=9)
+            color = _choose_color(row)
+            axes.plot([min(micro), max(micro)], [place, place], color=color, linewidth=2)
+            axes.plot(middle, place, "o", color=color, markersize=9)
             text = f"{middle:.0f}"
             axes.annotate(
                 text, (max(micro), place), (8, 0), textcoords="offset points", va="center"
@@ -59,17 +48,17 @@ def draw_peers(rows: list[dict[str, Any]], path: Path) -> Path:
         axes.set_xscale("log")
         axes.set_xlabel("microseconds a step of 16 rows: median, min to max")
         axes.margins(x=0.08)
-        for colour, label in (
+        for color, label in (
             (ORANGE, "jaxnet"),
             (BLUE, "fast form"),
             (GREY, "the lecture's form"),
         ):
-            axes.plot([], [], "o", color=colour, label=label)
+            axes.plot([], [], "o", color=color, label=label)
         axes.legend(loc="upper right")
     return path
 
 
-def _choose_colour(row: dict[str, Any]) -> str:
+def _choose_color(row: dict[str, Any]) -> str:
     if row["name"].startswith("jaxnet"):
         return ORANGE
     return BLUE if row["form"] == "fast" else GREY
@@ -83,9 +72,9 @@ def draw_growth(rows: list[dict[str, Any]], path: Path) -> Path:
         for axes, sweep in zip(panels, sweeps, strict=True):
             chosen = [row for row in rows if row["sweep"] == sweep and row["agree"]]
             sizes = [row["size"] for row in chosen]
-            for side, colour in (("torch", BLUE), ("jaxnet", ORANGE)):
+            for side, color in (("torch", BLUE), ("jaxnet", ORANGE)):
                 medians = [statistics.median(row[f"seconds_{side}"]) for row in chosen]
-                axes.loglog(sizes, medians, "o-", color=colour, label=side)
+                axes.loglog(sizes, medians, "o-", color=color, label=side)
             axes.set_xlabel(AXES[sweep])
             axes.minorticks_off()
             axes.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=45)
@@ -95,68 +84,29 @@ def draw_growth(rows: list[dict[str, Any]], path: Path) -> Path:
 
 
 def draw_scaling(rows: list[dict[str, Any]], path: Path) -> Path:
-    """All-reduces and steps as measured (dots) and as the model says (lines), and its forecast."""
-    with canvas(path, 12.0, 4.2) as figure:
-        panels = figure.subplots(1, 3)
-        _draw_reductions(panels[0], rows)
-        _draw_steps(panels[1], rows)
-        _draw_forecast(panels[2])
-    return path
-
-
-def _draw_reductions(axes: Any, rows: list[dict[str, Any]]) -> None:
-    model = fit_model(rows)
-    found = [row for row in select(rows, "all_reduce") if row["tensors"] == 1]
-    places = dict.fromkeys((row["devices"], row["place"]) for row in found)
-    for (count, place), colour in zip(places, (BLUE, ORANGE, GREEN, GREY), strict=False):
-        points = [row for row in found if (row["devices"], row["place"]) == (count, place)]
-        sizes = sorted(row["bytes"] for row in points)
-        micro = {row["bytes"]: 1e6 * middle(row) for row in points}
-        said = [1e6 * reduce_seconds(model.links[place], 1, size, count) for size in sizes]
-        axes.loglog(sizes, [micro[size] for size in sizes], "o", color=colour)
-        axes.loglog(sizes, said, "-", color=colour, label=f"{count} {place}")
-    axes.set(title="An all-reduce alone", xlabel="bytes", ylabel="microseconds")
-    axes.legend()
-
-
-def _draw_steps(axes: Any, rows: list[dict[str, Any]]) -> None:
-    model = fit_model(rows)
-    found = [row for row in select(rows, "step") if row["place"] == "devices"]
+    """Microseconds a step on each number of devices, median and min-max, a line a case."""
     cases = ((LECTURE, 16, BLUE), (LECTURE, 4096, GREEN), (WIDE, 16, GREY), (WIDE, 1024, ORANGE))
-    for net, batch, colour in cases:
-        micro = {
-            row["devices"]: 1e6 * middle(row)
-            for row in found
-            if (row["net"], row["batch"], row["spread"]) == (net.name, batch, False)
-        }
-        several = [count for count in micro if count > 1]
-        said = [1e6 * predict_step(model, net, batch, count, "devices") for count in several]
-        axes.loglog(list(micro), list(micro.values()), "o", color=colour)
-        axes.loglog(several, said, "-", color=colour, label=f"{net.name}, {batch:,} rows")
-    counts = sorted({row["devices"] for row in found})
-    axes.minorticks_off()
-    axes.set_xticks(counts, [str(count) for count in counts])
-    axes.set(title="A step on this CPU's cores", xlabel="CPU devices", ylabel="microseconds")
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, 100 * high)  # room for the legend
-    axes.legend(loc="upper left", fontsize=8.5)
-
-
-def _draw_forecast(axes: Any) -> None:
-    counts = [2**exponent for exponent in range(13)]
-    cases = (
-        (LECTURE, 16, BLUE),
-        (LECTURE, 65_536, GREEN),
-        (PLAIN, 65_536, GREY),
-        (WIDE, 65_536, ORANGE),
-    )
-    axes.loglog(counts, counts, ":", color="black", label="as many times as devices")
-    for net, batch, colour in cases:
-        alone = step_far(H100, net, batch, 1)
-        gains = [alone / step_far(H100, net, batch, count) for count in counts]
-        axes.loglog(counts, gains, "-", color=colour, label=f"{net.name}, {batch:,} rows")
-    axes.minorticks_off()
-    axes.set_xticks([1, 8, 64, 512, 4096], ["1", "8", "64", "512", "4,096"])
-    axes.set(title="Forecast, H100s", xlabel="accelerators", ylabel="times as fast as one")
-    axes.set_ylim(0.4, 20_000)  # room for the legend
-    axes.legend(loc="upper left", fontsize=8.5)
+    with canvas(path, 9.0, 4.2) as figure:
+        axes = figure.add_subplot()
+        for net, batch, color in cases:
+            chosen = [
+                row
+                for row in select(rows, "step")
+                if (row["net"], row["batch"], row["sharded"]) == (net.name, batch, False)
+            ]
+            counts = [row["devices"] for row in chosen]
+            medians = [1e6 * middle(row) for row in chosen]
+            axes.loglog(counts, medians, "o-", color=color, label=f"{net.name}, {batch:,} rows")
+            for row in chosen:
+                ends = [1e6 * min(row["seconds"]), 1e6 * max(row["seconds"])]
+                axes.plot([row["devices"]] * 2, ends, color=color, linewidth=2)
+        counts = sorted({row["devices"] for row in select(rows, "step")})
+        axes.minorticks_off()
+        axes.set_xticks(counts, [str(count) for count in counts])
+        axes.set(
+            title="A step on devices that share one CPU's cores",
+            xlabel="CPU devices",
+            ylabel="microseconds: median, min to max",
+        )
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return path

@@ -3,7 +3,7 @@
 `python -m benchmarks --gpu-check` has three parts. Masks: `torch.nn.functional.dropout` on the
 card, beside what JAX computes there from the same seed and the card's size, bit for bit.
 Certificates: jaxnet's side (each step, its masks and orders, a whole `jaxnet.fit`) runs on the
-card; torch's side and its float64 referee run on the CPU, as the stream of torch's CPU generator
+card; torch's side and its float64 reference run on the CPU, as the stream of torch's CPU generator
 is the one that is proved, and both sides draw from it. Speed: both train on the card, with masks
 from its stream. Each part takes a `Place`: `make_place("cpu")` runs the same lines on a CPU.
 """
@@ -30,6 +30,7 @@ from benchmarks.timing import describe_machine, interleave, median_ratio
 from jaxnet import random
 from jaxnet._utils.files import write_whole
 from jaxnet.callbacks.progress import count
+from jaxnet.certificate.bounds import TRAJECTORY
 from jaxnet.certificate.report import headline
 from jaxnet.data import Dataset, load_mnist
 from jaxnet.lecture._machine import name_processor
@@ -37,7 +38,6 @@ from jaxnet.lecture.experiments import EXPERIMENTS, find, run
 from jaxnet.train.state import History
 from torchref.lecture import SECTIONS, ignore
 from torchref.results import certify_experiment
-from jaxnet.certificate.bounds import TRAJECTORY
 
 RESULTS = Path(__file__).parent / "results"
 SEEDS = 1, 2**40 + 1  # the card's stream, other than the CPU's, takes all 64 bits
@@ -123,8 +123,8 @@ def say_where(place: Place) -> dict[str, str]:
     return {
         "masks": f"Masks: torch's dropout runs on {place.torch} and draws from its generator "
         f"there; JAX computes jaxnet's masks on {on_jax}.",
-        "certificates": "Certificates: torch's side and its float64 referee run on the CPU, whose "
-        f"stream both draw from; jaxnet's side, its masks and orders too, runs on {on_jax}.",
+        "certificates": "Certificates: torch's side and its float64 reference run on the CPU, "
+        f"whose stream both draw from; jaxnet's side, its masks and orders too, runs on {on_jax}.",
         "speed": f"Speed: torch trains on {place.torch}, jaxnet on {on_jax}, reports included, "
         "warm, compilation apart; masks come from the stream of torch's generator on "
         f"{place.torch}, weights and orders from its CPU's.",
@@ -168,7 +168,7 @@ def check_certificate(place: Place, name: str, sizes: Sizes) -> dict[str, Any]:
     """An experiment's first epochs, certified; `say_where` says what runs where."""
     experiment = find(name)
     data = thin(load_mnist(experiment.classes)[0], sizes.rows)
-    if experiment.batch_size is not None:  # the referee is slow: it looks at every step
+    if experiment.batch_size is not None:  # the float64 reference is slow: it looks at every step
         data = thin(data, sizes.batches * experiment.batch_size)
     with jax.default_device(place.jax):
         certificate = certify_experiment(name, data, epochs=sizes.epochs)

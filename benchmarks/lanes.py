@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.timing import interleave, median_ratio
+from jaxnet.certificate.bounds import TRAJECTORY
 from jaxnet.data import Dataset
 from jaxnet.lecture.cli.sweep import run_experiment
 from jaxnet.lecture.experiments import EXPERIMENTS, run
-from jaxnet.certificate.bounds import TRAJECTORY
 
 LANES, PARTS = 64, ("train", "test")
 

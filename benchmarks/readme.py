@@ -1,4 +1,4 @@
-"""The figures of README and docs, made from one file of results: `python -m benchmarks.readme`.
+"""The figures of the pages, made from one file of results: `python -m benchmarks.readme`.
 
 Between `<!-- benchmark: PART -->` and `<!-- end -->` a page shows that part's table and nothing
 typed by hand; the pictures are drawn into the gallery.
@@ -20,7 +20,7 @@ from jaxnet._utils.files import write_whole
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "cpu.json"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "speed.md", ROOT / "docs" / "scaling.md")
+PAGES = (ROOT / "docs" / "speed.md", ROOT / "docs" / "scaling.md")
 GALLERY = ROOT / "docs" / "gallery"
 _PLACES = re.compile(r"(<!-- benchmark: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 import jaxnet
 from benchmarks.timing import interleave, median_ratio
-from jaxnet import runs
+from jaxnet.callbacks import Checkpoint
 from jaxnet.callbacks.progress import count
 from jaxnet.data import Dataset
 from jaxnet.lecture.experiments import EXPERIMENTS
@@ -57,8 +57,10 @@ def _compare(name: str, train: Dataset, rounds: int, seconds: float) -> dict[str
 
     def train_once(side: str) -> float:
         with tempfile.TemporaryDirectory() as folder:
-            place = folder if side == "saved" else None
-            _, history = runs.fit(experiment.net, data, epochs=epochs, checkpoint=place, **options)
+            callbacks = [Checkpoint(folder)] if side == "saved" else []
+            _, history = jaxnet.fit(
+                experiment.net, data, epochs=epochs, callbacks=callbacks, **options
+            )
         losses[side] = history.losses
         return history.run_seconds
 

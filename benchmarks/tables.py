@@ -1,4 +1,4 @@
-"""Results as tables: what the terminal shows and what the README shows are the same lines.
+"""Results as tables: what the terminal shows and what docs show are the same lines.
 
 A row whose sides disagree shows no time.
 """
@@ -22,7 +22,8 @@ class ImpossibleShare(click.ClickException):
     """A result is more than all of a peak, so that one of the two was measured wrongly."""
 
 
-def _make_table(words: Iterable[str], numbers: Iterable[str]) -> Table:
+def make_table(words: Iterable[str], numbers: Iterable[str]) -> Table:
+    """An empty table: columns of words, then columns of numbers."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     for heading in words:
         table.add_column(heading, no_wrap=True)
@@ -99,7 +100,7 @@ def list_tables(results: dict[str, Any]) -> dict[str, Table]:
 
 def tabulate_peers(rows: Sequence[dict[str, Any]]) -> Table:
     """A row for each contestant; one that cannot run says what it would need."""
-    table = _make_table(
+    table = make_table(
         ("contestant", "masks"),
         ("threads", "n", "us/step", "min-max", "compile\ns", "ratio", "train\nrows", "loss\ngap"),
     )
@@ -124,7 +125,7 @@ def tabulate_peers(rows: Sequence[dict[str, Any]]) -> Table:
 
 def tabulate_experiments(rows: Sequence[dict[str, Any]], peaks: Any = None) -> Table:
     """A row for each experiment."""
-    table = _make_table(
+    table = make_table(
         ("experiment", "train/test"),
         ("loss gap", "torch s", "min-max", "jaxnet s", "min-max", "compile s", "ratio", "of peak"),
     )
@@ -163,7 +164,7 @@ def _pair(accuracies: list[float]) -> str:
 
 def tabulate_processes(rows: Sequence[dict[str, Any]]) -> Table:
     """A row for each command."""
-    table = _make_table(("process", "train/test"), ("s", "min-max", "ratio"))
+    table = make_table(("process", "train/test"), ("s", "min-max", "ratio"))
     for row in rows:
         times = ["DIFFER", "", ""]
         if row["agree"] is not False:
@@ -179,7 +180,7 @@ def tabulate_processes(rows: Sequence[dict[str, Any]]) -> Table:
 
 def tabulate_growth(rows: Sequence[dict[str, Any]]) -> Table:
     """A row for each size. The slope is of the logarithms, from the row before."""
-    table = _make_table(
+    table = make_table(
         ("varied",),
         ("size", "n", "torch s", "min-max", "jaxnet s", "min-max", "ratio", "slope\ntorch")
         + ("slope\njaxnet", "loss\ngap"),
@@ -212,7 +213,7 @@ def _median(row: dict[str, Any], side: str) -> float:
 
 def tabulate_compiling(rows: Sequence[dict[str, Any]]) -> Table:
     """A row for each `fit`."""
-    table = _make_table(("fit",), ("n", "ms", "min-max", "again ms", "more ms"))
+    table = make_table(("fit",), ("n", "ms", "min-max", "again ms", "more ms"))
     for row in rows:
         times = ["DIFFER", "", "", ""]
         if row["agree"]:
@@ -226,7 +227,7 @@ def tabulate_compiling(rows: Sequence[dict[str, Any]]) -> Table:
 
 def tabulate_memory(rows: Sequence[dict[str, Any]]) -> Table:
     """Two rows, torch's and jaxnet's, for each batch size."""
-    table = _make_table(
+    table = make_table(
         ("side",), ("batch size", "data", "imports", "with data", "peak", "training's own")
     )
     for row in rows:
@@ -243,7 +244,7 @@ def tabulate_memory(rows: Sequence[dict[str, Any]]) -> Table:
 
 def tabulate_saving(rows: Sequence[dict[str, Any]]) -> Table:
     """A row for each experiment."""
-    table = _make_table(("experiment",), ("epochs", "n", "plain s", "saved s", "cost"))
+    table = make_table(("experiment",), ("epochs", "n", "plain s", "saved s", "cost"))
     for row in rows:
         times = ["DIFFER", "", ""]
         if row["agree"]:
@@ -255,7 +256,7 @@ def tabulate_saving(rows: Sequence[dict[str, Any]]) -> Table:
 
 def tabulate_bar(rows: Sequence[dict[str, Any]]) -> Table:
     """A row for the bar."""
-    table = _make_table(("bar of",), ("n", "of a core", "min-max"))
+    table = make_table(("bar of",), ("n", "of a core", "min-max"))
     for row in rows:
         shares = row["shares"]
         low, high = min(shares), max(shares)
@@ -266,7 +267,7 @@ def tabulate_bar(rows: Sequence[dict[str, Any]]) -> Table:
 
 def tabulate_streaming(rows: Sequence[dict[str, Any]]) -> Table:
     """A row for each batch size and place of the rows; those from memory come first."""
-    table = _make_table(("rows from",), ("batch size", "n", "ms", "min-max", "ratio", "quartiles"))
+    table = make_table(("rows from",), ("batch size", "n", "ms", "min-max", "ratio", "quartiles"))
     base: dict[str, Any] = {}
     for row in rows:
         base = row if row["rows"] == "memory" else base
@@ -283,7 +284,7 @@ def tabulate_streaming(rows: Sequence[dict[str, Any]]) -> Table:
 
 def tabulate_streams(rows: Sequence[dict[str, Any]]) -> Table:
     """A row for each comparison."""
-    table = _make_table(
+    table = make_table(
         ("on torch's stream", "against"), ("jaxnet\nus", "other\nus", "ratio", "quartiles")
     )
     for row in rows:
@@ -301,7 +302,7 @@ def tabulate_streams(rows: Sequence[dict[str, Any]]) -> Table:
 
 def tabulate_sweep(rows: Sequence[dict[str, Any]]) -> Table:
     """A row for each sweep."""
-    table = _make_table(
+    table = make_table(
         (), ("lanes", "of a group", "lane ms", "solo ms", "n", "lane / solo", "quartiles")
     )
     table.add_column("loss gap", justify="right", no_wrap=True)

@@ -8,6 +8,7 @@ run calls on its way, `checkpoint` what it saves, `convert` torch's objects as j
 from jaxnet import (
     cache,
     callbacks,
+    certificate,
     checkpoint,
     convert,
     data,
@@ -31,6 +32,7 @@ __all__ = [
     "TrainState",
     "cache",
     "callbacks",
+    "certificate",
     "checkpoint",
     "convert",
     "data",

@@ -1,8 +1,8 @@
-"""Make jaxnet/mnist012.npz, the bundled digits 0 to 2, from MNIST's four IDX files.
+"""Make jaxnet/data/mnist012.npz, the bundled digits 0 to 2, from MNIST's four IDX files.
 
-    python scripts/make_mnist012.py ROOT [--out jaxnet/mnist012.npz]
+    python scripts/make_mnist012.py ROOT [--out jaxnet/data/mnist012.npz]
 
-Prints the table of digests that jaxnet/data.py holds as BUNDLE_SHA256. The same files and the
+Prints the table of digests that jaxnet/data/mnist.py holds as BUNDLE_SHA256. The same files and the
 same zlib give the same bytes.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnet import data
+from jaxnet.data import mnist
 
 DIGITS = (0, 1, 2)
 
@@ -30,9 +30,9 @@ def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Bundle MNIST's digits 0 to 2 as an .npz file.")
     parser.add_argument("root", type=Path, help="a folder that holds MNIST's four IDX files")
-    parser.add_argument("--out", type=Path, default=data.BUNDLE, help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=mnist.BUNDLE, help="default: %(default)s")
     arguments = parser.parse_args()
-    arrays = data.read_digits(arguments.root, DIGITS)
+    arrays = mnist.read_digits(arguments.root, DIGITS)
     write_npz(arguments.out, arrays)
     print(f"{arguments.out}: {arguments.out.stat().st_size:,} bytes")
     for name, array in arrays.items():

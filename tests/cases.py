@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchref.certification import Certificate, certify
+from jaxnet import convert
+from jaxnet.certificate import Certificate
+from torchref.certification import certify
 
 X = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
 YES = (torch.rand(20, 1, generator=torch.Generator().manual_seed(1)) > 0.5).float()
@@ -51,6 +53,15 @@ def whole(layer: nn.Module) -> nn.Module:
         for parameter in layer.parameters():
             parameter.mul_(6).round_()
     return layer
+
+
+def with_port(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The port as a caller gives his own, with the masks handed to it one by one."""
+    net, optimizer = arguments["net"], arguments["optimizer"]
+    translated, variables = convert.from_torch(net)
+    loss = arguments["loss"], convert.loss_from_torch(arguments["loss"])
+    port = translated.apply, variables, convert.optimizer_from_torch(optimizer, net)
+    return arguments | {"loss": loss, "port": port}
 
 
 def two_groups(net: nn.Sequential) -> list[dict[str, Any]]:
@@ -175,6 +186,7 @@ CASES: dict[str, Case] = {
         batch_size=4,
         shuffle=True,
     ),
+    "own port": lambda: with_port(CASES["dropout"]()),
     "words": lambda: case(
         [nn.Embedding(5, 3, padding_idx=1), nn.Flatten(), nn.Linear(6, 3)],
         nn.MSELoss(reduction="sum"),

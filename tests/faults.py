@@ -9,7 +9,8 @@ from tests.cases import certify_case
 from tests.mutants import planted, replaced
 from torchref.certification import Certificate
 
-NN, LOSSES, OPTIM = "jaxnet/nn/", "jaxnet/losses/", "jaxnet/optim/"
+NN, LOSSES, OPTIM, TRAIN = "jaxnet/nn/", "jaxnet/losses/", "jaxnet/optim/", "jaxnet/train/"
+LOADER = "jaxnet/data/loader.py"
 
 
 class Fault(NamedTuple):
@@ -46,19 +47,30 @@ FAULTS = {
         "outputs", "0",
     ),
     "sum for mean": Fault(
-        "dropout", LOSSES + "arguments.py",
+        "dropout", LOSSES + "_arguments.py",
         "jnp.mean(loss, where=where) if reduction == 'mean'".replace("'", '"'),
         "jnp.sum(loss, where=where) if reduction == 'mean'", "loss", "loss",
     ),
     "mask shifted by one element": Fault(
         "dropout", "jaxnet/random/distributions.py",
+        "return draw(generator, 2 * count, _Rank(thresholds))",
+        "generator, ranks = draw(generator, 2 * count, _Rank(thresholds)); "
+        "return generator, jnp.roll(ranks, 1)", "masks", "1",
+    ),
+    "a port's own mask shifted by one element": Fault(
+        "own port", "jaxnet/random/distributions.py",
         "return generator, values.reshape(shape)\n\n\ndef bernoulli_ranks",
         "return generator, jnp.roll(values, 1).reshape(shape)\n\n\ndef bernoulli_ranks",
         "masks", "1",
     ),
     "a run's masks shifted by one element": Fault(
-        "dropout", "jaxnet/masks.py", "keep = ranks[begin : begin + drop.size]",
-        "keep = jnp.roll(ranks, 1)[begin : begin + drop.size]", "whole run", "loss",
+        "dropout", NN + "draws.py", "ranks = ranks.reshape(steps, size)",
+        "ranks = jnp.roll(ranks, int(steps > 1)).reshape(steps, size)", "whole run", "loss",
+    ),
+    "masks shifted by one element in the loop": Fault(
+        "dropout", TRAIN + "epoch.py", "draws = self.layout.replicate(draws)",
+        "draws = self.layout.replicate(jax.tree.map(lambda keep: jnp.roll(keep, 1), draws))",
+        "whole run", "loss",
     ),
     "mask turned round": Fault(
         "dropout", NN + "layers.py", "jnp.where(keep, scale, np.zeros_like(scale))",
@@ -79,21 +91,21 @@ FAULTS = {
         "gradients", "0.bias",
     ),
     "shuffle off by one draw": Fault(
-        "dropout", "jaxnet/batches.py", "randperm(seed_words(words[-1])",
+        "dropout", LOADER, "randperm(seed_words(words[-1])",
         "randperm(seed_words(words[-2])", "rows", "batch",
     ),
     "base seed not drawn": Fault(
-        "dropout", "jaxnet/batches.py", "draw(generator, _BASE_SEED + 2)",
+        "dropout", LOADER, "draw(generator, _BASE_SEED + 2)",
         "draw(generator, _BASE_SEED)", "rows", "batch",
     ),
     "last batch padded": Fault(
-        "dropout", "jaxnet/batches.py",
-        "return generator, randperm(seed_words(words[-1]), batching.rows)[1]",
-        "order = randperm(seed_words(words[-1]), batching.rows)[1]; "
+        "dropout", LOADER,
+        "return generator, randperm(seed_words(words[-1]), batching.num_examples)[1]",
+        "order = randperm(seed_words(words[-1]), batching.num_examples)[1]; "
         "return generator, jax.numpy.concatenate([order, order[:4]])", "rows", "batch", 3,
     ),
     "one draw too many at the end of an epoch": Fault(
-        "adamw", "jaxnet/batches.py", "return draw(generator, _BASE_SEED)[0], None",
+        "adamw", LOADER, "return draw(generator, _BASE_SEED)[0], None",
         "return draw(generator, _BASE_SEED + 1)[0], None", "stream", "generator", 6,
     ),
     "biased running variance": Fault(
@@ -257,37 +269,36 @@ FAULTS = {
         "update", "0.weight", 2,
     ),
     "optimizer state not carried by the loop": Fault(
-        "adam", "jaxnet/steps.py", "opt_state=opt_state", "opt_state=state.opt_state",
+        "adam", TRAIN + "step.py", "opt_state=opt_state", "opt_state=state.opt_state",
         "whole run", "loss", 3,
     ),
     "optimizer state not carried, with ReLU": Fault(
-        "relu", "jaxnet/steps.py", "opt_state=opt_state", "opt_state=state.opt_state",
+        "relu", TRAIN + "step.py", "opt_state=opt_state", "opt_state=state.opt_state",
         "whole run", "loss", 3,
     ),
     "a step's masks used twice": Fault(
-        "relu", "jaxnet/steps.py", "lax.scan(step, state, (begins, ranks[0]))",
-        "lax.scan(step, state, (begins, jax.tree.map(lambda r: r[jnp.arange(len(r)) // 2],"
-        " ranks[0])))",
+        "relu", TRAIN + "epoch.py", "lax.scan(body, state, (batches, draws))",
+        "lax.scan(body, state, (batches, jax.tree.map(lambda r: r[jnp.arange(len(r)) // 2],"
+        " draws)))",
         "whole run", "loss", 2,
     ),
     "the first batch taken twice": Fault(
-        "relu", "jaxnet/steps.py", "jnp.arange(batching.full, dtype=jnp.int32) * size",
+        "relu", TRAIN + "epoch.py", "jnp.arange(batching.full, dtype=jnp.int32) * size",
         "jnp.maximum(jnp.arange(batching.full, dtype=jnp.int32) - 1, 0) * size",
         "whole run", "loss", 2,
     ),
     "updates 1% short in the loop": Fault(
-        "relu", "jaxnet/steps.py", "optax.apply_updates(state.params, updates)",
+        "relu", TRAIN + "step.py", "optax.apply_updates(state.params, updates)",
         "optax.apply_updates(state.params, jax.tree.map(lambda u: 0.99 * u, updates))",
         "whole run", "loss", 2,
     ),
     "short batch taken from the rows before": Fault(
-        "adam", "jaxnet/steps.py", "batch = (take(x, begin, count), take(y, begin, count))",
-        "begin = begin - size * (count != size)\n            "
-        "batch = (take(x, begin, count), take(y, begin, count))",
+        "adam", TRAIN + "epoch.py", "jnp.full(1, batching.full * size, jnp.int32)",
+        "jnp.full(1, batching.full * size - size, jnp.int32)",
         "whole run", "loss", 3,
     ),
     "running statistics not carried by the loop": Fault(
-        "adamw", "jaxnet/steps.py", "model_state=model_state,", "model_state=state.model_state,",
+        "adamw", TRAIN + "step.py", "model_state=model_state,", "model_state=state.model_state,",
         "whole run", "1.num_batches_tracked", 6,
     ),
     "the last of equal elements": Fault(
@@ -300,6 +311,7 @@ QUICK = (
     "transposed weight",
     "shuffle off by one draw",
     "mask shifted by one element",
+    "a port's own mask shifted by one element",
     "scale forgotten",
     "bias forgotten",
     "tanh-GELU for erf",

@@ -9,8 +9,8 @@ import torch
 
 import jaxnet
 from jaxnet import nn
-from tests.helpers import assert_same_bits, assert_same_function, assert_same_state
 from jaxnet.certificate.bounds import REDUCTION, Tolerance
+from tests.helpers import assert_same_bits, assert_same_function, assert_same_state
 
 
 def rows(*shape: int, seed: int = 0) -> np.ndarray:

@@ -4,9 +4,11 @@ import ast
 import copy
 import gc
 import importlib
+import inspect
 import random
 import sys
 import types
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,20 +36,26 @@ class Mutant(NamedTuple):
 
 @contextmanager
 def planted(file: str, source: str) -> Iterator[list[str]]:
-    """The functions of a module with the bodies that another source gives them; yields which."""
+    """The functions of a module with the bodies that another source gives them; yields which.
+
+    Methods are functions. What is defined inside a function changes with it, from its next call on:
+    a closure that somebody holds already stays as it is, but for those that jaxnet remembers.
+    """
     path = ROOT / file
     importlib.import_module(file.removesuffix(".py").replace("/", "."))
     before, after = _codes(path.read_text(), path), _codes(source, path)
-    changed = {name for name in after if name in before and not _same(before[name], after[name])}
-    swapped = []
+    changed = {key for key in after if key in before and not _same(before[key], after[key])}
+    swapped, found = [], set()
     jaxnet.cache.clear()  # else an equal net would meet the programs of the healthy code
     for function in _functions(path):
-        name = function.__code__.co_qualname
-        if name in changed:
+        key = _find_key(function.__code__, before)
+        if key in changed:
             swapped.append((function, function.__code__))
-            function.__code__ = after[name]
+            found.add(key)
+            function.__code__ = after[key]
     try:
-        yield sorted(name.__code__.co_qualname for name, _ in swapped)
+        assert found == changed, f"{changed - found} cannot be found in memory"
+        yield sorted({code.co_qualname for _, code in swapped})
     finally:
         for function, code in swapped:
             function.__code__ = code
@@ -71,16 +79,34 @@ def _functions(path: Path) -> list[types.FunctionType]:
     ]
 
 
-def _codes(source: str, path: Path) -> dict[str, types.CodeType]:
+Key = tuple[str, int]
+"""A function's name, and which of that name in its file it is: lambdas share one."""
+
+
+def _codes(source: str, path: Path) -> dict[Key, types.CodeType]:
     """The code of every function of a file that is not inside another one."""
-    found, waiting = {}, [compile(source, str(path), "exec", dont_inherit=True)]
+    found: dict[Key, types.CodeType] = {}
+    counts = Counter[str]()
+    waiting = [compile(source, str(path), "exec", dont_inherit=True)]
     while waiting:
         for constant in waiting.pop().co_consts:
-            if isinstance(constant, types.CodeType):
-                found.setdefault(constant.co_qualname, constant)
-                if "<locals>" not in constant.co_qualname:
-                    waiting.append(constant)
-    return {name: code for name, code in found.items() if "<locals>" not in name}
+            if not isinstance(constant, types.CodeType) or "<locals>" in constant.co_qualname:
+                continue
+            waiting.append(constant)
+            if constant.co_flags & inspect.CO_OPTIMIZED:  # a class's body is no function
+                name = constant.co_qualname
+                found[name, counts[name]] = constant
+                counts[name] += 1
+    return found
+
+
+def _find_key(code: types.CodeType, codes: dict[Key, types.CodeType]) -> Key | None:
+    """Which of a file's functions a code is; of several of one name, by its line."""
+    keys = [key for key in codes if key[0] == code.co_qualname]
+    if len(keys) > 1:
+        keys = [key for key in keys if codes[key].co_firstlineno == code.co_firstlineno]
+    assert len(keys) < 2, f"{code.co_qualname} stands twice in line {code.co_firstlineno}"
+    return keys[0] if keys else None
 
 
 def _same(left: types.CodeType, right: types.CodeType) -> bool:

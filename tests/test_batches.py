@@ -88,7 +88,7 @@ def test_random_split(seed, case):
 @pytest.mark.parametrize(
     "lengths", [[3, 3], [0.5, 0.4], [-1, 11], [5.0, 5.0], [], [0.5, 0.5, 0.5, -0.5]]
 )
-def test_lengths_that_do_not_split_are_refused(lengths):
+def test_lengths_that_do_not_split_are_rejected(lengths):
     with pytest.raises(ValueError, match="lengths must sum to the number of rows, 10"):
         random_split(random.manual_seed(0), 10, lengths)
 
@@ -108,7 +108,7 @@ def test_a_full_batch_draws_nothing():
         ((5, 0), "batch_size must be an integer of at least 1, not 0"),
     ],
 )
-def test_batchings_that_do_not_fit_are_refused(arguments, message):
+def test_batchings_that_do_not_fit_are_rejected(arguments, message):
     with pytest.raises(ValueError, match=message):
         make_batching(*arguments)
 

@@ -68,7 +68,7 @@ def test_one_line_keeps_the_rest_of_a_process(hits, tmp_path):
     assert jax.config.jax_compilation_cache_dir.startswith(str(tmp_path / "mine"))  # pyright: ignore
 
 
-def test_a_folder_that_is_none_is_refused(hits, tmp_path):
+def test_a_folder_that_is_none_is_rejected(hits, tmp_path):
     (tmp_path / "file").write_text("a file")
     before = read_settings()
     with pytest.raises(OSError, match="folder must be one that can be made, not .*file"):

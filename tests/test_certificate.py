@@ -381,8 +381,8 @@ def test_weights_that_a_script_sets_itself_are_taken_from_it():
 
 
 def faulty():
-    source = replaced("jaxnet/losses/arguments.py", "jnp.mean(loss, where=where)", "loss.sum()")
-    with planted("jaxnet/losses/arguments.py", source):
+    source = replaced("jaxnet/losses/_arguments.py", "jnp.mean(loss, where=where)", "loss.sum()")
+    with planted("jaxnet/losses/_arguments.py", source):
         return certify_script(script, epochs=1, batch_size=8, seed=4)
 
 

@@ -88,6 +88,10 @@ def test_show_draws_digits(tmp_path):
         (["show", "--classes", "00"], "classes"),
         (["show", "--classes", "³"], "--classes must be digits"),
         (["lecture", "--json", ""], "the name of the file to write is empty"),
+        (["lecture", "--devices", "99"], "--devices must be at most "),
+        (["lecture", "--devices", "0"], "0 is not in the range x>=1"),
+        (["lecture", "--process-id", "0"], "--process-id is of one process of many: it needs --d"),
+        (["lecture", "--distributed", "--coordinator", "a:1"], "--process-id is missing"),
         (["sing"], "No such command 'sing'"),
     ],
 )

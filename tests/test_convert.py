@@ -39,9 +39,9 @@ def test_the_translation_computes_what_the_net_computes(name):
     assert_close(jnet.apply(variables, x_jax), net.eval()(x), REDUCTION, where="evaluation")
     torch.manual_seed(5)
     output = net.train()(x)
-    generator, masks = draw_masks(jnet, jaxnet.random.manual_seed(5), x_jax)
+    generator, draws = jaxnet.nn.draw(jnet, jaxnet.random.manual_seed(5), x_jax)
     assert_same_state(generator)
-    keywords = jaxnet.nn.call_keywords(jnet, True, masks or None)
+    keywords = jaxnet.nn.call_keywords(jnet, True, draws or None)
     output_jax, buffers = jnet.apply(variables, x_jax, mutable=["batch_stats"], **keywords)
     assert_close(output_jax, output, REDUCTION, where="training")
     for key, value in convert.to_state_dict(buffers).items():

@@ -1,4 +1,4 @@
-"""MNIST as the lecture's torchvision pipeline gives it, and a clear refusal of all that is not it.
+"""MNIST as the lecture's torchvision pipeline gives it; all that is not it is rejected clearly.
 
 Set JAXNET_MNIST to a folder that holds the real four IDX files to test on all ten digits as well.
 """
@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 
-from jaxnet import data
+from jaxnet.data import mnist
 from tests.helpers import assert_same_bits, each_row
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "make_mnist012.py"
@@ -57,7 +57,7 @@ def write_files(folder: Path, ending: str = "", dotted: bool = False) -> Path:
 def tiny(monkeypatch):
     """Has the reader take the tiny files for MNIST."""
     digests = {name: hashlib.md5(content).hexdigest() for name, content in tiny_files().items()}
-    monkeypatch.setattr(data, "MNIST_MD5", digests)
+    monkeypatch.setattr(mnist, "MNIST_MD5", digests)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def cache(monkeypatch, tmp_path) -> Path:
 @pytest.fixture(scope="module")
 def plain():
     """The module as users have it: here the import hook checks annotations ahead of our checks."""
-    spec = importlib.util.spec_from_file_location("plain_data", data.__file__)
+    spec = importlib.util.spec_from_file_location("plain_mnist", mnist.__file__)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -96,9 +96,9 @@ def pipeline() -> Any:
     ],
 )
 def test_bundled_rows(pipeline, classes, train_rows, test_rows):
-    with np.load(data.BUNDLE) as bundle:
+    with np.load(mnist.BUNDLE) as bundle:
         for split, dataset, rows in zip(
-            ("train", "test"), data.load_mnist(classes), (train_rows, test_rows), strict=True
+            ("train", "test"), mnist.load_mnist(classes), (train_rows, test_rows), strict=True
         ):
             assert dataset.images.shape == (rows, 784) and dataset.labels.shape == (rows,)
             assert dataset.images.dtype == np.float32 and dataset.labels.dtype == np.int32
@@ -113,61 +113,61 @@ def test_bundled_rows(pipeline, classes, train_rows, test_rows):
 
 
 def test_the_lecture_has_0_and_1():
-    for dataset, same in zip(data.load_mnist(), data.load_mnist((0, 1)), strict=True):
+    for dataset, same in zip(mnist.load_mnist(), mnist.load_mnist((0, 1)), strict=True):
         assert_same_bits(dataset.images, same.images)
         assert_same_bits(dataset.labels, same.labels)
 
 
 def test_an_order_of_classes_is_an_order_of_rows():
-    (zeros_ones, _), (ones_zeros, _) = data.load_mnist((0, 1)), data.load_mnist((1, 0))
+    (zeros_ones, _), (ones_zeros, _) = mnist.load_mnist((0, 1)), mnist.load_mnist((1, 0))
     zeros = int(np.sum(zeros_ones.labels == 0))
     assert_same_bits(ones_zeros.images, np.roll(zeros_ones.images, -zeros, axis=0))
     assert not np.array_equal(zeros_ones.images, ones_zeros.images)
 
 
-def test_a_damaged_bundle_is_refused(monkeypatch, tmp_path):
+def test_a_damaged_bundle_is_rejected(monkeypatch, tmp_path):
     copy = tmp_path / "mnist012.npz"
-    content = data.BUNDLE.read_bytes()
-    monkeypatch.setattr(data, "BUNDLE", copy)
+    content = mnist.BUNDLE.read_bytes()
+    monkeypatch.setattr(mnist, "BUNDLE", copy)
     middle = len(content) // 4
     flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
     for damaged in (b"", b"text", content[:-1], content[: len(content) // 2], flipped):
         copy.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"mnist012.npz is not whole \(.*install jaxnet again"):
-            data.load_mnist()
+            mnist.load_mnist()
     copy.unlink()
     with pytest.raises(ValueError, match="mnist012.npz is not whole .*No such file"):
-        data.load_mnist()
+        mnist.load_mnist()
 
 
-def test_a_bundle_of_other_digits_is_refused(monkeypatch, tmp_path):
-    with np.load(data.BUNDLE) as bundle:
+def test_a_bundle_of_other_digits_is_rejected(monkeypatch, tmp_path):
+    with np.load(mnist.BUNDLE) as bundle:
         arrays = dict(bundle)
     arrays["test_1"][-1, -1] ^= 1
-    monkeypatch.setattr(data, "BUNDLE", tmp_path / "mnist012.npz")
-    np.savez(data.BUNDLE, **arrays)
+    monkeypatch.setattr(mnist, "BUNDLE", tmp_path / "mnist012.npz")
+    np.savez(mnist.BUNDLE, **arrays)
     found = hashlib.sha256(arrays["test_1"].tobytes()).hexdigest()
     with pytest.raises(
-        ValueError, match=f"test_1: {found}, expected {data.BUNDLE_SHA256['test_1']}"
+        ValueError, match=f"test_1: {found}, expected {mnist.BUNDLE_SHA256['test_1']}"
     ):
-        data.load_mnist((0, 1))
-    data.load_mnist((0, 2))  # reads only what it needs
+        mnist.load_mnist((0, 1))
+    mnist.load_mnist((0, 2))  # reads only what it needs
 
 
 def test_a_flipped_bit_never_passes(monkeypatch, tmp_path, tiny):
     root = write_files(tmp_path)
-    arrays: dict[str, Any] = data.read_digits(root, (0, 1))
+    arrays: dict[str, Any] = mnist.read_digits(root, (0, 1))
     digests = {name: hashlib.sha256(rows.tobytes()).hexdigest() for name, rows in arrays.items()}
-    monkeypatch.setattr(data, "BUNDLE", tmp_path / "tiny.npz")
-    monkeypatch.setattr(data, "BUNDLE_SHA256", digests)
-    np.savez_compressed(data.BUNDLE, **arrays)
-    content, expected = data.BUNDLE.read_bytes(), data.load_mnist()
+    monkeypatch.setattr(mnist, "BUNDLE", tmp_path / "tiny.npz")
+    monkeypatch.setattr(mnist, "BUNDLE_SHA256", digests)
+    np.savez_compressed(mnist.BUNDLE, **arrays)
+    content, expected = mnist.BUNDLE.read_bytes(), mnist.load_mnist()
     refused, places = 0, range(0, len(content), 19)
     for place in places:
         byte = bytes([content[place] ^ (1 << place % 8)])
-        data.BUNDLE.write_bytes(content[:place] + byte + content[place + 1 :])
+        mnist.BUNDLE.write_bytes(content[:place] + byte + content[place + 1 :])
         try:
-            loaded = data.load_mnist()
+            loaded = mnist.load_mnist()
         except ValueError:
             refused += 1
         else:  # a date, a flag: nothing that the arrays depend on
@@ -187,7 +187,7 @@ def test_read_idx(pipeline, tmp_path, shape, zipped):
     content = idx_bytes(np.asarray(array))
     path = tmp_path / "file"
     path.write_bytes(gzip.compress(content) if zipped else content)
-    read = data.read_idx(str(path))
+    read = mnist.read_idx(str(path))
     assert_same_bits(read, array)
     if not zipped and 1 <= len(shape) <= 3 and array.size:
         assert_same_bits(read, pipeline.read_sn3_pascalvincent_tensor(str(path)))
@@ -213,11 +213,11 @@ WHOLE = idx_bytes(np.arange(6).reshape(2, 3))
         (gzip.compress(WHOLE[:-1], mtime=0), "5 bytes of data; expected 6"),
     ],
 )
-def test_read_idx_refuses(tmp_path, content, match):
+def test_read_idx_rejects(tmp_path, content, match):
     path = tmp_path / "file"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"{re.escape(str(path))} .*{match}"):
-        data.read_idx(path)
+        mnist.read_idx(path)
 
 
 @pytest.mark.parametrize("below", ["", "MNIST/raw"])
@@ -230,28 +230,28 @@ def test_root_as_torchvision_reads_it(pipeline, tmp_path, tiny, below, ending, d
 
 
 def test_root_comes_before_the_bundle(tmp_path, tiny):
-    train, test = data.load_mnist(range(10), str(write_files(tmp_path)))
+    train, test = mnist.load_mnist(range(10), str(write_files(tmp_path)))
     assert train.images.shape == (40, 784) and test.images.shape == (20, 784)
-    assert data.load_mnist((0, 1), tmp_path)[0].images.shape == (8, 784)
+    assert mnist.load_mnist((0, 1), tmp_path)[0].images.shape == (8, 784)
 
 
 @pytest.mark.parametrize("name", list(tiny_files()))
-def test_files_that_are_not_mnist_are_refused(tmp_path, tiny, monkeypatch, name):
+def test_files_that_are_not_mnist_are_rejected(tmp_path, tiny, monkeypatch, name):
     write_files(tmp_path)
-    monkeypatch.setitem(data.MNIST_MD5, name, "0" * 32)
+    monkeypatch.setitem(mnist.MNIST_MD5, name, "0" * 32)
     digest = hashlib.md5(tiny_files()[name]).hexdigest()
     with pytest.raises(ValueError, match=f"{name} is not MNIST's .* {digest}, expected {'0' * 32}"):
-        data.load_mnist((3,), tmp_path)
+        mnist.load_mnist((3,), tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"\0\0\x08\x01\0\0\0\0", idx_bytes(np.zeros((40, 28, 27)))])
-def test_images_of_another_shape_are_refused(tmp_path, tiny, content):
+def test_images_of_another_shape_are_rejected(tmp_path, tiny, content):
     (write_files(tmp_path) / "train-images-idx3-ubyte").write_bytes(content)
     with pytest.raises(ValueError, match=r"images-idx3-ubyte has shape .*expected \('n', 28, 28\)"):
-        data.load_mnist((3,), tmp_path)
+        mnist.load_mnist((3,), tmp_path)
 
 
-def test_root_without_the_files_is_refused(tmp_path, plain):
+def test_root_without_the_files_is_rejected(tmp_path, plain):
     expected = "expected a folder that holds MNIST's four IDX files, itself or in its MNIST/raw"
     (write_files(tmp_path / "root") / "t10k-labels-idx1-ubyte").unlink()
     (tmp_path / "file").touch()
@@ -262,7 +262,7 @@ def test_root_without_the_files_is_refused(tmp_path, plain):
     ):
         message = re.escape(f"root is {str(tmp_path / name)!r}, {match}; {expected}")
         with pytest.raises(FileNotFoundError, match=message):
-            data.load_mnist((0, 1), tmp_path / name)
+            mnist.load_mnist((0, 1), tmp_path / name)
     for root in (3, b"folder", ("a", "b")):
         with pytest.raises(TypeError, match=f"root is .*; {expected}, as a str or os.PathLike"):
             plain.load_mnist((0, 1), root)
@@ -271,7 +271,7 @@ def test_root_without_the_files_is_refused(tmp_path, plain):
 @each_row("classes", [(), [], (0, 0), (1, 0, 1), (0, 10), (-1,), range(11)])
 def test_wrong_classes(classes):
     with pytest.raises(ValueError, match=re.escape(f"classes is {classes!r}; expected distinct")):
-        data.load_mnist(classes)
+        mnist.load_mnist(classes)
 
 
 @each_row(
@@ -295,7 +295,7 @@ def test_classes_of_a_wrong_type(plain, classes):
     with pytest.raises(TypeError, match=re.escape(f"classes is {classes!r}; expected distinct")):
         plain.load_mnist(classes)
     with pytest.raises(TypeError):
-        data.load_mnist(classes)
+        mnist.load_mnist(classes)
 
 
 # Download
@@ -316,10 +316,10 @@ def test_download_fills_the_cache_once(pipeline, monkeypatch, tmp_path, cache, t
         write_files(Path(folder, "MNIST", "raw"), ".gz")
 
     set_torchvision(monkeypatch, download)
-    first = data.load_mnist((3, 0))
+    first = mnist.load_mnist((3, 0))
     assert sorted(path.name for path in cache.iterdir()) == sorted(tiny_files())
     set_torchvision(monkeypatch, refuse_download)
-    for dataset, again in zip(first, data.load_mnist((3, 0)), strict=True):
+    for dataset, again in zip(first, mnist.load_mnist((3, 0)), strict=True):
         assert_same_bits(dataset.images, again.images)
     write_files(tmp_path / "MNIST" / "raw")
     pipeline.assert_is_torchvision(cache, tmp_path, (3, 0))
@@ -330,12 +330,12 @@ def test_the_cache_lies_in_the_home_folder(monkeypatch, tmp_path, tiny):
     monkeypatch.setenv("HOME", str(tmp_path))
     set_torchvision(monkeypatch, refuse_download)
     write_files(tmp_path / ".cache" / "jaxnet" / "MNIST" / "raw")
-    assert data.load_mnist((9,))[0].images.shape == (4, 784)
+    assert mnist.load_mnist((9,))[0].images.shape == (4, 784)
 
 
 def test_bundled_digits_are_never_downloaded(monkeypatch, cache):
     set_torchvision(monkeypatch, refuse_download)
-    data.load_mnist((2, 1))
+    mnist.load_mnist((2, 1))
     assert not cache.exists()
 
 
@@ -351,7 +351,7 @@ def test_a_failed_download_leaves_nothing(monkeypatch, cache, error):
     set_torchvision(monkeypatch, download)
     match = rf"^downloading MNIST into {re.escape(str(cache))} failed .*: check the network.*root="
     with pytest.raises(RuntimeError, match=match) as caught:
-        data.load_mnist((0, 3))
+        mnist.load_mnist((0, 3))
     assert caught.value.__cause__ is error and "\n" not in str(caught.value)
     assert not list(cache.iterdir())
 
@@ -359,7 +359,7 @@ def test_a_failed_download_leaves_nothing(monkeypatch, cache, error):
 def test_a_download_of_something_else_leaves_nothing(monkeypatch, cache):
     set_torchvision(monkeypatch, lambda folder, download: write_files(Path(folder)))
     with pytest.raises(RuntimeError, match="is not MNIST's train-images-idx3-ubyte"):
-        data.load_mnist((0, 3))
+        mnist.load_mnist((0, 3))
     assert not list(cache.iterdir())
 
 
@@ -367,7 +367,7 @@ def test_a_download_needs_torchvision(monkeypatch, cache):
     monkeypatch.setitem(sys.modules, "torchvision", None)
     monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
     with pytest.raises(ImportError, match=r"classes is \(0, 3\), .*'\.\[torch\]'.*root=") as caught:
-        data.load_mnist((0, 3))
+        mnist.load_mnist((0, 3))
     assert isinstance(caught.value.__cause__, ImportError)
     assert not cache.exists()
 
@@ -381,7 +381,7 @@ def test_one_hot(shape, num_classes):
     labels = np.random.default_rng(0).integers(0, 3, shape)
     if num_classes is None and labels.size == 0:
         pytest.skip("there is nothing to count from, in torch neither")
-    one_hot_jaxnet = data.one_hot(labels, num_classes)
+    one_hot_jaxnet = mnist.one_hot(labels, num_classes)
     one_hot_torch = torch.nn.functional.one_hot(
         torch.tensor(labels), -1 if num_classes is None else num_classes
     )
@@ -392,8 +392,8 @@ def test_one_hot(shape, num_classes):
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint64])
 def test_one_hot_of_any_integers(dtype):
     expected = np.array([[0, 1, 0], [1, 0, 0]], np.float32)
-    assert_same_bits(data.one_hot(np.array([1, 0], dtype), np.int64(3)), expected)
-    assert data.one_hot(np.array([255], np.uint8), 300).argmax() == 255
+    assert_same_bits(mnist.one_hot(np.array([1, 0], dtype), np.int64(3)), expected)
+    assert mnist.one_hot(np.array([255], np.uint8), 300).argmax() == 255
 
 
 @each_row(
@@ -412,11 +412,11 @@ def test_one_hot_of_any_integers(dtype):
         ([0], True, TypeError, "num_classes is True"),
     ],
 )
-def test_one_hot_refuses(plain, labels, num_classes, error, match):
+def test_one_hot_rejects(plain, labels, num_classes, error, match):
     with pytest.raises(error, match=match):
         plain.one_hot(labels, num_classes)
     with pytest.raises(error):
-        data.one_hot(labels, num_classes)
+        mnist.one_hot(labels, num_classes)
 
 
 # The bundle's making
@@ -433,10 +433,10 @@ def test_make_mnist012(monkeypatch, tmp_path, capsys, tiny):
     digests = run_script(monkeypatch, capsys, root, tmp_path / "one.npz")
     assert digests == run_script(monkeypatch, capsys, root, tmp_path / "two.npz")
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
-    monkeypatch.setattr(data, "BUNDLE", tmp_path / "one.npz")
-    monkeypatch.setattr(data, "BUNDLE_SHA256", digests)
+    monkeypatch.setattr(mnist, "BUNDLE", tmp_path / "one.npz")
+    monkeypatch.setattr(mnist, "BUNDLE_SHA256", digests)
     for bundled, from_files in zip(
-        data.load_mnist((2, 0, 1)), data.load_mnist((2, 0, 1), root), strict=True
+        mnist.load_mnist((2, 0, 1)), mnist.load_mnist((2, 0, 1), root), strict=True
     ):
         assert_same_bits(bundled.images, from_files.images)
         assert_same_bits(bundled.labels, from_files.labels)
@@ -444,10 +444,10 @@ def test_make_mnist012(monkeypatch, tmp_path, capsys, tiny):
 
 @pytest.mark.skipif(ROOT is None, reason="JAXNET_MNIST names no folder of MNIST's four IDX files")
 def test_real_mnist(monkeypatch, tmp_path, capsys):
-    train, test = data.load_mnist(range(10), ROOT)
+    train, test = mnist.load_mnist(range(10), ROOT)
     assert train.images.shape == (60_000, 784) and test.images.shape == (10_000, 784)
     assert set(train.labels) == set(test.labels) == set(range(10))
-    for bundled, whole in zip(data.load_mnist((0, 1, 2)), (train, test), strict=True):
+    for bundled, whole in zip(mnist.load_mnist((0, 1, 2)), (train, test), strict=True):
         assert_same_bits(bundled.images, whole.images[whole.labels < 3])
         assert_same_bits(bundled.labels, whole.labels[whole.labels < 3])
-    assert run_script(monkeypatch, capsys, ROOT, tmp_path / "made.npz") == data.BUNDLE_SHA256
+    assert run_script(monkeypatch, capsys, ROOT, tmp_path / "made.npz") == mnist.BUNDLE_SHA256

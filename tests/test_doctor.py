@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 import jaxnet.lecture.cli
-from jaxnet import doctor, machine
+from jaxnet.lecture import _machine, doctor
 from jaxnet.lecture._machine import KNOWN_DRAWS, TESTED_FROM, Facts, digest, look
 from jaxnet.lecture.doctor import Finding, examine
 
@@ -250,7 +250,7 @@ def ask_torch(**environment: str) -> tuple[dict[str, str], str]:
 
 
 on_avx2 = pytest.mark.skipif(
-    not {"avx2", "fma"} <= (machine._read_features() or frozenset()),
+    not {"avx2", "fma"} <= (_machine._read_features() or frozenset()),
     reason="torch has other bits where there is no AVX2",
 )
 
@@ -280,23 +280,23 @@ def test_the_tested_versions_are_those_that_the_package_asks_for():
 
 
 def test_a_processor_that_nothing_tells_of(monkeypatch):
-    monkeypatch.setattr(machine.platform, "system", lambda: "Windows")
-    monkeypatch.setattr(machine, "Path", lambda name: Path("/no/such") / "cpuinfo")
-    assert machine._read_features() is None
+    monkeypatch.setattr(_machine.platform, "system", lambda: "Windows")
+    monkeypatch.setattr(_machine, "Path", lambda name: Path("/no/such") / "cpuinfo")
+    assert _machine._read_features() is None
 
 
 def test_a_mac_is_asked_by_sysctl(monkeypatch):
-    monkeypatch.setattr(machine.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(_machine.platform, "system", lambda: "Darwin")
     monkeypatch.setattr(
-        machine.subprocess, "check_output", lambda *_, **__: "SSE2 FMA\nSMEP AVX2 AVX512F\n"
+        _machine.subprocess, "check_output", lambda *_, **__: "SSE2 FMA\nSMEP AVX2 AVX512F\n"
     )
-    assert machine._read_features() == {"sse2", "fma", "smep", "avx2", "avx512f"}
+    assert _machine._read_features() == {"sse2", "fma", "smep", "avx2", "avx512f"}
 
     def fail(*_, **__):
         raise FileNotFoundError("sysctl")
 
-    monkeypatch.setattr(machine.subprocess, "check_output", fail)
-    assert machine._read_features() is None
+    monkeypatch.setattr(_machine.subprocess, "check_output", fail)
+    assert _machine._read_features() is None
 
 
 def test_torch_is_not_imported_and_need_not_be_there(monkeypatch):
@@ -309,7 +309,7 @@ def test_torch_is_not_imported_and_need_not_be_there(monkeypatch):
             raise metadata.PackageNotFoundError(name)
         return "9.9"
 
-    monkeypatch.setattr(machine.metadata, "version", version)
+    monkeypatch.setattr(_machine.metadata, "version", version)
     versions = look().versions
     assert versions["torch"] is versions["torchvision"] is None and versions["jax"] == "9.9"
 
@@ -320,7 +320,7 @@ def test_a_torch_that_fails_or_hangs_is_unknown(monkeypatch):
         subprocess.CompletedProcess([], 0, stdout="a notice\nDEFAULT\n"),
         subprocess.CompletedProcess([], 0, stdout=""),
         subprocess.CalledProcessError(1, "python", stderr="ImportError"),
-        subprocess.TimeoutExpired("python", machine.TORCH_SECONDS),
+        subprocess.TimeoutExpired("python", _machine.TORCH_SECONDS),
         FileNotFoundError("python"),
     ]
     asked = []
@@ -331,8 +331,8 @@ def test_a_torch_that_fails_or_hangs_is_unknown(monkeypatch):
             raise now
         return now
 
-    monkeypatch.setattr(machine.subprocess, "run", run)
-    ask = machine._ask_torch.__wrapped__  # what it said before is kept
+    monkeypatch.setattr(_machine.subprocess, "run", run)
+    ask = _machine._ask_torch.__wrapped__  # what it said before is kept
     assert ask("default") == "DEFAULT"
     assert [ask("default") for _ in range(4)] == [None] * 4 and not said
     assert asked == [("default", 60)] * 5
@@ -346,9 +346,9 @@ def test_torch_is_asked_once_whatever_the_number_of_looks(monkeypatch):
         asked.append(env.get(ATEN))
         return subprocess.CompletedProcess(command, 0, stdout="AVX2\n")
 
-    ask = functools.cache(machine._ask_torch.__wrapped__)
-    monkeypatch.setattr(machine, "_ask_torch", ask)
-    monkeypatch.setattr(machine.subprocess, "run", run)
+    ask = functools.cache(_machine._ask_torch.__wrapped__)
+    monkeypatch.setattr(_machine, "_ask_torch", ask)
+    monkeypatch.setattr(_machine.subprocess, "run", run)
     monkeypatch.delenv(ATEN, raising=False)
     assert look().torch_kernels == look().torch_kernels == "AVX2" and asked == [None]
     monkeypatch.setenv(ATEN, "default")

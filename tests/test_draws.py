@@ -15,18 +15,18 @@ import pytest
 import torch
 
 import jaxnet
-import jaxnet.train.fit
-import jaxnet.train.step
 import torchref.lecture
 from jaxnet import lecture, nn
-from jaxnet.data.loader import Batching, DataLoader, random_split, start_epoch
-from jaxnet.losses import binary_cross_entropy_with_logits
-from jaxnet.train.fit import make_train_step
-from tests.helpers import Enough, assert_close, assert_same_bits, assert_same_state
 from jaxnet.certificate.bounds import SMALL_LOSSES
+from jaxnet.data import Batching, DataLoader, random_split, start_epoch
+from jaxnet.losses import binary_cross_entropy_with_logits
+from jaxnet.train import epoch, make_train_step
+from jaxnet.train.step import TrainStep
+from tests.helpers import Enough, assert_close, assert_same_bits, assert_same_state
 
 PIXELS = lecture.PIXELS
 SEEN = 100  # rows of a batch that are compared: all of a minibatch, some of a full one
+BATCH, UNITS = 50, 32 + 16  # of the shuffled runs; a byte for each unit that may be dropped
 
 
 class Drawn(NamedTuple):
@@ -69,7 +69,7 @@ def listen_torch(monkeypatch):
 def listen_jax(monkeypatch):
     """`Drawn` of what runs compiled from here on do in training mode."""
     drawn = Drawn([], [])
-    make_step = jaxnet.train.step.make_noiseless_step
+    step = TrainStep.__call__
 
     def hear(x, masks):
         drawn.rows.append(digest(np.asarray(x)))
@@ -77,16 +77,11 @@ def listen_jax(monkeypatch):
         layers = sorted(masks, key=int)
         drawn.masks.append(tuple(digest(np.asarray(masks[name])) for name in layers))
 
-    def make_step_that_tells(*arguments):
-        step = make_step(*arguments)
+    def tell_and_step(self, state, batch, draws=None):
+        jax.debug.callback(hear, batch[0][:SEEN], draws, ordered=True)
+        return step(self, state, batch, draws)
 
-        def tell_and_step(state, batch, noise):
-            jax.debug.callback(hear, batch[0][:SEEN], noise.get("masks", {}), ordered=True)
-            return step(state, batch, noise)
-
-        return tell_and_step
-
-    monkeypatch.setattr(jaxnet.train.step, "make_noiseless_step", make_step_that_tells)
+    monkeypatch.setattr(TrainStep, "__call__", tell_and_step)
     return drawn
 
 
@@ -118,17 +113,17 @@ def compare_every_step(name, epochs, listen_torch, listen_jax):
     assert len(set(listen_jax.masks)) == len(listen_jax.masks), "every step has its own mask"
 
 
-@pytest.mark.parametrize("own, ahead", [(False, True), (True, False)])
+@pytest.mark.parametrize("own, ahead", [(False, 34), (True, 1), (False, 7)])
 def test_every_step_of_shuffled_epochs(own, ahead, listen_torch, listen_jax, monkeypatch):
     """Some of the lecture's rows in batches of 50, shuffled anew each epoch, with two dropouts.
 
-    Their masks are drawn an epoch ahead, or, where there is no room for so many, step by step.
+    Memory holds the masks of an epoch's 34 full batches, of one at a time, or of seven.
     """
     compare_shuffled(1_715, own, ahead, listen_torch, listen_jax, monkeypatch)
 
 
 def compare_shuffled(rows, own, ahead, listen_torch, listen_jax, monkeypatch):
-    monkeypatch.setattr(jaxnet.train.step, "_AHEAD", rows * 48 - (not ahead))
+    monkeypatch.setattr(epoch, "DRAWN", ahead * BATCH * UNITS)
     data, _ = jaxnet.data.load_mnist((0, 1))
     picked = np.linspace(0, len(data.images) - 1, rows).astype(int)
     x, y = data.images[picked], data.labels[picked, None].astype(np.float32)
@@ -136,7 +131,7 @@ def compare_shuffled(rows, own, ahead, listen_torch, listen_jax, monkeypatch):
     its_own = torch.Generator().manual_seed(2**63)
     dataset = torch.utils.data.TensorDataset(torch.tensor(x), torch.tensor(y))
     loader = torch.utils.data.DataLoader(
-        dataset, batch_size=50, shuffle=True, generator=its_own if own else None
+        dataset, batch_size=BATCH, shuffle=True, generator=its_own if own else None
     )
     net = torch.nn.Sequential(
         torch.nn.Linear(PIXELS, 32),
@@ -159,14 +154,14 @@ def compare_shuffled(rows, own, ahead, listen_torch, listen_jax, monkeypatch):
                 nn.Linear(16, 1),
             ]
         ),
-        DataLoader((x, y), batch_size=50, shuffle=True, generator=seed),
+        DataLoader((x, y), batch_size=BATCH, shuffle=True, generator=seed),
         loss=fresh(binary_cross_entropy_with_logits),
         optimizer=jaxnet.optim.sgd(),
         epochs=2,
         seed=-9,
     )
     jax.effects_barrier()
-    steps = 2 * -(-rows // 50)
+    steps = 2 * -(-rows // BATCH)
     assert len(listen_jax.rows) == len(set(listen_jax.rows)) == steps
     assert listen_jax == listen_torch
     assert_same_state(state.generator)
@@ -250,7 +245,7 @@ def test_a_users_script(seed):
             optimizer_torch.zero_grad()
             loss_torch.backward()
             optimizer_torch.step()
-            _, masks = jaxnet.nn.draws.draw_masks(net, state.generator, x[rows])
+            _, masks = nn.draw(net, state.generator, x[rows])
             state, info = step(state, (x[rows], y[rows]))
             assert_same_bits(masks["1"], dropped["1"])
             assert_same_bits(masks["4"], dropped["4"])

@@ -18,7 +18,8 @@ from flax import nnx
 from flax.training.train_state import TrainState as FlaxTrainState
 
 import jaxnet
-from jaxnet import nn, runs
+from jaxnet import nn
+from jaxnet.callbacks import Checkpoint
 from jaxnet.losses import binary_cross_entropy_with_logits
 from jaxnet.train.state import TrainState
 from tests.helpers import assert_close, assert_same_bits
@@ -309,7 +310,8 @@ def test_an_optimizer_of_optaxs_is_saved_and_resumed(tmp_path):
     options: dict[str, Any] = RUN | dict(optimizer=OPTIMIZERS["inject_hyperparams"], seed=0)
     whole, history = jaxnet.fit(NET, (X, Y), **options)
     for options["epochs"] in (1, 2):
-        found = runs.fit(NET, (X, Y), checkpoint=tmp_path / "run", resume=True, **options)
+        saved = Checkpoint(tmp_path / "run", resume=True)
+        found = jaxnet.fit(NET, (X, Y), callbacks=[saved], **options)
     assert_same_bits(found[1].losses, history.losses)
     jax.tree.map(assert_same_bits, found[0].opt_state, whole.opt_state)
 

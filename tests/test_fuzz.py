@@ -1,5 +1,6 @@
 """Where a run is cut changes no bit of it, for nets, batches and cuts that are drawn."""
 
+import importlib
 from typing import Any, NamedTuple
 
 import hypothesis
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import strategies as st
 
 import jaxnet
-from jaxnet import losses, nn, optim, train
+from jaxnet import callbacks, losses, nn, optim
 from jaxnet.data.loader import DataLoader
 from jaxnet.random import manual_seed
 from jaxnet.random.mt19937 import draw as draw_words
+from jaxnet.train import plan
 
 ACTIVATIONS = ["ReLU", "Sigmoid", "Tanh", "GELU"]
 PROBABILITIES = [0.0, 0.1, 0.5, 0.9, 0.999, 1.0]
@@ -29,8 +31,8 @@ class Call(NamedTuple):
 
     epochs: int
     report_every: int | None
-    hooked: bool
-    """Whether a hook looks on, which cuts the call into pieces about a second long."""
+    watched: bool
+    """Whether a callback looks on, which cuts the call into chunks about a second long."""
     history: bool
     """Whether it goes on from `(state, history)`, not from the state alone."""
 
@@ -79,7 +81,7 @@ def cuts(draw, epochs: int) -> list[Call]:
         Call(
             epochs=count,
             report_every=draw(st.none() | st.integers(1, count)),
-            hooked=draw(st.booleans()),
+            watched=draw(st.booleans()),
             history=draw(st.booleans()),
         )
         for count in counts
@@ -124,6 +126,10 @@ def run(case: Case, cut: list[Call], optimizer: Any) -> tuple[Any, np.ndarray]:
     for call in cut:
         given: Any = (state, history) if call.history and state is not None else state
         done += call.epochs
+        called: list[Any] = [lambda chunk: None] if call.watched else []
+        if call.report_every:
+            accuracy = {"accuracy": jaxnet.metrics.logit_is_right}
+            called.append(callbacks.Report(call.report_every, accuracy))
         state, history = jaxnet.fit(
             net,
             data,
@@ -132,9 +138,7 @@ def run(case: Case, cut: list[Call], optimizer: Any) -> tuple[Any, np.ndarray]:
             epochs=done if call.history else call.epochs,
             seed=seed if state is None else None,
             state=given,
-            report_every=call.report_every,
-            metrics={"accuracy": jaxnet.metrics.logit_is_right} if call.report_every else None,
-            hooks=[lambda chunk: None] if call.hooked else [],
+            callbacks=called,
             precision=case.precision,
         )
         whole = call.history or given is None
@@ -169,56 +173,50 @@ def test_any_cut_is_any_other(case):
 
 def forget_moments(monkeypatch) -> None:
     """A run that goes on starts with a fresh optimizer."""
-    prepare = train.prepare
+    fit = importlib.import_module("jaxnet.train.fit")  # whose name the function of that name has
+    prepare = fit.prepare
 
-    def prepare_anew(net, data, *, optimizer, state=None, **options):
-        ready = prepare(net, data, optimizer=optimizer, state=state, **options)
-        if state is None:
-            return ready
-        fresh = ready.state._replace(opt_state=optimizer.init(ready.state.params))
-        return ready._replace(state=fresh)
+    def prepare_anew(steps, started, *others):
+        run = prepare(steps, started, *others)
+        if int(run.state.step):
+            fresh = steps[0].optimizer.init(run.state.params)
+            run.state = run.state._replace(opt_state=fresh)
+        return run
 
-    monkeypatch.setattr(train, "prepare", prepare_anew)
+    monkeypatch.setattr(fit, "prepare", prepare_anew)
 
 
 def draw_at_reports(monkeypatch) -> None:
     """A report takes a word from the stream."""
-    report = train._report
+    report = callbacks.Report.on_chunk
 
-    def draw_and_report(net, metrics, batching, data, state):
-        values, state = report(net, metrics, batching, data, state)
-        if isinstance(state.generator, jaxnet.random.Generator):
+    def draw_and_report(self, chunk):
+        state = report(self, chunk) or chunk.state
+        if chunk.report is not None and isinstance(state.generator, jaxnet.random.Generator):
             state = state._replace(generator=draw_words(state.generator, 1)[0])
-        return values, state
+        return state
 
-    monkeypatch.setattr(train, "_report", draw_and_report)
+    monkeypatch.setattr(callbacks.Report, "on_chunk", draw_and_report)
 
 
 def draw_again(monkeypatch) -> None:
     """Each chunk begins where the stream was at first."""
-    make_run = train.make_run
+    make_runner = plan.make_runner
 
-    def make(*arguments):
-        run, first = make_run(*arguments), []
+    def make(program, source, batching, first):
+        run = make_runner(program, source, batching, first)
+        return lambda state, epochs: run(state._replace(generator=first.generator), epochs)
 
-        def run_again(state, x, y, epochs):
-            first.append(state.generator)
-            return run(state._replace(generator=first[0]), x, y, epochs)
-
-        again: Any = run_again
-        again.lower = run.lower
-        return again
-
-    monkeypatch.setattr(train, "make_run", make)
+    monkeypatch.setattr(plan, "make_runner", make)
 
 
 def begin_the_loader_anew(monkeypatch) -> None:
     """A run that goes on takes the loader's generator as the loader has it."""
-    give = train._give_generator
+    attach = plan._attach_generator
     monkeypatch.setattr(
-        train,
-        "_give_generator",
-        lambda state, loader: give(state._replace(loader_generator=None), loader),
+        plan,
+        "_attach_generator",
+        lambda state, generator: attach(state._replace(loader_generator=None), generator),
     )
 
 
@@ -231,8 +229,8 @@ FAULTS = {
 }
 """Each with what it takes to show; the rest of a case is drawn."""
 
-ONE = [Call(3, None, hooked=False, history=False)]
-TWO = [Call(2, 1, hooked=False, history=False), Call(1, None, hooked=True, history=True)]
+ONE = [Call(3, None, watched=False, history=False)]
+TWO = [Call(2, 1, watched=False, history=False), Call(1, None, watched=True, history=True)]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

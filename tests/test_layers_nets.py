@@ -84,8 +84,8 @@ def test_nets_train_and_evaluate_as_torchs(name):
     x = INPUTS[name]
     outputs = np.empty(0)
     for _ in range(3):
-        generator, masks = draw_masks(net, generator, x)
-        outputs, updated = net.apply(variables, x, train=True, masks=masks, mutable=["batch_stats"])
+        generator, draws = nn.draw(net, generator, x)
+        outputs, updated = net.apply(variables, x, train=True, draws=draws, mutable=["batch_stats"])
         variables = variables | updated
         assert_close(outputs, net_torch.train()(torch.tensor(x)), REDUCTION)
     assert_same_state(generator)

@@ -16,11 +16,10 @@ import torch
 
 import jaxnet
 import torchref.lecture
-from jaxnet import lecture, metrics
-from jaxnet.data.loader import Batching
-from jaxnet.train.state import TrainState
-from tests.helpers import Enough, assert_same_bits, list_differing
+from jaxnet import TrainState, lecture, metrics
 from jaxnet.certificate import bounds
+from jaxnet.data import Batching
+from tests.helpers import Enough, assert_same_bits, list_differing
 from torchref.recorder import copy_array, copy_named
 from torchref.results import certify_experiment
 
@@ -92,21 +91,21 @@ def runs(name: str) -> Runs:
         if chunk.report:
             states.append(chunk.state)
 
-    result_jax = lecture.run(lecture.EXPERIMENTS[name], hooks=[keep])
+    result_jax = lecture.run(lecture.EXPERIMENTS[name], callbacks=[keep])
     return Runs(watcher, result_torch, result_jax, stream, states)
 
 
 @lru_cache
-def referee(name: str) -> tuple[Watcher, torch.nn.Module]:
+def reference(name: str) -> tuple[Watcher, torch.nn.Module]:
     """The whole run in float64, on torch, from the same weights, masks and orders."""
     watcher = Watcher(report_steps(name))
     return watcher, torchref.lecture.run(name, watch=watcher, dtype=torch.float64).net
 
 
 def list_exact_losses(name: str, steps: int | None) -> np.ndarray:
-    """The referee's losses, of the first steps alone where so many are asked for."""
+    """The losses in float64, of the first steps alone where so many are asked for."""
     if steps is None:
-        return np.array(referee(name)[0].losses)
+        return np.array(reference(name)[0].losses)
     watcher = Watcher([], steps)
     with pytest.raises(Enough):
         torchref.lecture.run(name, watch=watcher, dtype=torch.float64)
@@ -170,9 +169,7 @@ def test_count_of_correct_rows_at_every_report(name):
     ):
         assert report_jax["epoch"] == report_torch["epoch"]
         assert report_jax["accuracy"] == report_torch["accuracy"]
-        assert report_jax["loss"] == pytest.approx(
-            report_torch["loss"], rel=bounds.TRAJECTORY.rtol
-        )
+        assert report_jax["loss"] == pytest.approx(report_torch["loss"], rel=bounds.TRAJECTORY.rtol)
 
 
 EXACT = {"full_batch": 40, "dropout": 40, "minibatch": 400, "three_class": 40}
@@ -210,7 +207,9 @@ def test_rows_right_at_every_report(name, record_property):
         x, targets = data.images, experiment.targets(data)
         rounded_outputs = outputs_at_reports(watcher, result_torch.net, name, x)
         # Where the rows are to be the same, nobody asks which of them are on the edge.
-        precise_outputs = rounded_outputs if exact else outputs_at_reports(*referee(name), name, x)
+        precise_outputs = (
+            rounded_outputs if exact else outputs_at_reports(*reference(name), name, x)
+        )
         for state, rounded, precise in zip(states, rounded_outputs, precise_outputs, strict=True):
             right_jax, right_torch = (
                 np.asarray(experiment.metric(outputs, targets))

@@ -1,4 +1,4 @@
-"""An epoch's masks drawn at once are those of its steps, drawn in turn."""
+"""The draws of many steps made at once are those of its steps, drawn in turn."""
 
 import flax.linen
 import jax
@@ -8,20 +8,22 @@ import pytest
 
 import jaxnet
 from jaxnet import nn
-from jaxnet.nn.draws import cut_masks, draw_ahead, draw_masks, list_drops
+from jaxnet.nn.draws import list_drops
+from jaxnet.train import epoch
 from tests.helpers import assert_same_bits
+from tests.tiny import ADAM, LOSS, NET, X, Y
 
 
 class OfRows(nn.Module):
     """Drops more of a short batch than of a full one, and in another place."""
 
     @flax.linen.compact
-    def __call__(self, x, train=False, masks=None):
-        masks = masks or {}
+    def __call__(self, x, train=False, draws=None):
+        draws = draws or {}
         if len(x) == 4:
-            return nn.Dropout(0.5, name="full")(x, train=train, masks=masks.get("full"))
-        x = nn.Dropout(0.2, name="short")(x, train=train, masks=masks.get("short"))
-        return nn.Dropout(0.5, name="full")(x, train=train, masks=masks.get("full"))
+            return nn.Dropout(0.5, name="full")(x, train=train, draws=draws.get("full"))
+        x = nn.Dropout(0.2, name="short")(x, train=train, draws=draws.get("short"))
+        return nn.Dropout(0.5, name="full")(x, train=train, draws=draws.get("full"))
 
 
 NETS = {
@@ -40,21 +42,55 @@ NETS = {
 
 @pytest.mark.parametrize("name", NETS)
 def test_one_draw_is_many(name):
-    net, rows = NETS[name], (4, 4, 4, 3)
+    """Each mask is what `dropout_mask` gives in its turn, and so is the stream afterwards."""
+    net, shapes = NETS[name], ((3, 4), (1, 3))
     begun = generator = jaxnet.random.manual_seed(7)
-    masks = []
-    for count in rows:
-        generator, mask = draw_masks(net, generator, jnp.ones((count, 6)))
-        masks.append(mask)
+    expected = []
+    for steps, count in shapes:
+        drops = list_drops(net, jnp.ones((count, 6)))
+        for _ in range(steps):
+            masks = {}
+            for drop in drops:
+                generator, masks[drop.path] = jaxnet.random.dropout_mask(
+                    generator, drop.p, drop.shape
+                )
+            expected.append(masks)
 
-    forwards = [(times, list_drops(net, jnp.ones((count, 6)))) for times, count in ((3, 4), (1, 3))]
-    after, (ranks, rest) = jax.jit(lambda g: draw_ahead(g, forwards))(begun)
-    cut = [*(cut_masks(forwards, 0, row) for row in ranks), cut_masks(forwards, 1, rest[0])]
-    for number, (mine, theirs) in enumerate(zip(cut, masks, strict=True)):
-        paths = jax.tree.leaves_with_path(theirs)
-        assert jax.tree.structure(mine) == jax.tree.structure(theirs)
-        for (path, mask), same in zip(paths, jax.tree.leaves(mine), strict=True):
-            assert_same_bits(same, mask, where=f"step {number}, {path}")
-    assert_same_bits(jaxnet.random.get_state(after), jaxnet.random.get_state(generator))
-    first, second = (jax.tree.leaves(cut[number])[0] for number in (0, 1))
+    after, found = begun, []
+    for steps, count in shapes:
+        draw = jax.jit(lambda g, n=steps, x=jnp.ones((count, 6)): nn.draw_steps(net, g, x, n))
+        after, draws = draw(after)
+        found += [jax.tree.map(lambda values, n=n: values[n], draws) for n in range(steps)]
+    in_turn = begun
+    for number, (mine, theirs) in enumerate(zip(found, expected, strict=True)):
+        paths = [(tuple(key.key for key in path), m) for path, m in jax.tree.leaves_with_path(mine)]
+        assert {path for path, _ in paths} == set(theirs)
+        for path, mask in paths:
+            assert_same_bits(mask, theirs[path], where=f"step {number}, {path}")
+        in_turn, one = nn.draw(net, in_turn, jnp.ones((4 if number < 3 else 3, 6)))
+        jax.tree.map(assert_same_bits, one, mine)
+    for ended in (after, in_turn):
+        assert_same_bits(jaxnet.random.get_state(ended), jaxnet.random.get_state(generator))
+    first, second = (jax.tree.leaves(found[number])[0] for number in (0, 1))
     assert not np.array_equal(first, second), "every step has its own mask"
+
+
+def test_a_run_draws_the_same_whatever_memory_its_draws_may_take(monkeypatch):
+    """An epoch of five steps and a short one: ahead at once, one, two, five at a time."""
+
+    def fit():
+        jaxnet.cache.clear()  # a limit is no part of what tells programs apart
+        options = dict(loss=LOSS, optimizer=ADAM, epochs=2, seed=1, batch_size=8, shuffle=True)
+        return jaxnet.fit(NET, (X, Y), **options)
+
+    state, history = fit()
+    needs = 8 * 8  # booleans of a step
+    try:
+        for limit in (1, needs, 2 * needs + 1, 5 * needs):
+            monkeypatch.setattr(epoch, "DRAWN", limit)
+            other, found = fit()
+            assert_same_bits(found.losses, history.losses, where=f"{limit} bytes")
+            jax.tree.map(assert_same_bits, other, state)
+    finally:
+        monkeypatch.undo()
+        jaxnet.cache.clear()

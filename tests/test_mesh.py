@@ -12,39 +12,42 @@ import pytest
 from jax.sharding import PartitionSpec
 
 import jaxnet
-from jaxnet import nn, runs
-from jaxnet.train.sharding import as_mesh, spread_specs
-from tests import spread
+from jaxnet import nn
+from jaxnet.callbacks import Report
 from jaxnet.certificate.bounds import PREDICTION_MARGIN
+from jaxnet.train import OnMesh
+from jaxnet.train.sharding import as_mesh, shard_specs
+from tests import sharded
 
 DEVICES = (8,)
 REDUCTION = 1e-6  # relative: sums over the devices' rows are added in another order
-RUNS = (*spread.BASIC, *spread.WIDER)
+RUNS = (*sharded.BASIC, *sharded.WIDER)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Where the processes below leave what they found, and their checkpoints."""
-    return tmp_path_factory.mktemp("spread")
+    """Where the runs below leave their checkpoints."""
+    return tmp_path_factory.mktemp("sharded")
 
 
 @pytest.fixture(scope="module")
 def found(folder) -> dict[Any, dict[str, np.ndarray]]:
     """What came of the runs, by the number of devices; 0 is without a mesh."""
-    return {devices: spread.find(devices, folder, RUNS) for devices in (0, *DEVICES)}
+    many = {count: sharded.find(count, folder, (*RUNS, "collectives")) for count in DEVICES}
+    return {0: sharded.find(0, folder, RUNS), **many}
 
 
 @pytest.mark.parametrize("devices", DEVICES)
 def test_integers_are_the_same(found, devices):
     """Losses made of integers are exact: one other row, place or mask would change them."""
     one, many = found[0], found[devices]
-    assert len(set(one["order_and_masks.losses"])) == spread.STEPS, (
+    assert len(set(one["order_and_masks.losses"])) == sharded.STEPS, (
         "each step's rows and masks are its own"
     )
     for name in ("order_and_masks.losses", "masks_of_one_step.losses"):
         np.testing.assert_array_equal(many[name], one[name])
     streams = [name for name in many.keys() & one.keys() if name.endswith(".stream")]
-    assert len(streams) >= len(spread.BASIC)
+    assert len(streams) >= len(sharded.BASIC)
     for name in streams:
         np.testing.assert_array_equal(many[name], one[name])
 
@@ -64,22 +67,21 @@ def test_floats_agree_within_the_rounding_of_sums(found, run, devices):
 @pytest.mark.parametrize("devices", DEVICES)
 def test_the_same_rows_are_right_but_for_those_on_the_edge(found, devices):
     """Counts at the reports, against the rows that the margin leaves open at the last."""
-    lecture, (x, y) = spread.EXPERIMENTS["minibatch"], spread.load()
+    lecture, (x, y) = sharded.LECTURE, sharded.load()
     options = {"optimizer": jaxnet.optim.sgd(), "epochs": 2, "batch_size": 16, "seed": 1}
-    looks = {"report_every": 1, "metrics": {"accuracy": lecture.metric}, "report_loader": True}
-    state, history = jaxnet.fit(lecture.net, (x, y), loss=lecture.loss, **options, **looks)
+    options["callbacks"] = [Report(metrics={"accuracy": lecture.metric}, loader=True)]
+    state, history = jaxnet.fit(lecture.net, (x, y), loss=lecture.loss, **options)
     margins = np.abs(np.asarray(jaxnet.predict(lecture.net, state, x)) - 0.5)
     edge = int((margins < PREDICTION_MARGIN.atol).sum())
     expected = [[report.metrics["accuracy"]] for report in history.reports]
     np.testing.assert_array_equal(found[0]["lecture.accuracies"], expected)
-    counts = np.rint(spread.ROWS * found[devices]["lecture.accuracies"])
-    assert np.abs(counts - np.rint(spread.ROWS * np.array(expected))).max() <= edge
+    counts = np.rint(sharded.ROWS * found[devices]["lecture.accuracies"])
+    assert np.abs(counts - np.rint(sharded.ROWS * np.array(expected))).max() <= edge
 
 
-@pytest.mark.parametrize("devices", [8])
-def test_lanes_are_spread_and_stay_themselves(found, devices):
+def test_lanes_are_sharded_and_stay_themselves(found):
     """Ten lanes on eight devices: two rounds up to sixteen."""
-    ours, theirs = (found[n]["sweep.accuracies"] for n in (devices, 0))
+    ours, theirs = (found[n]["sweep.accuracies"] for n in (8, 0))
     np.testing.assert_array_equal(ours, theirs)  # seeds, rates and accuracies, in order
 
 
@@ -88,41 +90,29 @@ def test_a_step_communicates_once(found, devices):
     """One all-reduce in the program: of the full batches; those of 9 rows are computed whole."""
     counts = found[devices]["collectives.counts"]
     assert counts.tolist() == ([1, 0, 0, 0, 0] if devices > 1 else [0, 0, 0, 0, 0])
-    assert found[devices]["collectives.programs"] == 1, "a second piece compiles nothing"
+    assert found[devices]["collectives.programs"] == 1, "a second chunk compiles nothing"
 
 
-@pytest.mark.parametrize("devices", [8])
-def test_weights_lie_in_parts_where_specs_say_so(found, devices):
+def test_weights_are_sharded_where_specs_say_so(found):
     """Each device holds its part of the first layer, of the last one's inputs, and of moments."""
     parts = 2
-    sizes = found[devices]["wide.shard_sizes"]
+    sizes = found[8]["wide.shard_sizes"]
     tensors = [64 / parts, 64 * 784 / parts, 8, 8 * 64 / parts]
     assert sizes.tolist() == tensors + [1] + tensors + tensors
 
 
-def test_parts_that_do_not_come_out_even_are_refused(found):
-    refusal = str(found[8]["wide.refusal"])
-    assert "cuts 3.bias, whose shape is (7,), into 8 parts of 7" in refusal
+def test_parts_that_do_not_come_out_even_are_rejected(found):
+    message = str(found[8]["wide.message"])
+    assert "cuts 3.bias, whose shape is (7,), into 8 parts of 7" in message
 
 
 @pytest.mark.parametrize("written", DEVICES)
-def test_what_many_devices_saved_restores_on_one(found, folder, written):
-    """And goes on as the run that was never moved; on a mesh of one device too."""
-    x, y = spread.load()
-    net = nn.Sequential([nn.Linear(784, 8), nn.Dropout(0.5), nn.Linear(8, 1)])
-    run = {
-        "loss": jaxnet.losses.binary_cross_entropy_with_logits,
-        "optimizer": jaxnet.optim.adam(),
-        "batch_size": 16,
-        "shuffle": True,
-        "seed": 2,
-        "epochs": 2,
-    }
-    _, whole = runs.fit(net, (x, y), **run)
-    place = folder / str(written)
-    mesh = jax.make_mesh((1,), ("data",)) if written == 8 else None
-    state, history = runs.fit(net, (x, y), checkpoint=place, resume=True, mesh=mesh, **run)
-    assert len(history.losses) == int(state.step) == spread.STEPS
+def test_what_many_devices_saved_restores_on_one(found, folder, tmp_path, written):
+    """And is resumed as the run that was never moved; on a mesh of one device too."""
+    _, whole = sharded.save(None, tmp_path / "whole", 2)
+    placement = OnMesh(jax.make_mesh((1,), ("data",))) if written == 8 else None
+    state, history = sharded.save(placement, folder / str(written), 2, resume=True)
+    assert len(history.losses) == int(state.step) == sharded.STEPS
     saved = found[written]["saved.losses"]
     np.testing.assert_array_equal(history.losses[: len(saved)], saved)
     np.testing.assert_allclose(history.losses, whole.losses, rtol=REDUCTION)
@@ -144,26 +134,26 @@ def test_a_spec_reaches_what_it_names():
     mesh = as_mesh(jax.make_mesh((1, 1), ("data", "model")))
     params = {"0": {"weight": np.ones((4, 3)), "bias": np.ones(4)}, "1": {"bias": np.ones(2)}}
     specs = {"0": {"weight": PartitionSpec(None, "model")}, "1": PartitionSpec("data")}
-    spread_out = spread_specs(specs, params, mesh)
-    found = {name: {key: s.spec for key, s in part.items()} for name, part in spread_out.items()}
+    shardings = shard_specs(specs, params, mesh)
+    found = {name: {key: s.spec for key, s in part.items()} for name, part in shardings.items()}
     assert found == {
         "0": {"weight": PartitionSpec(None, "model"), "bias": PartitionSpec()},
         "1": {"bias": PartitionSpec("data")},
     }
 
 
-def test_a_run_that_began_on_a_mesh_goes_on_without_one():
+def test_a_run_that_began_on_a_mesh_is_resumed_without_one():
     """And the other way round, in one process."""
-    x, y = spread.load(64)
+    x, y = sharded.load(64)
     net = nn.Sequential([nn.Linear(784, 4), nn.Dropout(0.5), nn.Linear(4, 1)])
     run = {
         "loss": jaxnet.losses.binary_cross_entropy_with_logits,
         "optimizer": jaxnet.optim.adam(),
         "batch_size": 16,
     }
-    mesh = jax.make_mesh((1,), ("data",))
+    on_mesh = OnMesh(jax.make_mesh((1,), ("data",)))
     _, whole = jaxnet.fit(net, (x, y), epochs=3, seed=1, **run)
-    for first, second in ((mesh, None), (None, mesh)):
-        begun = jaxnet.fit(net, (x, y), epochs=1, seed=1, mesh=first, **run)
-        _, history = jaxnet.fit(net, (x, y), epochs=3, state=begun, mesh=second, **run)
+    for first, second in ((on_mesh, None), (None, on_mesh)):
+        begun = jaxnet.fit(net, (x, y), epochs=1, seed=1, placement=first, **run)
+        _, history = jaxnet.fit(net, (x, y), epochs=3, state=begun, placement=second, **run)
         np.testing.assert_allclose(history.losses, whole.losses, rtol=REDUCTION)

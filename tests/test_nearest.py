@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import jaxnet
-from jaxnet import hooks, lecture, losses, nn, optim, precision, random, runs
+from jaxnet import callbacks, lecture, losses, nn, optim, precision, random
 from jaxnet._utils.validation import nearest
 from jaxnet.convert import from_state_dict, opt_state_from_torch
-from jaxnet.train.state import Report
+from jaxnet.train import Report
 from tests.helpers import each_row
 
 NAMES = ["full_batch", "dropout", "logits"]
@@ -49,13 +49,6 @@ def test_numbers_are_near_to_nothing_and_choices_may_be_anything():
     assert nearest("relu", {"ReLU": 1}) == "; did you mean 'ReLU'?"
 
 
-def _fit(**changes: Any) -> Any:
-    options: dict[str, Any] = dict(
-        loss=losses.binary_cross_entropy_with_logits, optimizer=optim.sgd(), epochs=1, seed=0
-    )
-    return runs.fit(NET, (X, Y), **options | changes)
-
-
 def _sweep(grid: dict[str, Any] | None = None) -> Any:
     return jaxnet.run_sweep(
         NET, (X, Y), loss=losses.binary_cross_entropy_with_logits, optimizer=optim.sgd, epochs=1,
@@ -63,10 +56,10 @@ def _sweep(grid: dict[str, Any] | None = None) -> Any:
     )  # fmt: skip
 
 
-def _mask() -> Any:
+def _draws() -> Any:
     _, variables = jaxnet.init(NET, random.manual_seed(0))
     keep = np.ones((4, 3), bool)
-    return NET.apply(variables, X, train=True, masks={"dorp": keep})
+    return NET.apply(variables, X, train=True, draws={"dorp": keep})
 
 
 def _load() -> Any:
@@ -86,7 +79,7 @@ def _reduce(reduction: Any) -> Any:
 
 
 def _stop(metric: str) -> Any:
-    return hooks.EarlyStopping(metric, patience=1).is_over(REPORTS)
+    return callbacks.EarlyStopping(metric, patience=1).is_over(REPORTS)
 
 
 class Lookup(NamedTuple):
@@ -102,7 +95,6 @@ generator = random.manual_seed(0)
 LOOKUPS = {  # what the suite's checks of annotations refuse first is in tests/bad_calls
     "experiment": Lookup(lambda: lecture.find("logts"), "logts", "logits"),
     "precision": Lookup(lambda: precision.check_precision("flaot64"), "flaot64", "float64"),
-    "argument of fit": Lookup(lambda: _fit(batchsize=1), "batchsize", "batch_size", TypeError),
     "reduction": Lookup(lambda: _reduce("Mean"), "Mean", "mean"),
     "approximate": Lookup(lambda: nn.GELU("tahn"), "tahn", "tanh"),
     "padding": Lookup(lambda: nn.Conv2d(1, 1, 3, padding="Same"), "Same", "same"),
@@ -115,13 +107,13 @@ LOOKUPS = {  # what the suite's checks of annotations refuse first is in tests/b
         "leakyrelu", "leaky_relu",
     ),
     "device": Lookup(lambda: random.manual_seed(0, "CUDA"), "CUDA", "cuda"),
-    "metric of a hook": Lookup(lambda: _stop("acuracy"), "acuracy", "accuracy"),
+    "metric of a callback": Lookup(lambda: _stop("acuracy"), "acuracy", "accuracy"),
     "metric of validation": Lookup(
         lambda: _stop("validation_accuracy"), "validation_accuracy", "validation accuracy"
     ),
     "key of a grid": Lookup(lambda: _sweep({"momentun": [0.5]}), "momentun", "momentum"),
     "column": Lookup(lambda: _sweep().answer(0.5, "los"), "los", "loss"),
-    "mask": Lookup(_mask, "dorp", "drop"),
+    "draws": Lookup(_draws, "dorp", "drop"),
     "tensor": Lookup(_load, "first.wieght", "first.weight"),
     "parameter": Lookup(_moments, "0.wieght", "0.weight"),
 }  # fmt: skip

@@ -103,8 +103,8 @@ def test_evaluation_equals_torchs_in_value_and_gradient(name):
 def test_training_draws_torchs_masks(name):
     net, variables, generator, net_torch = both(name)
     x = rows(50, 5)
-    _, masks = draw_masks(net, generator, x)
-    outputs = net.apply(variables, x, train=True, masks=masks)
+    _, draws = nn.draw(net, generator, x)
+    outputs = net.apply(variables, x, train=True, draws=draws)
     assert_close(outputs, net_torch.train()(torch.tensor(x)), REDUCTION)
     assert not np.array_equal(outputs, net.apply(variables, x))
 
@@ -120,8 +120,8 @@ def test_dropout_equals_torchs_bit_for_bit(p, dtype):
     expected.backward(cotangent)
     layer = nn.Sequential([nn.Dropout(p)])
     x_jax, cotangent_jax = (jnp.asarray(to_numpy(t.float()), dtype) for t in (x, cotangent))
-    _, masks = draw_masks(layer, jaxnet.random.manual_seed(5), x_jax)
-    dropped, pullback = jax.vjp(lambda x: layer.apply({}, x, train=True, masks=masks), x_jax)
+    _, draws = nn.draw(layer, jaxnet.random.manual_seed(5), x_jax)
+    dropped, pullback = jax.vjp(lambda x: layer.apply({}, x, train=True, draws=draws), x_jax)
     assert dropped.dtype == dtype
     assert_same_bits(dropped.astype(jnp.float32), expected.float())
     assert leaf.grad is not None
@@ -150,10 +150,10 @@ def test_elementwise_layers(layer, function):
     assert_same_function(lambda x: layer.apply({}, x), function, [x])
 
 
-def test_masks_are_nested_like_the_parameters():
+def test_draws_are_nested_like_the_parameters():
     net = build_jax(NETS["nested"](nn))
-    _, masks = draw_masks(net, jaxnet.random.manual_seed(0), rows(3, 5))
-    assert jax.tree.map(jnp.shape, masks) == {"1": {"1": {"0": (3, 4)}}}
+    _, draws = nn.draw(net, jaxnet.random.manual_seed(0), rows(3, 5))
+    assert jax.tree.map(jnp.shape, draws) == {"1": {"1": {"0": (3, 4)}}}
 
 
 def test_a_precision_set_for_all_of_jax_wins():
@@ -196,11 +196,11 @@ def test_other_modules_are_told_whether_the_net_trains():
 
 
 def test_a_net_of_one_dropout_takes_its_mask_itself():
-    _, mask = draw_masks(nn.Dropout(0.5), jaxnet.random.manual_seed(1), X)
+    _, mask = nn.draw(nn.Dropout(0.5), jaxnet.random.manual_seed(1), X)
     assert_same_bits(
         mask, jaxnet.random.dropout_mask(jaxnet.random.manual_seed(1), 0.5, X.shape)[1]
     )
-    assert nn.Dropout(0.5).apply({}, X, train=True, masks=mask).shape == X.shape
+    assert nn.Dropout(0.5).apply({}, X, train=True, draws=mask).shape == X.shape
 
 
 def test_weights_stay_float32_under_x64():
@@ -219,13 +219,13 @@ VARIABLES = {"params": {"0": {"weight": rows(4, 5), "bias": rows(4)}}}
     ("call", "message"),
     [
         (lambda: DROPOUT.apply(VARIABLES, X, train=True), "dropout '1' has nothing to draw from"),
-        (lambda: DROPOUT.apply(VARIABLES, X, masks={"0": X}), r"masks names \['0'\]"),
+        (lambda: DROPOUT.apply(VARIABLES, X, draws={"0": X}), r"draws names \['0'\]"),
         (
-            lambda: DROPOUT.apply(VARIABLES, X, train=True, masks={"1": np.ones((2, 5), bool)}),
+            lambda: DROPOUT.apply(VARIABLES, X, train=True, draws={"1": np.ones((2, 5), bool)}),
             r"mask of dropout '1' must be boolean of shape \(2, 4\), not bool of shape \(2, 5\)",
         ),
         (
-            lambda: DROPOUT.apply(VARIABLES, X, train=True, masks={"1": np.ones((2, 4))}),
+            lambda: DROPOUT.apply(VARIABLES, X, train=True, draws={"1": np.ones((2, 4))}),
             "must be boolean",
         ),
         (lambda: DROPOUT.apply(VARIABLES, rows(2, 4)), r"x must have shape \(..., 5\)"),
@@ -234,7 +234,7 @@ VARIABLES = {"params": {"0": {"weight": rows(4, 5), "bias": rows(4)}}}
         (lambda: nn.Linear(0, 3), "in_features must be at least 1, not 0"),
         (lambda: nn.Sequential([SHARED, nn.ReLU(), SHARED]), "holds one Linear twice"),
         (
-            lambda: DROPOUT.apply(VARIABLES, X, masks={"1": np.ones((2, 4), bool)}),
+            lambda: DROPOUT.apply(VARIABLES, X, draws={"1": np.ones((2, 4), bool)}),
             "dropout '1' got a mask without train=True",
         ),
     ],
@@ -249,7 +249,7 @@ def test_refusals(call, message):
     [
         # Past the annotations, which the tests check too.
         (lambda: inspect.unwrap(jaxnet.init)(DROPOUT, KEY), "generator must come from jaxnet"),
-        (lambda: inspect.unwrap(draw_masks)(DROPOUT, KEY, X), "generator must come from jaxnet"),
+        (lambda: inspect.unwrap(nn.draw_steps)(DROPOUT, KEY, X, 1), "generator must come from jaxnet"),
         (lambda: nn.Sequential(nn.Linear(5, 4)), "layers"),  # pyright: ignore
         (lambda: nn.Sequential([nn.Linear(5, 4), jax.nn.relu]), "layers"),  # pyright: ignore
         (

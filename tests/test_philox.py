@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import jaxnet
 import jaxnet.random as random
 from jaxnet.random.distributions import first_word_not_below
-from jaxnet.random.philox import draw_words, philox
+from jaxnet.random._philox import draw_words, philox
 from tests.helpers import assert_same_bits, examples
 
 A100, H100 = {"multiprocessors": 108}, {"multiprocessors": 132}
@@ -203,7 +203,7 @@ def test_a_certain_dropout_draws_nothing(p):
 def test_half_precision_masks_are_refused():
     net = jaxnet.nn.Sequential([jaxnet.nn.Dropout(0.5)])
     with pytest.raises(TypeError, match="dropout '0' has float16 input"):
-        jaxnet.nn.draws.draw_masks(net, random.manual_seed(1, "cuda"), jnp.ones((2, 4), jnp.float16))
+        jaxnet.nn.draw(net, random.manual_seed(1, "cuda"), jnp.ones((2, 4), jnp.float16))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")

@@ -121,7 +121,8 @@ def test_a_choice_within_rounding_may_fall_otherwise(kind, unit):
 
 @pytest.mark.parametrize("factor", [1.0, 1.01])
 def test_choices_that_are_too_many_are_left_out_and_counted(factor, monkeypatch):
-    monkeypatch.setattr("torchref.reference.kinks.MOST", 1)
+    # Fewer than the two there are; at 1, whether an effect is as large as an error is rounding.
+    monkeypatch.setattr("torchref.reference.kinks.MOST", 1.5)
     torch.manual_seed(0)
 
     def apply(variables, x, train):

@@ -16,10 +16,11 @@ import torch
 import jaxnet
 import torchref.lecture
 from jaxnet import lecture, losses, metrics, nn, optim, precision
+from jaxnet.callbacks import Report
+from jaxnet.certificate.bounds import TRAJECTORY_FLOAT64
 from jaxnet.precision import MEANINGS, cast, check_precision, use
 from tests.helpers import assert_same_bits, assert_same_state, to_numpy
 from tests.tiny import ACCURACY, ADAM, LOSS, NET, X, Y
-from jaxnet.certificate.bounds import TRAJECTORY_FLOAT64
 
 FLOATS = {name: np.dtype(name if name == "float64" else "float32") for name in MEANINGS}
 
@@ -70,7 +71,7 @@ def test_the_products_of_a_net_have_the_precision():
 
 @pytest.mark.parametrize("name", MEANINGS)
 def test_fit_computes_in_it_whatever_is_set_for_all_of_jax(name):
-    """Steps and reports; what hooks see is the caller's own."""
+    """Steps and reports; what other callbacks see is the caller's own."""
     seen = []
 
     def spy(part, values):
@@ -89,9 +90,10 @@ def test_fit_computes_in_it_whatever_is_set_for_all_of_jax(name):
         _, history = fit(
             name,
             loss=loss,
-            report_every=3,
-            metrics={"accuracy": metric},
-            hooks=[lambda chunk: inside.append(settings())],
+            callbacks=[
+                Report(3, {"accuracy": metric}),
+                lambda chunk: inside.append(settings()),
+            ],
         )
     assert set(seen) == {(part, *WITHIN[name], FLOATS[name]) for part in ("step", "report")}
     assert set(inside) == {("high", True)}
@@ -100,7 +102,7 @@ def test_fit_computes_in_it_whatever_is_set_for_all_of_jax(name):
 
 def test_precisions_do_not_mix_in_one_process():
     """Compiled programs are remembered: each precision finds its own again."""
-    results = [fit(name, report_every=2, metrics=ACCURACY) for name in (*MEANINGS, "parity")]
+    results = [fit(name, callbacks=[Report(2, ACCURACY)]) for name in (*MEANINGS, "parity")]
     for (state, history), name in zip(results, (*MEANINGS, "parity"), strict=True):
         kinds = {leaf.dtype for leaf in jax.tree.leaves((state.params, state.opt_state))}
         assert kinds == {FLOATS[name], np.dtype(np.int32)}
@@ -144,7 +146,7 @@ def forward(params, x) -> np.ndarray:
 
 
 def test_a_float64_state_is_predicted_and_evaluated_in_float64():
-    state, history = fit("float64", report_every=6, metrics=ACCURACY)
+    state, history = fit("float64", callbacks=[Report(6, ACCURACY)])
     outputs = jaxnet.predict(NET, state, X)
     assert outputs.dtype == np.float64
     np.testing.assert_allclose(outputs, forward(state.params, X), rtol=1e-14)
@@ -337,7 +339,7 @@ def test_a_run_compiles_once_and_its_evaluation_no_more(name, caplog):
     """Reports, the evaluation afterwards and the next chunk share one program each."""
     chosen = {"accuracy": lambda outputs, y: metrics.logit_is_right(outputs, y)}
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
-        state, _ = fit(name, optimizer=optim.adam(), report_every=2, metrics=chosen)
+        state, _ = fit(name, optimizer=optim.adam(), callbacks=[Report(2, chosen)])
         if name == "fast":  # a float32 state does not tell that it was trained so
             with use(name):
                 jaxnet.evaluate(NET, state, (X, Y), metrics=chosen)

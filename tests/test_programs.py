@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import jaxnet
-from jaxnet import cache, convert, nn, optim, steps
+from jaxnet import cache, convert, nn, optim
+from jaxnet.callbacks import Report
 from tests.cases import CASES, certify_case
 from tests.helpers import assert_same_bits, compilations
 from tests.mutants import planted, replaced
@@ -51,8 +52,8 @@ def fit(**changes):
         "shuffle": True,
         "seed": 1,
     } | changes
-    if "report_every" in options:
-        options = {"metrics": ACCURACY} | options
+    if every := options.pop("every", None):
+        options["callbacks"] = [Report(every, ACCURACY)]
     net, data = options.pop("net"), options.pop("data")
     return jaxnet.fit(net, data, **options)
 
@@ -118,8 +119,9 @@ def test_a_loss_does_not_follow_a_tensor_that_changes():
     "changes",
     [
         {"epochs": 5},
-        {"epochs": 7, "report_every": 2},
-        {"report_every": 3},
+        {"epochs": 7, "every": 2},
+        {"every": 3},
+        {"callbacks": []},
         {"optimizer": None, "net": None, "seed": 2},
     ],
     ids=str,
@@ -127,22 +129,12 @@ def test_a_loss_does_not_follow_a_tensor_that_changes():
 def test_a_second_fit_compiles_nothing(changes):
     """Equal objects that are made anew, as a notebook's cell makes them when it runs again."""
     made = {"optimizer": lambda: optim.adam(lr=0.01), "net": make_net}
-    _, first = fit(report_every=1)
+    _, first = fit(every=1)
     with compilations() as compiled:
         _, second = fit(**{key: made[key]() if v is None else v for key, v in changes.items()})
     assert compiled == []
     if "seed" not in changes:
         assert_same_bits(second.losses[:18], first.losses[:18])
-
-
-@pytest.mark.parametrize("capacity", [1, 6, 13])
-def test_more_losses_than_a_call_has_room_for(capacity, monkeypatch):
-    """Six losses an epoch: calls of one epoch, of one and of two."""
-    whole = fit(epochs=5)
-    monkeypatch.setattr(steps, "LOSSES", capacity)
-    cut = fit(epochs=5)
-    assert_same_bits(cut[1].losses, whole[1].losses)
-    jax.tree.map(assert_same_bits, cut[0].params, whole[0].params)
 
 
 @pytest.mark.parametrize("name", ["dropout", "amsgrad"])
@@ -329,7 +321,7 @@ def test_a_bounded_number_of_values_is_kept():
 def test_reports_of_nothing_compile_nothing():
     fit()
     with compilations() as compiled:
-        _, history = fit(report_every=1, metrics=None)
+        _, history = fit(callbacks=[Report()])
     assert compiled == [] and len(history.reports) == 3
 
 

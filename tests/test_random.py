@@ -111,7 +111,7 @@ def test_dropout_forward_and_backward(seed, used, size, p):
     assert_same_bits(keep, (dropped != 0) | (torch.full_like(leaf, p) == 0))
 
     def apply(x):
-        return jaxnet.nn.Dropout(p).apply({}, x, train=True, masks=keep)
+        return jaxnet.nn.Dropout(p).apply({}, x, train=True, draws=keep)
 
     y, pullback = jax.vjp(jax.jit(apply), jnp.asarray(x))
     assert_same_bits(y, dropped)
@@ -423,7 +423,7 @@ def test_trunc_normal(shape, arguments):
     assert len(caught) == (10 if arguments[3] == -5.0 else 0)
 
 
-def test_initialisers_draw_nothing_for_nothing():
+def test_initializers_draw_nothing_for_nothing():
     generator = random.manual_seed(1)
     for fill in (random.kaiming_uniform, random.kaiming_normal, random.xavier_normal):
         after, weight = fill(generator, (0, 3))

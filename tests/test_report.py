@@ -87,7 +87,7 @@ def test_a_gap_is_in_the_picture_however_large(short, factor, top):
     assert ("1 not finite" in said) == np.isnan(factor)
 
 
-def test_torchs_runs_of_something_else_are_refused(short, tmp_path):
+def test_torchs_runs_of_something_else_are_rejected(short, tmp_path):
     """Other rows, another seed, another number of steps: before anything is trained."""
     result, data = short
     own = make_torch(result, data[(0, 1, 2)])
@@ -113,9 +113,6 @@ def test_a_loss_that_is_no_number_is_kept_as_nothing(short, tmp_path):
     run = {**result.record, **more, "certificate": None, "loss_bound": None}
     path = torch_results.save([run], tmp_path / "torch.json")
     assert np.isnan(load_torch(path)["three_class"].losses[1])
-
-
-"""What the programs that train nothing make."""
 
 
 def test_every_picture_has_a_place():

@@ -1,4 +1,4 @@
-"""Rows that are read as they are needed: the numbers of the run from memory, in constant memory."""
+"""Examples that are read as batches need them: the numbers of the run in memory, little memory."""
 
 import _thread
 import json
@@ -18,10 +18,11 @@ import pytest
 import torch
 
 import jaxnet
-from jaxnet import hooks, nn, optim, rows, runs
-from jaxnet.callbacks.nan_guard import NotFinite
-from jaxnet.checkpoint.folder import Checkpoints
-from jaxnet.data.loader import DataLoader
+from jaxnet import nn, optim
+from jaxnet.callbacks import Checkpoint, NanGuard, NotFinite, Report, Validation
+from jaxnet.checkpoint import Checkpoints
+from jaxnet.data import DataLoader, sources
+from jaxnet.train import OnMesh
 from tests.helpers import assert_same_bits, compilations
 from tests.test_train import assert_same_tree
 from tests.tiny import ACCURACY, ADAM, LOSS, NET, ROWS, X, Y
@@ -29,14 +30,17 @@ from tests.tiny import ACCURACY, ADAM, LOSS, NET, ROWS, X, Y
 WORDS = np.random.default_rng(0).integers(0, 9, size=(ROWS, 2)).astype(np.int32)
 PLAIN = nn.Sequential([nn.Linear(6, 1)])
 EMBEDDED = nn.Sequential([nn.Embedding(9, 3), nn.Flatten(), nn.Linear(6, 1)])
-TRAJECTORY = 1e-6  # relative, as README says of torch; here both programs gave the same bits
+TRAJECTORY = 1e-6  # relative, as README says of torch
 RUN: dict[str, Any] = {"loss": LOSS, "optimizer": ADAM, "batch_size": 8, "seed": 1}
-LOOKS: dict[str, Any] = {"report_every": 2, "metrics": ACCURACY}
 ROOT = Path(jaxnet.__file__).parents[1]
 
 
-class Source:
-    """A data set's rows; what is to happen before one is read."""
+def report(every: int = 2, **options: Any) -> list[Any]:
+    return [Report(every, ACCURACY, **options)]
+
+
+class Elements:
+    """The elements of a data set; what is to happen before one is read."""
 
     def __init__(self, x: np.ndarray, y: np.ndarray, before: Callable[[int], Any] = lambda _: None):
         self._x, self._y, self._before = x, y, before
@@ -50,7 +54,7 @@ class Source:
 
 
 def as_dataset(x: np.ndarray = X, y: np.ndarray = Y, before: Any = lambda _: None) -> Any:
-    return grain.MapDataset.source(Source(x, y, before))  # type: ignore[arg-type]
+    return grain.MapDataset.source(Elements(x, y, before))  # type: ignore[arg-type]
 
 
 def as_mapped(path: Path, values: np.ndarray) -> np.memmap:
@@ -73,7 +77,7 @@ each_form = pytest.mark.parametrize("form", FORMS)
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Two batches of eight rows in a block: an epoch is two such, a half, and the short batch."""
-    monkeypatch.setattr(rows, "BLOCK", 2 * 8 * 28)
+    monkeypatch.setattr(sources, "BLOCK", 2 * 8 * 28)
 
 
 @pytest.fixture(autouse=True)
@@ -109,14 +113,14 @@ def own() -> jaxnet.random.Generator:
 
 
 CASES: dict[str, dict[str, Any]] = {
-    "shuffled": {"shuffle": True, **LOOKS, "report_loader": True},
-    "in order": {"hooks": [lambda chunk: None]},
-    "float64": {"shuffle": True, "precision": "float64", **LOOKS},
+    "shuffled": {"shuffle": True, "callbacks": report(loader=True)},
+    "in order": {"callbacks": [lambda chunk: None]},
+    "float64": {"shuffle": True, "precision": "float64", "callbacks": report()},
     "fast": {"precision": "fast", "epochs": 1},
     "a key": {"shuffle": True, "seed": jax.random.key(3)},
     "drop_last": {"loader": {"shuffle": True, "drop_last": True}, "epochs": 2},
     "its own generator": {"loader": {"shuffle": True, "generator": own()}},
-    "all rows": {"batch_size": None, **LOOKS},
+    "all rows": {"batch_size": None, "callbacks": report()},
     "words": {"x": WORDS, "net": EMBEDDED, "shuffle": True},
     "float64 rows": {"x": X.astype(np.float64), "y": Y.astype(np.float64), "epochs": 1},
 }
@@ -140,6 +144,16 @@ def test_a_run_is_the_one_from_memory(case, form, tmp_path):
     assert_same_run(fit(FORMS[form](tmp_path, x, y)), fit((x, y)))
 
 
+def test_a_mapped_run_has_the_bits_of_the_run_in_memory(tmp_path):
+    """Every loss and every array of the state, blocks and a short batch and reports between."""
+    options = {**RUN, "epochs": 4, "shuffle": True}
+    found = jaxnet.fit(NET, as_pair(tmp_path), callbacks=report(loader=True), **options)
+    expected = jaxnet.fit(NET, (X, Y), callbacks=report(loader=True), **options)
+    assert_same_bits(found[1].losses, expected[1].losses)
+    assert_same_tree(found[0], expected[0])
+    assert found[1].reports == expected[1].reports
+
+
 def test_the_order_is_torchs(tmp_path):
     """Which rows are read, in two epochs, against torch's own loader."""
     read: list[int] = []
@@ -160,9 +174,9 @@ def test_the_order_is_torchs(tmp_path):
 
 
 @each_form
-def test_a_pair_goes_on(form, tmp_path):
+def test_a_pair_is_resumed(form, tmp_path):
     """Two epochs and two more are four, to the last bit."""
-    options = {**RUN, **LOOKS, "shuffle": True}
+    options = {**RUN, "callbacks": report(), "shuffle": True}
     data = FORMS[form](tmp_path)
     whole = jaxnet.fit(NET, data, epochs=4, **options)
     half = jaxnet.fit(NET, data, epochs=2, **options)
@@ -173,16 +187,19 @@ def test_a_pair_goes_on(form, tmp_path):
 
 
 @each_form
-def test_a_saved_run_goes_on(form, tmp_path):
-    options = {**RUN, **LOOKS, "shuffle": True}
+def test_a_saved_run_is_resumed(form, tmp_path):
     data, folder = FORMS[form](tmp_path), tmp_path / "saved"
-    whole = jaxnet.fit(NET, (X, Y), epochs=4, **options)
-    runs.fit(NET, data, epochs=2, checkpoint=folder, **options)
-    again = runs.fit(NET, data, epochs=4, checkpoint=folder, resume=True, **options)
-    assert_same_run(again, whole)
+
+    def fit(data, epochs, *more):
+        callbacks = [*report(), *more]
+        return jaxnet.fit(NET, data, epochs=epochs, shuffle=True, callbacks=callbacks, **RUN)
+
+    whole = fit((X, Y), 4)
+    fit(data, 2, Checkpoint(folder))
+    assert_same_run(fit(data, 4, Checkpoint(folder, resume=True)), whole)
     other = FORMS[form](tmp_path, x=np.flip(X).copy())
     with pytest.raises(ValueError, match="SHA-256 of 41 rows"):
-        runs.fit(NET, other, epochs=4, checkpoint=folder, resume=True, **options)
+        fit(other, 4, Checkpoint(folder, resume=True))
     assert Checkpoints(folder).list_epochs()[-1] == 4
 
 
@@ -194,7 +211,7 @@ def test_a_bad_step_is_named_as_from_memory(tmp_path):
     found = []
     for data in ((x, Y), as_pair(tmp_path, x)):
         with pytest.raises(NotFinite) as caught:
-            runs.fit(PLAIN, data, **options)
+            jaxnet.fit(PLAIN, data, callbacks=[NanGuard()], **options)
         found.append((str(caught.value), caught.value.rows.tolist()))
     assert found[0] == found[1] and "epoch 2" in found[0][0] and 7 in found[0][1]
 
@@ -214,43 +231,42 @@ def test_a_sweep_reads_all_of_it(form, tmp_path):
 def test_evaluation_counts_the_same_rows(form, precision, tmp_path):
     """And takes rows that hold nan, as arrays may; the loss is the mean over rows."""
     state, _ = jaxnet.fit(NET, (X, Y), epochs=1, precision=precision, **RUN)
-    looks = {"loss": LOSS, "metrics": ACCURACY}
-    expected = jaxnet.evaluate(NET, state, (X, Y), **looks)
-    found = jaxnet.evaluate(NET, state, FORMS[form](tmp_path), **looks)
+    measured: dict[str, Any] = {"loss": LOSS, "metrics": ACCURACY}
+    expected = jaxnet.evaluate(NET, state, (X, Y), **measured)
+    found = jaxnet.evaluate(NET, state, FORMS[form](tmp_path), **measured)
     assert found["accuracy"] == expected["accuracy"] and isinstance(found["accuracy"], float)
     tolerance = 1e-12 if precision == "float64" else TRAJECTORY
     assert found["loss"] == pytest.approx(expected["loss"], rel=tolerance)
     x = X.copy()
     x[33] = np.nan
-    found = jaxnet.evaluate(NET, state, FORMS[form](tmp_path, x), **looks)
+    found = jaxnet.evaluate(NET, state, FORMS[form](tmp_path, x), **measured)
     assert np.isnan(found["loss"]) and found["accuracy"] <= expected["accuracy"]
 
 
 @each_form
 def test_validation_takes_them_too(form, tmp_path):
     def fit(data):
-        validation = hooks.Validation(NET, data, metrics=ACCURACY)
-        return jaxnet.fit(NET, (X, Y), epochs=2, report_every=1, hooks=[validation], **RUN)[1]
+        callbacks = [Report(), Validation(NET, data, metrics=ACCURACY)]
+        return jaxnet.fit(NET, (X, Y), epochs=2, callbacks=callbacks, **RUN)[1]
 
     assert fit(FORMS[form](tmp_path)).reports == fit((X, Y)).reports
 
 
 def test_a_mesh_reads_each_row_once():
-    """On four devices: the numbers of one, the short batch whole on all, no row read twice."""
+    """On four devices: the numbers of one, the short batch on every device, no row read twice."""
     read: list[int] = []
-    data, mesh = as_dataset(before=read.append), jax.make_mesh((4,), ("data",))
-    run = {**RUN, "shuffle": True}
-    options = {**run, "report_every": 1, "metrics": ACCURACY}
-    alone, expected = jaxnet.fit(NET, (X, Y), epochs=2, **options)
-    state, found = jaxnet.fit(NET, data, epochs=2, mesh=mesh, **options)
+    data, run = as_dataset(before=read.append), {**RUN, "shuffle": True}
+    placement = OnMesh(jax.make_mesh((4,), ("data",)))
+    alone, expected = jaxnet.fit(NET, (X, Y), epochs=2, callbacks=report(1), **run)
+    state, found = jaxnet.fit(NET, data, epochs=2, callbacks=report(1), placement=placement, **run)
     assert len(jax.tree.leaves(state.params)[0].devices()) == 4
     jax.tree.map(assert_same_bits, state.generator, alone.generator)
     np.testing.assert_allclose(found.losses, expected.losses, rtol=TRAJECTORY)
     assert [r.metrics for r in found.reports] == [r.metrics for r in expected.reports]
     read.clear()
-    jaxnet.fit(NET, data, epochs=1, mesh=mesh, **run)
-    more = [0, 0]  # the first row says what all are like
-    assert sorted(read) == sorted([*more, *range(ROWS)])
+    jaxnet.fit(NET, data, epochs=1, placement=placement, **run)
+    # The first row also says what all are like.
+    assert sorted(row for row in read if row) == list(range(1, ROWS))
 
 
 @each_form
@@ -259,7 +275,7 @@ def test_a_row_that_is_not_finite_is_named_when_it_is_read(form, value, tmp_path
     x = X.copy()
     x[33, 2] = value
     done: list[int] = []
-    options = {**RUN, "epochs": 2, "hooks": [lambda chunk: done.append(chunk.epoch)]}
+    options = {**RUN, "epochs": 2, "callbacks": [lambda chunk: done.append(chunk.epoch)]}
     with pytest.raises(ValueError, match=f"x must be finite, but its row 33 holds {value}"):
         jaxnet.fit(NET, FORMS[form](tmp_path, x), **options)
     assert not done
@@ -271,14 +287,13 @@ def test_programs_are_compiled_before_the_first_block_is_read():
     """Those of the blocks, of which there are three shapes, and those of a report, of two."""
     net = nn.Sequential([nn.Linear(6, 3), nn.Linear(3, 1)])  # no other test's
     seen: list[int] = []
-    options = {**RUN, "report_every": 1, "metrics": ACCURACY}
     with compilations() as compiled:
 
         def look(index):
             if index > 0:  # the first row's shape is asked for before all else
                 seen.append(len(compiled))
 
-        jaxnet.fit(net, as_dataset(before=look), epochs=2, **options)
+        jaxnet.fit(net, as_dataset(before=look), epochs=2, callbacks=report(1), **RUN)
     assert compiled.count("block") == 3 and compiled.count("measure") == 2
     assert seen[0] == len(compiled)
 
@@ -292,9 +307,8 @@ def test_an_error_of_the_source_comes_as_it_is():
 
     done: list[int] = []
     with pytest.raises(OSError) as caught:
-        jaxnet.fit(
-            NET, as_dataset(before=fail), epochs=2, hooks=[lambda c: done.append(c.epoch)], **RUN
-        )
+        callbacks = [lambda chunk: done.append(chunk.epoch)]
+        jaxnet.fit(NET, as_dataset(before=fail), epochs=2, callbacks=callbacks, **RUN)
     assert caught.value is error and not done
 
 
@@ -318,16 +332,14 @@ def test_an_early_end_ends_the_thread(tmp_path):
         raise RuntimeError("enough")
 
     with pytest.raises(RuntimeError, match="enough"):
-        jaxnet.fit(NET, as_pair(tmp_path), epochs=3, hooks=[stop], **RUN)
-    with pytest.raises(TypeError, match="a metric"):
-        jaxnet.fit(NET, as_pair(tmp_path), epochs=3, report_every=1, metrics=fail_late(), **RUN)
+        jaxnet.fit(NET, as_pair(tmp_path), epochs=3, callbacks=[stop], **RUN)
 
-
-def fail_late() -> dict[str, Callable]:
     def metric(outputs, y):
         raise TypeError("a metric")
 
-    return {"metric": metric}
+    with pytest.raises(TypeError, match="a metric"):
+        late = Report(metrics={"metric": metric})
+        jaxnet.fit(NET, as_pair(tmp_path), epochs=3, callbacks=[late], **RUN)
 
 
 def test_the_next_block_is_read_while_this_one_is_computed():
@@ -338,7 +350,7 @@ def test_the_next_block_is_read_while_this_one_is_computed():
         begun[item].set()
         return item
 
-    for item in rows.prefetch(make, range(4)):
+    for item in sources.prefetch(make, range(4)):
         assert item == 3 or begun[item + 1].wait(5)
         time.sleep(0.05)
         assert item >= 2 or not begun[item + 2].is_set()
@@ -353,7 +365,7 @@ def test_what_was_prefetched_in_vain_is_not_made():
         return item
 
     with pytest.raises(RuntimeError):
-        for _ in rows.prefetch(make, range(9)):
+        for _ in sources.prefetch(make, range(9)):
             raise RuntimeError
     assert made in ([0], [0, 1]) and not list_readers()
 
@@ -362,7 +374,7 @@ def test_what_was_prefetched_in_vain_is_not_made():
 def test_what_is_read_is_a_copy(form, tmp_path):
     """JAX may keep what it was given: nothing of it is the file's, or read into again."""
     data = FORMS[form](tmp_path)
-    source, held = rows.Rows(data), data[0] if form == "memmap" else X
+    source, held = sources.as_source(data), data[0] if form == "memmap" else X
     order = np.arange(8)
     for indices in (order, order[::-1]):
         one, two = source.take(indices)[0], source.take(indices)[0]
@@ -372,12 +384,12 @@ def test_what_is_read_is_a_copy(form, tmp_path):
 
 def test_what_is_in_memory_is_not_streamed(tmp_path):
     mapped, _ = as_pair(tmp_path)
-    assert rows.is_streamed((mapped, Y)) and rows.is_streamed((mapped[:4], Y))
-    assert not rows.is_streamed((mapped.astype(np.float64), Y))
-    assert not rows.is_streamed((mapped + 1, Y)) and not rows.is_streamed((X, Y))
+    cases = [(mapped, Y), (mapped[:4], Y[:4]), (mapped.astype(np.float64), Y), (mapped + 1, Y)]
+    streamed = [sources.as_source(pair).streamed for pair in (*cases, (X, Y))]
+    assert streamed == [True, True, False, False, False]
 
 
-def test_other_data_of_grains_are_refused_unread():
+def test_other_data_of_grains_are_rejected_unread():
     data = as_dataset(before=lambda index: pytest.fail("was read"))
     with pytest.raises(TypeError, match="grain.MapDataset, whose rows .* not a .*IterDataset"):
         jaxnet.fit(NET, data.to_iter_dataset(), epochs=1, **RUN)

@@ -1,4 +1,4 @@
-"""A sweep's lanes are solo runs, and so torch's; what is written, resumed, drawn, said, refused."""
+"""A sweep's lanes are solo runs, and so torch's; what is written, resumed, drawn, rejected."""
 
 import csv
 import os
@@ -18,31 +18,33 @@ import jaxnet
 import jaxnet.lecture.cli
 import jaxnet.lecture.cli.sweep
 import torchref.lecture
-from jaxnet import nn, optim, sweeps
-from jaxnet.data import load_mnist
-from jaxnet.data.loader import DataLoader
-from jaxnet.lecture.experiments import BEYOND, EXPERIMENTS, find
+from jaxnet import nn, optim
+from jaxnet.callbacks import Report
+from jaxnet.certificate.bounds import SMALL_LOSSES, TRAJECTORY
+from jaxnet.data import DataLoader, load_mnist
+from jaxnet.lecture import EXPERIMENTS
 from jaxnet.lecture.figures.sweep import draw_sweep
-from jaxnet.sweep.result import answer
-from jaxnet.sweep.run import programs
+from jaxnet.sweep import Sweep, _programs, answer, run
 from tests.helpers import assert_close, assert_same_bits, assert_same_state, each_row
 from tests.tiny import ACCURACY, HELD, LOSS, NET, ROWS, X, Y
-from jaxnet.certificate.bounds import SMALL_LOSSES, TRAJECTORY
 
 PLAIN = nn.Sequential([nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1)])
 SGD = optim.sgd()
 SEEDS = [5, 0, 2**40 + 3, -1]
 
 
-def sweep(**changes: Any) -> sweeps.Sweep:
+def sweep(**changes: Any) -> Sweep:
     arguments: dict[str, Any] = {"loss": LOSS, "optimizer": optim.sgd, "epochs": 3, "seeds": SEEDS}
     data, net = changes.pop("data", (X, Y)), changes.pop("net", NET)
     return jaxnet.run_sweep(net, data, **(arguments | changes))
 
 
-def assert_lane_is(found: sweeps.Sweep, lane: int, net: Any = NET, **options: Any) -> None:
+def assert_lane_is(found: Sweep, lane: int, net: Any = NET, **options: Any) -> None:
     """The lane is what `fit` gives: the stream to the last byte, floats within rounding."""
-    data = options.pop("data", (X, Y))
+    data, names = options.pop("data", (X, Y)), ("report_every", "metrics", "report_loader")
+    every, metrics, loader = (options.pop(name, None) for name in names)
+    if every is not None:
+        options["callbacks"] = [Report(every, metrics, bool(loader))]
     state, history = jaxnet.fit(net, data, **({"loss": LOSS, "epochs": 3} | options))
     mine = found.state(lane)
     where = f"lane {lane}"
@@ -70,7 +72,7 @@ def assert_lane_is(found: sweeps.Sweep, lane: int, net: Any = NET, **options: An
 
 def one_group(monkeypatch) -> None:
     """All lanes of a program in one group: a core alone computes."""
-    monkeypatch.setattr(programs, "_count_workers", lambda: 1)
+    monkeypatch.setattr(_programs, "_count_workers", lambda: 1)
 
 
 @pytest.mark.parametrize("shuffle, width", [(False, None), (True, 4)])
@@ -174,35 +176,58 @@ def test_lanes_picked_at_random_are_torchs_runs(monkeypatch):
         np.testing.assert_allclose(found.reports["accuracy"][lane], reports, rtol=1e-12)
 
 
-def test_the_size_of_a_group_is_found_from_memory(monkeypatch):
-    """As many lanes as fit: XLA's own figure for that group is within, for few more it is not."""
+def test_the_size_of_a_group_is_found_from_what_one_lane_needs(monkeypatch):
+    """XLA's own figure for one lane, divided into the memory; two programs are compiled at most."""
     one_group(monkeypatch)
-    compiled: dict[int, int] = {}
-    compile_group = programs._compile
+    compiled: list[tuple[int, int]] = []
+    compile_group = _programs._compile
 
     def note(program, task, arrays, size, width, mesh):
         group = compile_group(program, task, arrays, size, width, mesh)
-        compiled[size] = group.bytes
+        compiled.append((size, group.bytes))
         return group
 
-    monkeypatch.setattr(programs, "_compile", note)
+    monkeypatch.setattr(_programs, "_compile", note)
     options: dict[str, Any] = {"net": PLAIN, "seeds": range(40), "width": 40}
+    whole = sweep(**options)
+    (one, needs), (size, together) = compiled
+    assert (one, size, whole.group_sizes) == (1, 40, (40,)) and needs < together
+    for lanes, groups in ((1, 40), (7, 6), (39, 2)):
+        compiled.clear()
+        found = sweep(memory=lanes * needs + needs // 2, **options)
+        assert found.group_sizes == (-(-40 // groups),), "groups as even as can be"
+        assert all(need <= lanes * needs for _, need in compiled), "what was divided is enough"
+        np.testing.assert_allclose(found.losses, whole.losses, rtol=SMALL_LOSSES.rtol)
+    with pytest.raises(
+        ValueError, match=f"memory is {needs - 1} bytes, but one lane needs {needs}"
+    ):
+        sweep(memory=needs - 1, **options)
+
+
+def test_cores_share_the_memory(monkeypatch):
+    """As many groups at once as there are cores, but no more than fit."""
+    workers: list[tuple[int, int]] = []
+    run_groups = run.run_groups
+
+    def note(program, task, group, count, was_pressed):
+        workers.append((group.size, count))
+        return run_groups(program, task, group, count, was_pressed)
+
+    monkeypatch.setattr(run, "run_groups", note)
+    monkeypatch.setattr(_programs, "_count_workers", lambda: 3)
+    options: dict[str, Any] = {"net": PLAIN, "seeds": range(12)}
     sweep(**options)
-    assert list(compiled) == [40], "where all fits, one program is compiled"
-    whole = compiled[40]
-    (size,) = sweep(memory=whole // 3, **options).group_sizes
-    assert 5 < size < 20 and compiled[size] <= whole // 3
-    per_lane = (whole - compiled[size]) / (40 - size)
-    assert compiled[size] + 3 * per_lane > whole // 3, "few more would not fit"
-    with pytest.raises(ValueError, match=f"memory is 1 bytes, but one lane needs {compiled[1]}"):
+    with pytest.raises(ValueError) as caught:
         sweep(memory=1, **options)
-    assert sweep(memory=compiled[1], **options).group_sizes == (1,)
+    needs = int(str(caught.value).split("needs ")[1].split(":")[0])
+    sweep(memory=2 * needs, **options)
+    assert workers == [(4, 3), (1, 2)]
 
 
 def test_the_budget_is_a_share_of_what_is_free():
     with open("/proc/meminfo", encoding="ascii") as file:
         (free,) = [int(line.split()[1]) for line in file if line.startswith("MemAvailable")]
-    assert programs.find_budget() == pytest.approx(programs.SHARE * 1024 * free, rel=0.2)
+    assert _programs.find_budget() == pytest.approx(_programs.SHARE * 1024 * free, rel=0.2)
 
 
 def test_a_lane_that_becomes_nan_disturbs_no_other(tmp_path, monkeypatch):
@@ -213,11 +238,11 @@ def test_a_lane_that_becomes_nan_disturbs_no_other(tmp_path, monkeypatch):
     assert found.group_sizes == (4,)
     assert_lane_is(found, 1, optimizer=optim.sgd(0.1), seed=2, batch_size=8)
     assert found.to_csv().splitlines()[3].split(",")[3] == "nan"
-    assert "2 ended in nan" in sweeps.answer([0.9, np.nan, np.nan], 0.9)
+    assert "2 ended in nan" in answer([0.9, np.nan, np.nan], 0.9)
     assert len(draw_sweep(found, tmp_path, figure=0.9)) == 2
 
 
-def test_the_table_is_csv_and_the_states_are_runs_that_go_on(tmp_path):
+def test_the_table_is_csv_and_the_states_are_resumed_by_fit(tmp_path):
     found = sweep(net=PLAIN, grid={"lr": [0.1]}, metrics=ACCURACY, test=HELD)
     found.to_csv(tmp_path / "it.csv")
     with open(tmp_path / "it.csv", newline="", encoding="utf-8") as file:
@@ -232,7 +257,7 @@ def test_the_table_is_csv_and_the_states_are_runs_that_go_on(tmp_path):
     assert jaxnet.predict(PLAIN, found.state(0), X).shape == (ROWS, 1)
 
 
-def resumed(directory: Path, **options: Any) -> sweeps.Sweep:
+def resumed(directory: Path, **options: Any) -> Sweep:
     grid = {"lr": [0.1, 0.2]}
     what: dict[str, Any] = {"net": PLAIN, "epochs": 2, "seeds": range(12), "grid": grid}
     return sweep(directory=directory, **(what | options))
@@ -246,7 +271,7 @@ def test_a_folder_of_half_a_file_is_as_good_as_empty(tmp_path):
 
 def test_a_damaged_group_is_named_and_computed_again(tmp_path):
     found = resumed(tmp_path)
-    first, second, *_ = sorted(tmp_path.glob("group-*.npz"))
+    first, second, *_ = sorted(tmp_path.glob("group-*.safetensors"))
     content = bytearray(first.read_bytes())
     content[len(content) // 2] ^= 1
     first.write_bytes(content)
@@ -276,7 +301,7 @@ other_loss.__qualname__, other_loss.__module__ = LOSS.__qualname__, LOSS.__modul
         ({"test": HELD}, "test was null"),
     ],
 )
-def test_the_folder_of_another_sweep_is_refused(changes, said, tmp_path_factory):
+def test_the_folder_of_another_sweep_is_rejected(changes, said, tmp_path_factory):
     folder = tmp_path_factory.getbasetemp() / "one-sweep"
     if not folder.exists():
         resumed(folder)
@@ -288,7 +313,7 @@ def test_the_folder_of_another_sweep_is_refused(changes, said, tmp_path_factory)
     assert before == {path: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_a_folder_of_other_things_is_refused(tmp_path):
+def test_a_folder_of_other_things_is_rejected(tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(FileExistsError, match="no sweep to resume"):
         resumed(tmp_path, resume=True)
@@ -377,28 +402,14 @@ def few(monkeypatch):
 def test_the_figure_asked_about_is_the_published_one_or_the_own_seeds(few):
     done = call("full_batch", "--seeds", "1:4", "--epochs", "3", "--no-cache")
     assert done.exit_code == 0 and "With other epochs: " in done.output
-    experiment = EXPERIMENTS["full_batch"]
-    data = few_digits(200)
-    found = jaxnet.lecture.cli.sweep.run_experiment(experiment, data, [1], epochs=3)
-    assert jaxnet.lecture.cli.sweep.find_figure(found, experiment, data, None)[:2] == (
-        "test_accuracy",
-        0.9986,
-    )
-    column, figure, _ = jaxnet.lecture.cli.sweep.find_figure(found, EXPERIMENTS["three_class"], data, None)
-    assert (column, figure) == ("train_accuracy", 0.9827)
-
-
-@pytest.mark.parametrize("name", [*EXPERIMENTS, *BEYOND])
-def test_the_command_trains_with_the_experiments_own_optimizer(name):
-    experiment = find(name)
-    factory = optim.adam if name in jaxnet.lecture.cli.sweep._ADAM else optim.sgd
-    grads = {"weight": np.array([1.0, -2.0], np.float32)}
-    steps = [
-        made.update(grads, made.init(grads), grads) for made in (factory(), experiment.optimizer)
-    ]
-    assert jax.tree.structure(steps[0]) == jax.tree.structure(steps[1])
-    for one, other in zip(*map(jax.tree.leaves, steps), strict=True):
-        assert_same_bits(one, other)
+    data, command = few_digits(200), jaxnet.lecture.cli.sweep
+    found = command.run_experiment(EXPERIMENTS["full_batch"], data, [1], epochs=3)
+    for name, column, figure in (
+        ("full_batch", "test_accuracy", 0.9986),
+        ("three_class", "train_accuracy", 0.9827),
+    ):
+        said = command.find_figure(found, EXPERIMENTS[name], data, None)
+        assert said[:2] == (column, figure)
 
 
 @each_row(

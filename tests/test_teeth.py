@@ -3,17 +3,22 @@
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
 from hypothesis import strategies as st
 
+import jaxnet
+from jaxnet import nn, optim
 from jaxnet.certificate import STAGES
 from tests.cases import certify_case
-from tests.faults import FAULTS, QUICK, find
+from tests.faults import FAULTS, QUICK, TRAIN, find
+from tests.mutants import planted, replaced
 from tests.nets import build_random_net
+from tests.tiny import LOSS, X, Y
 from torchref.certification import certify
 
-QUICK_CASES = ("dropout", "adamw", "saturated", "images", "words")
+QUICK_CASES = ("dropout", "adamw", "saturated", "images", "words", "own port")
 """The others are certified in `tests/slow`."""
 
 
@@ -37,6 +42,28 @@ def test_the_quick_faults_are_of_every_stage_and_every_room():
     assert stages == {fault.stage for fault in FAULTS.values()} == {*STAGES} - {"weights"}
     rooms = {Path(FAULTS[name].file).parent for name in QUICK}
     assert rooms == {Path(fault.file).parent for fault in FAULTS.values()}
+
+
+PLACES = {
+    "TrainStep.__call__": (TRAIN + "step.py", "StepInfo(value,", "StepInfo(2 * value,"),
+    "Program.run_steps": (TRAIN + "epoch.py", "losses.append(first)", "losses.append(2 * first)"),
+    "make_epochs": (TRAIN + "epoch.py", "(order, begin, count)", "(order, 0, count)"),
+}
+"""A method of a dataclass, another, and a closure, which changes with the function around it."""
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_fault_is_planted_wherever_code_lives_and_is_gone_afterwards(name):
+    def fit():
+        run = dict(loss=LOSS, optimizer=optim.sgd(0.1), epochs=2, seed=0, batch_size=8)
+        return jaxnet.fit(nn.Sequential([nn.Linear(6, 1)]), (X, Y), shuffle=True, **run)[1].losses
+
+    file, old, new = PLACES[name]
+    before = fit()
+    with planted(file, replaced(file, old, new)) as changed:
+        assert changed == [name]
+        assert not np.array_equal(fit(), before)
+    assert np.array_equal(fit(), before)
 
 
 @pytest.mark.parametrize("name", QUICK_CASES)

@@ -1,7 +1,5 @@
-"""`fit`, `evaluate` and `predict`: what is computed, what is compiled, what is refused."""
+"""`fit`: torch scripts followed loss by loss, cuts that change no bit, what is rejected."""
 
-import logging
-import re
 from typing import Any
 
 import flax.linen
@@ -13,18 +11,17 @@ import pytest
 import torch
 
 import jaxnet
-from jaxnet import metrics, nn, optim
-from jaxnet.data.loader import Batching, DataLoader, make_batching, start_epoch
-from jaxnet.train.fit import make_train_step, start
+from jaxnet import nn, optim
+from jaxnet.callbacks import Report, Stop
+from jaxnet.certificate.bounds import SMALL_LOSSES, TRAJECTORY
+from jaxnet.data import Batching, DataLoader, start_epoch
+from jaxnet.train import start
 from tests.helpers import (
     assert_close,
     assert_same_bits,
-    assert_same_function,
     assert_same_state,
-    to_numpy,
 )
 from tests.tiny import ACCURACY, ADAM, LOSS, NET, ROWS, X, Y
-from jaxnet.certificate.bounds import REDUCTION, SMALL_LOSSES, TRAJECTORY
 
 DEVICE = jax.devices()[0]
 
@@ -80,8 +77,7 @@ def test_minibatches_follow_a_torch_script(batch_size, shuffle, report_loader):
         epochs=3,
         batch_size=batch_size,
         shuffle=shuffle,
-        report_every=1,
-        report_loader=report_loader,
+        callbacks=[Report(loader=report_loader)],
     )
     assert_close(history.losses.astype(np.float64), expected, SMALL_LOSSES)
     assert_same_state(state.generator)
@@ -140,10 +136,38 @@ def test_a_cards_masks_are_those_of_its_stream():
     _, history = fit(seed=generator, epochs=1)
     state = start_of(generator)
     _, keep = jaxnet.random.dropout_mask(state.generator, 0.4, (ROWS, 8))
-    outputs = NET.apply({"params": state.params}, X, train=True, masks={"1": keep})
+    outputs = NET.apply({"params": state.params}, X, train=True, draws={"1": keep})
     np.testing.assert_allclose(history.losses[0], LOSS(outputs, jnp.asarray(Y)), rtol=1e-6)
     assert_same_tree(state.params, start_of(jaxnet.random.manual_seed(1)).params)
     assert history.losses[0] != fit(epochs=1)[1].losses[0]
+
+
+def test_clipped_gradients_and_a_schedule_are_torchs():
+    """optax's clip before jaxnet's optimizer; torch adds 1e-6 to the norm that it divides by."""
+    lr = jaxnet.optim.step_lr(0.5, step_size=4, gamma=0.5)
+    optimizer = optax.chain(optax.clip_by_global_norm(0.05), jaxnet.optim.sgd(lr, momentum=0.9))
+    net = nn.Sequential([nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1)])
+    state, history = fit(net=net, optimizer=optimizer, epochs=10, seed=3)
+    torch.manual_seed(3)
+    other = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+    sgd = torch.optim.SGD(other.parameters(), lr=0.5, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.StepLR(sgd, step_size=4, gamma=0.5)
+    losses, norms = [], []
+    for _ in range(10):
+        sgd.zero_grad()
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(
+            other(torch.tensor(X)), torch.tensor(Y)
+        )
+        loss.backward()
+        norms.append(float(torch.nn.utils.clip_grad_norm_(other.parameters(), 0.05)))
+        sgd.step()
+        scheduler.step()
+        losses.append(loss.item())
+    assert min(norms) > 0.05  # every step was clipped
+    np.testing.assert_allclose(history.losses, losses, rtol=2e-5)
+    weights = jaxnet.convert.to_state_dict({"params": state.params})
+    for name, value in other.state_dict().items():
+        np.testing.assert_allclose(weights[name], value.numpy(), rtol=1e-4, atol=1e-6)
 
 
 def test_a_short_last_batch_counts_as_its_own_mean():
@@ -161,7 +185,8 @@ def test_cuts_change_no_bit(options, seed):
     """Reports every 1, 4, 6 or 9 epochs of 9, and a run continued from its state."""
     whole_state, whole = fit(epochs=9, seed=seed, **options)
     for every in (1, 4, 6):
-        state, history = fit(epochs=9, seed=seed, report_every=every, metrics=ACCURACY, **options)
+        report = Report(every, ACCURACY)
+        state, history = fit(epochs=9, seed=seed, callbacks=[report], **options)
         assert_same_bits(history.losses, whole.losses)
         assert_same_tree(state._replace(generator=0), whole_state._replace(generator=0))
         assert [report.epoch for report in history.reports] == list(range(every, 10, every))
@@ -173,121 +198,31 @@ def test_cuts_change_no_bit(options, seed):
 
 
 def test_a_report_is_of_the_state_after_the_epoch_and_the_loss_before_its_last_update():
-    state, history = fit(epochs=4, batch_size=8, report_every=2, metrics=ACCURACY)
+    state, history = fit(epochs=4, batch_size=8, callbacks=[Report(2, ACCURACY)])
     assert [report.loss for report in history.reports] == [history.losses[11], history.losses[23]]
     assert history.reports[1].metrics == jaxnet.evaluate(NET, state, (X, Y), metrics=ACCURACY)
     assert history.compile_seconds > 0 and history.run_seconds > 0
 
 
-def test_evaluation_counts_and_averages():
-    state, _ = fit()
-    outputs = jaxnet.predict(NET, state, X)
-    chosen = ACCURACY | {"logit": lambda outputs, y: outputs[:, 0]}
-    values = jaxnet.evaluate(NET, state, (X, Y), loss=LOSS, metrics=chosen)
-    assert values["accuracy"] == np.sum((outputs > 0) == (Y > 0.5)) / ROWS
-    assert values["logit"] == pytest.approx(float(np.mean(outputs)), rel=REDUCTION.rtol)
-    assert values["loss"] == pytest.approx(float(LOSS(outputs, Y)), rel=REDUCTION.rtol)
-    variables = {"params": state.params}
-    assert_close(outputs, NET.apply(variables, X))
+def test_callbacks_see_every_chunk_and_may_stop_the_run():
+    seen, after = [], []
 
+    def stop(chunk):
+        if chunk.epoch == 6:
+            raise Stop
 
-def test_hooks_see_every_chunk_and_may_stop_the_run():
-    seen = []
-    state, history = fit(
-        epochs=9,
-        report_every=2,
-        hooks=[seen.append, lambda chunk: chunk.epoch == 6, lambda chunk: None],
-    )
-    assert [chunk.epoch for chunk in seen] == [2, 4, 6]
+    state, history = fit(epochs=9, callbacks=[seen.append, Report(2), stop, after.append])
+    assert [chunk.epoch for chunk in seen] == [chunk.epoch for chunk in after] == [2, 4, 6]
     assert [len(chunk.losses) for chunk in seen] == [2, 2, 2]
     assert seen[-1].state.step == state.step == len(history.losses) == 6
     assert [chunk.report for chunk in seen] == list(history.reports)
     seen.clear()
-    fit(epochs=5, report_every=2, hooks=[seen.append])
+    fit(epochs=5, callbacks=[Report(2), seen.append])
     assert [(chunk.epoch, chunk.report is None) for chunk in seen] == [
         (2, False),
         (4, False),
         (5, True),
     ]
-
-
-def test_a_run_compiles_once_for_all_its_chunks_and_for_the_next_run():
-    traces = []
-
-    def loss(outputs, y):
-        traces.append(outputs.shape)
-        return LOSS(outputs, y)
-
-    optimizer = optim.sgd()
-    fit(loss=loss, optimizer=optimizer, epochs=7, batch_size=8, report_every=3)
-    once = len(traces)
-    assert set(traces) == {(8, 1), (1, 1)}
-    fit(loss=loss, optimizer=optimizer, epochs=7, batch_size=8, report_every=3, seed=2)
-    assert len(traces) == once
-
-
-@pytest.mark.parametrize("put", [lambda data: data, lambda data: jax.device_put(data, DEVICE)])
-def test_xla_compiles_a_run_and_its_reports_once(put, caplog):
-    """Wherever the arrays are: a second compilation would hide in `run_seconds`."""
-    with jax.log_compiles(), caplog.at_level(logging.WARNING):
-        fit(
-            data=put((X, Y)),
-            optimizer=optim.adam(),
-            epochs=9,
-            report_every=2,
-            report_loader=True,
-            batch_size=8,
-            metrics={"accuracy": lambda outputs, y: metrics.logit_is_right(outputs, y)},
-            hooks=[lambda chunk: logging.warning("chunk")],
-        )
-    messages = [record.getMessage() for record in caplog.records]
-    names = re.findall(r"Finished XLA compilation of jit\((\w+)\)", "\n".join(messages))
-    assert names.count("run") == names.count("measure") == 1
-    first_chunk = messages.index("chunk")
-    later = [text for text in messages[first_chunk:] if "Finished XLA compilation" in text]
-    assert later == []
-
-
-@pytest.mark.parametrize("options", [{"batch_size": 16, "shuffle": True}])
-def test_there_is_one_copy_of_the_data(options):
-    """None beside the caller's at any report, and no room for one in the compiled run."""
-    net = nn.Sequential([nn.Linear(250, 4), nn.Dropout(0.5), nn.Linear(4, 1)])
-    x, y = jnp.ones((2000, 250)), jnp.ones((2000, 1))
-    copies = []
-
-    def look(chunk):
-        alike = [array for array in jax.live_arrays() if array.shape == x.shape]
-        copies.append([array.unsafe_buffer_pointer() for array in alike])
-
-    fit(net=net, data=(x, y), epochs=3, report_every=1, hooks=[look], **options)
-    assert copies == [[x.unsafe_buffer_pointer()]] * 3
-
-    batching = make_batching(len(x), **{"batch_size": None, **options})
-    generator, variables = jaxnet.init(net, jaxnet.random.manual_seed(1))
-    run: Any = jaxnet.train.fit.make_run(net, LOSS, ADAM, batching, 3)
-    memory = run.lower(start(ADAM, variables, generator), x, y, 3).compile().memory_analysis()
-    assert memory.temp_size_in_bytes + memory.output_size_in_bytes < x.nbytes / 4
-
-
-def test_a_chunk_moves_nothing_between_host_and_device():
-    """All that a compiled chunk needs lies there; what it draws and looks up is drawn there."""
-    x, y = jnp.asarray(X), jnp.asarray(Y)
-    generator, variables = jaxnet.init(NET, jaxnet.random.manual_seed(1))
-    run: Any = jaxnet.train.fit.make_run(NET, LOSS, ADAM, Batching(len(X), 8, shuffle=True), 3)
-    arguments = jax.device_put((start(ADAM, variables, generator), x, y, 3))
-    with jax.transfer_guard("disallow"):
-        jax.block_until_ready(run(*arguments))
-        with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
-            run(arguments[0], X, *arguments[2:])
-
-
-def test_a_step_compiles_once():
-    step: Any = jax.jit(make_train_step(NET, LOSS, ADAM))
-    generator, variables = jaxnet.init(NET, jaxnet.random.manual_seed(1))
-    state = start(ADAM, variables, generator)
-    for _ in range(3):
-        state, _ = step(state, (X, Y))
-    assert step._cache_size() == 1
 
 
 def test_continuing_draws_no_weights():
@@ -335,16 +270,6 @@ def test_nets_without_weights_run():
         assert state.step == 2 and history.losses[0] == history.losses[1]
 
 
-def test_predict_is_transparent_to_jit_vmap_and_grad():
-    state, _ = fit(epochs=1)
-    outputs = jaxnet.predict(NET, state, X)
-    assert_close(jax.jit(lambda state, x: jaxnet.predict(NET, state, x))(state, X), outputs)
-    by_row = jax.vmap(lambda x: jaxnet.predict(NET, state, x[None])[0])(jnp.asarray(X))
-    assert_close(by_row, outputs, REDUCTION)
-    slope = jax.grad(lambda x: jaxnet.predict(NET, state, x).sum())(jnp.asarray(X))
-    assert slope.shape == X.shape and np.abs(slope).max() > 0
-
-
 def test_two_seeds_differ():
     assert fit(seed=1)[1].losses[0] != fit(seed=2)[1].losses[0]
     keys = [jax.random.key(i) for i in (1, 2)]
@@ -358,7 +283,6 @@ def test_two_seeds_differ():
         ({"epochs": 1.5}, (ValueError, TypeError), "epochs"),
         ({"batch_size": 0}, ValueError, "batch_size must be an integer of at least 1, not 0"),
         ({"batch_size": 42}, ValueError, "at most the number of rows, 41, not 42"),
-        ({"report_every": -1}, ValueError, "report_every must be an integer of at least 1, not -1"),
         ({"shuffle": True}, ValueError, "shuffle=True needs a batch_size"),
         ({"seed": None}, ValueError, "either seed"),
         (
@@ -377,8 +301,10 @@ def test_two_seeds_differ():
         ),
         ({"seed": jax.random.PRNGKey(1)}, TypeError, "an integer or a jax.random.key"),
         ({"batch_size": True}, (ValueError, TypeError), "batch_size"),
-        ({"metrics": ACCURACY}, ValueError, "metrics need report_every"),
-        ({"report_loader": True}, ValueError, "report_loader=True needs"),
+        ({"callbacks": [Report(loader=True)]}, ValueError, "loader=True.* needs a batch_size"),
+        ({"callbacks": [lambda chunk: True]}, TypeError, "must be a TrainState, not bool"),
+        ({"callbacks": [Report]}, TypeError, "must be jaxnet.callbacks, or functions of a Chunk"),
+        ({"callbacks": Report()}, TypeError, "callbacks"),
         ({"data": (X, Y[:-1])}, ValueError, r"their shapes are \(41, 6\) and \(40, 1\)"),
         ({"data": (X[:0], Y[:0])}, ValueError, "at least one"),
         ({"net": flax.linen.Dense(1)}, TypeError, "pass a jax.random.key"),
@@ -386,39 +312,12 @@ def test_two_seeds_differ():
         ({"data": DataLoader((X, Y)), "batch_size": 8}, ValueError, "are the DataLoader's own"),
         ({"data": DataLoader((X, Y), 42)}, ValueError, "at most the number of rows, 41, not 42"),
         (
-            {"metrics": {"mean": lambda outputs, y: outputs.mean()}, "report_every": 1},
+            {"callbacks": [Report(metrics={"mean": lambda outputs, y: outputs.mean()})]},
             ValueError,
             "metric 'mean' must give one value for each of 41 rows",
         ),
     ],
 )
-def test_refusals(changes, error, message):
+def test_bad_arguments_are_rejected(changes, error, message):
     with pytest.raises(error, match=message):
         fit(**changes)
-
-
-def test_the_loss_of_a_net_has_torchs_gradient_in_its_input():
-    net_torch = build_torch()
-    params = {
-        name: {"weight": to_numpy(layer.weight), "bias": to_numpy(layer.bias)}
-        for name, layer in net_torch.named_children()
-        if isinstance(layer, torch.nn.Linear)
-    }
-    net_torch.eval()
-    assert_same_function(
-        lambda x, y: LOSS(NET.apply({"params": params}, x), y),
-        lambda x, y: torch.nn.functional.binary_cross_entropy_with_logits(net_torch(x), y),
-        [X],
-        constants=[Y],
-    )
-
-
-def test_labels_of_two_classes_by_probability_logit_and_argmax_agree():
-    logits = np.random.default_rng(0).normal(size=(30, 1)).astype(np.float32)
-    targets = Y[:30]
-    by_logit = metrics.logit_is_right(logits, targets)
-    by_probability = metrics.probability_is_right(jax.nn.sigmoid(logits), targets)
-    pair = jnp.concatenate([jnp.zeros_like(logits), logits], axis=1)
-    by_class = metrics.class_is_right(pair, jnp.concatenate([1 - targets, targets], axis=1))
-    assert_same_bits(by_logit, by_probability)
-    assert_same_bits(by_logit, by_class)

@@ -16,15 +16,15 @@ from contextlib import ExitStack
 import pytest
 
 TESTS = {
+    "jaxnet/nn/draws.py": "test_masks test_draws test_train",
     "jaxnet/nn/": "test_nn test_layers test_layers_images test_layers_nets test_layers_norms "
     "test_layers_pools",
     "jaxnet/losses/": "test_losses test_losses_regression",
     "jaxnet/optim/": "test_optim test_schedules",
     "jaxnet/random/": "test_random test_masks test_draws",
-    "jaxnet/masks.py": "test_masks test_draws test_train",
-    "jaxnet/batches.py": "test_batches test_train",
+    "jaxnet/data/": "test_batches test_train",
     "jaxnet/convert/": "test_convert",
-    "jaxnet/steps.py": "test_train",
+    "jaxnet/train/": "test_train test_draws",
 }
 """The tests of the default tier that are a room's own."""
 

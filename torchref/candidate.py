@@ -1,6 +1,5 @@
 """A JAX port of a torch net, whoever wrote it, as compiled functions of torch's own state."""
 
-import inspect
 from collections.abc import Callable, Collection, Mapping
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ import numpy as np
 import optax
 
 from jaxnet.cache import memoise
-from jaxnet.nn import Dropout, call_keywords
+from jaxnet.nn import Dropout, call_keywords, name_draws
 from torchref.matching import match_tensors, name_leaves, place
 from torchref.recorder import Named
 
@@ -34,8 +33,9 @@ class Port:
 
     Args:
       apply: `net.apply` of a Flax module, or a function of `(variables, x)` that may take `train`
-        (or `training`, `deterministic`, `use_running_average`) and `masks`, and returns the
-        outputs, or a tuple of the outputs and the other collections after the step.
+        (or `training`, `deterministic`, `use_running_average`) and `masks` (or `draws`, as
+        jaxnet's own nets do), and returns the outputs, or a tuple of the outputs and the other
+        collections after the step.
       variables: `{"params": ...}` and other collections.
       optimizer: an optax one.
       loss: `loss(outputs, y)`.
@@ -76,8 +76,8 @@ class Port:
 
     @property
     def takes_masks(self) -> bool:
-        """Whether masks can be handed to the port."""
-        return _takes_masks(self._net)
+        """Whether masks can be handed to the port, under whichever of their two names."""
+        return name_draws(self._net) is not None
 
     def place(self, weights: Named, buffers: Named) -> tuple[Any, Any]:
         """torch's tensors as the port's parameters and other collections."""
@@ -158,15 +158,10 @@ def _make_predict(net: Any) -> Callable[..., Any]:
     return predict
 
 
-def _takes_masks(net: Any) -> bool:
-    call = type(net).__call__ if isinstance(net, flax.linen.Module) else net
-    return "masks" in inspect.signature(call).parameters
-
-
 def _call(net: Any, params: Any, model_state: Any, x: Any, *, train: bool, masks: Any) -> Any:
     """A module's or a function's outputs, and the other collections afterwards."""
     variables = {"params": params, **model_state}
-    keywords = call_keywords(net, train, masks if masks and _takes_masks(net) else None)
+    keywords = call_keywords(net, train, masks if masks and name_draws(net) else None)
     if not isinstance(net, flax.linen.Module):
         out = net(variables, x, **keywords)
         return out if isinstance(out, tuple) else (out, model_state)

@@ -1,6 +1,7 @@
 """The initial weights of a script, layer by layer, as jaxnet draws them at the same place."""
 
 import copy
+import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -12,8 +13,9 @@ import jaxnet
 from jaxnet import convert
 from jaxnet.certificate.causes import FOLLOWED, kernel_causes
 from jaxnet.random import distributions
-from jaxnet.random import normal as normals
 from torchref.recorder import Named, copy_array
+
+normals = importlib.import_module("jaxnet.random.normal")  # the package has a function of that name
 
 
 class Drawn(NamedTuple):

@@ -7,6 +7,7 @@ import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxnet.cache import memoise
+from jaxnet.nn import draw
 from jaxnet.random import Generator, dropout_mask
 
 Dropouts = tuple[tuple[str, float, Any], ...]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from jaxnet._utils.files import write_whole
+from jaxnet.certificate import bounds
 from jaxnet.certificate.report import headline, write_text
 from jaxnet.data import Dataset, load_mnist
 from jaxnet.data.loader import make_batching
@@ -16,7 +17,6 @@ from jaxnet.lecture._machine import describe
 from jaxnet.lecture.experiments import EXPERIMENTS, find
 from jaxnet.lecture.experiments import manual_sigmoid_loss as jax_manual_sigmoid_loss
 from jaxnet.lecture.torch_results import digest_rows
-from jaxnet.certificate import bounds
 from torchref.certification import Certificate, certify_script
 from torchref.lecture import SECTIONS, run
 
@@ -71,7 +71,7 @@ def measure(
     epochs: int = 10,
     tell: Tell = lambda done, total, what: None,
 ) -> dict[str, Any]:
-    """One experiment in torch, with every loss and a certificate, as `jaxnet.lecture.torch_results` reads.
+    """One experiment in torch, every loss and a certificate, as `torch_results` reads it.
 
     Args:
       name: of the experiment.

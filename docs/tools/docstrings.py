@@ -84,7 +84,7 @@ def _walk(module: griffe.Module) -> None:
             _list_members(member)
         elif isinstance(member, griffe.Module):
             _walk(member)
-            if member.path == "torchref.tolerances":
+            if member.path == "jaxnet.certificate.bounds":
                 _take_comments(member)
     for file in [file for name, file in module.modules.items() if name in (module.exports or ())]:
         if file.name in file.members:

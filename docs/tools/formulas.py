@@ -36,7 +36,7 @@ def _place(tag: str, formula: str) -> str:
 
 @cache
 def draw(formula: str) -> str:
-    """A formula as SVG in the colour of the text, on its line; as words, it is its own source."""
+    """A formula as SVG in the color of the text, on its line; as words, it is its own source."""
     known = formula
     for name, other in _NAMES.items():
         known = known.replace(name, other)

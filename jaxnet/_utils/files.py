@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 
-def as_path(path: Any) -> Path:
+def as_path(path: Any, name: str = "path") -> Path:
     """A path of any kind as a `Path`; a TypeError for all else.
 
     >>> as_path("digits.png").suffix
@@ -14,7 +14,7 @@ def as_path(path: Any) -> Path:
     try:
         return Path(path)
     except TypeError as error:
-        raise TypeError(f"path must be a str or os.PathLike, not {path!r}") from error
+        raise TypeError(f"{name} must be a str or os.PathLike, not {path!r}") from error
 
 
 def write_whole(path: str | os.PathLike, content: str | bytes) -> None:

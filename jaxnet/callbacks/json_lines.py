@@ -33,8 +33,8 @@ class JsonLines(Callback):
     A file that is there is appended to, never emptied: another run's lines come after those of
     the first, and fields tell them apart. With `resume=True` no line is written that the file has,
     and reports of a resumed run's earlier part that it lacks are, so that the whole run is there
-    once, whatever processes it took. A line that cannot be written (a full disk) is a warning: the run
-    goes on.
+    once, whatever processes it took. A line that cannot be written (a full disk) is a warning: the
+    run goes on.
 
     Args:
       target: a path, or a text stream that is open, such as `sys.stdout`. A file is made at the

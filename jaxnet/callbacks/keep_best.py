@@ -35,13 +35,30 @@ class KeepBest(Callback):
 
     def on_start(self, run: Run) -> None:
         """Take the best of a resumed run's earlier part from its folder, where there is one."""
-        if self._checkpoints is None or not run.history.reports:
+        if run.history.reports:
+            self._restore(run.state, run.history.reports)
+
+    def on_chunk(self, chunk: Chunk) -> None:
+        """Keep the chunk's state where its report is the best so far."""
+        if chunk.report is None:
             return
-        found = self._checkpoints.restore(like=run.state)
+        if self._checkpoints is not None and self._checkpoints.saved is None:
+            # The run began anew, but its folder may have the best of an earlier attempt.
+            self._restore(chunk.state, chunk.history.reports)
+        values = [rank(report, self._metric, self._mode) for report in chunk.history.reports]
+        if values[-1] < min(values[:-1], default=math.inf):
+            self.state, self.report = chunk.state, chunk.report
+            if self._checkpoints is not None:
+                self._checkpoints.save(chunk.epoch, chunk.state, chunk.history)
+
+    def _restore(self, like: TrainState, reports: tuple[Report, ...]) -> None:
+        """Take the best of the reports so far from the folder, where it has one of theirs."""
+        if self._checkpoints is None:
+            return
+        found = self._checkpoints.restore(like=like)
         if found is None:
             return
         state, (_, saved, *_) = found
-        reports = run.history.reports
         both = min(len(saved), len(reports))
         if str(saved[:both]) != str(reports[:both]):  # as texts: a NaN is not itself
             raise ValueError(
@@ -50,13 +67,3 @@ class KeepBest(Callback):
             )
         if len(saved) <= len(reports):
             self.state, self.report = state, saved[-1]
-
-    def on_chunk(self, chunk: Chunk) -> None:
-        """Keep the chunk's state where its report is the best so far."""
-        if chunk.report is None:
-            return
-        values = [rank(report, self._metric, self._mode) for report in chunk.history.reports]
-        if values[-1] < min(values[:-1], default=math.inf):
-            self.state, self.report = chunk.state, chunk.report
-            if self._checkpoints is not None:
-                self._checkpoints.save(chunk.epoch, chunk.state, chunk.history)

@@ -1,6 +1,7 @@
 """NaN guard: a run stops where its loss or weights are no longer finite, and says why."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from flax.traverse_util import flatten_dict
 
 from jaxnet._utils.processes import fetch
 from jaxnet.cache import jit
+from jaxnet.precision import use
 from jaxnet.train.epoch import get_loss
 from jaxnet.train.loop import Callback, Chunk, Run
 from jaxnet.train.state import History, StepInfo, TrainState, check_state
@@ -87,26 +89,31 @@ class NanGuard(Callback):
 
     def on_chunk(self, chunk: Chunk) -> None:
         """Raise where the chunk is not finite."""
-        if not all_finite(chunk.state, chunk.losses):
-            raise self._find(chunk.epoch)
+        with use(self._run.precision):  # float64 that is rounded to float32 may be infinite there
+            if not all_finite(chunk.state, chunk.losses):
+                raise self._find(chunk.epoch)
         self._good = chunk  # with what the callbacks after this one make of it
+
+    def on_end(self, run: Run) -> None:
+        """Let go of the run, and so of its data."""
+        del self._run, self._good
 
     def _find(self, end: int) -> NotFinite:
         """Repeat the epochs after the last finite state until one is bad, then its steps."""
-        run, state = self._run, self._good.state
+        run, state, epoch = self._run, self._good.state, end
         train = run.make_runner()
         for epoch in range(self._good.epoch + 1, end + 1):
             after, losses = train(state, 1)
             if not all_finite(after, losses):
                 break
             state = after if epoch < end else state
-        for number, (rows, batch, draws, (before, after, info)) in enumerate(
-            run.iterate(state), (epoch - 1) * run.batching.steps + 1
-        ):
-            if not all_finite(after, get_loss(info)) or number == epoch * run.batching.steps:
-                tensors = list(_list_tensors(run, batch, draws, (before, after, info)))
-                good = self._good.state, self._good.history
-                return NotFinite((epoch, number, rows), *_blame(tensors), good)
+        first, last = (epoch - 1) * run.batching.steps + 1, epoch * run.batching.steps
+        with closing(run.iterate(state)) as steps:
+            for number, (rows, batch, draws, (before, after, info)) in enumerate(steps, first):
+                if not all_finite(after, get_loss(info)) or number == last:
+                    tensors = list(_list_tensors(run, batch, draws, (before, after, info)))
+                    good = self._good.state, self._good.history
+                    return NotFinite((epoch, number, rows), *_blame(tensors), good)
         raise AssertionError("an epoch has a step")
 
 
@@ -115,8 +122,10 @@ def _list_tensors(
 ) -> Iterator[tuple[str, str, Any]]:
     """What a step computes, as (kind, name, values), in the order in which an error travels."""
     before, after, info = step
-    for name, part in zip("xy", batch, strict=False):
-        yield "data", f"{name} of the batch", part
+    pair = isinstance(batch, tuple) and len(batch) == 2
+    names = ("x of the batch", "y of the batch") if pair else ("the batch",)
+    for name, part in zip(names, batch if pair else (batch,), strict=True):
+        yield "data", name, part
     if isinstance(run.program.step, TrainStep):
         kept = [*before.model_state, "intermediates"]
         options = {"capture_intermediates": True, "mutable": kept}

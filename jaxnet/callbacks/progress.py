@@ -67,7 +67,7 @@ def count(
     Args:
       name: of what works.
       total: what there is to do; None where that is not known.
-      console, quiet: as for `bar`.
+      console, quiet: as for `Progress`.
       begin: what is said until something is done.
 
     >>> with count("figures", 3) as tell:

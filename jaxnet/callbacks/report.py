@@ -86,6 +86,10 @@ class Report(Callback):
             generator, _ = start_epoch(chunk.state.generator, loader)
         return chunk.state._replace(generator=generator)
 
+    def on_end(self, run: Run) -> None:
+        """Let go of the run, and so of its data."""
+        self._run = None
+
     def _measure(self, state: TrainState, data: Any) -> dict[str, float]:
         run: Any = self._run
         if not self._metrics:

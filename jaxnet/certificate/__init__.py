@@ -1,6 +1,17 @@
 """Two runs held against each other: what was compared, within which bounds, and the verdict."""
 
+from jaxnet.certificate import bounds
+from jaxnet.certificate.causes import kernel_causes
 from jaxnet.certificate.comparison import STAGES, Divergence, Stage
+from jaxnet.certificate.report import headline
 from jaxnet.certificate.verdict import Certificate
 
-__all__ = ["STAGES", "Certificate", "Divergence", "Stage"]
+__all__ = [
+    "STAGES",
+    "Certificate",
+    "Divergence",
+    "Stage",
+    "bounds",
+    "headline",
+    "kernel_causes",
+]

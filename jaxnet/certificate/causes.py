@@ -13,7 +13,7 @@ FOLLOWED = ("AVX2", "AVX512")
 _BY_STAGE = {
     "initial weights": (
         "are the weights torch's, under torch's names or in a leaf of their own?",
-        "does the initialiser draw in torch's order, weight before bias, with its bounds?",
+        "does the initializer draw in torch's order, weight before bias, with its bounds?",
     ),
     "rows": (
         "does each epoch draw what a DataLoader draws (a base seed of two words, two more for a "

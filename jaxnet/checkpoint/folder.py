@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxnet._utils.files import as_path
 from jaxnet._utils.processes import any_process, barrier, is_primary
 from jaxnet._utils.validation import check_count
 from jaxnet.checkpoint._contents import (
@@ -72,7 +73,7 @@ class Checkpoints:
         keep: int = 3,
         about: Mapping[str, Any] | None = None,
     ):
-        self.directory = Path(directory).absolute()
+        self.directory = as_path(directory, "directory").absolute()
         self.failure: str | None = None
         """Why the newest epoch that should have been saved is not, if it is not."""
         self.saved: int | None = None
@@ -215,12 +216,13 @@ class Checkpoints:
         return place.replace(target)
 
 
-def list_epochs(directory: Path) -> list[int]:
+def list_epochs(directory: str | os.PathLike) -> list[int]:
     """The epochs that a folder has checkpoints of, whole or not; nothing is made or changed.
 
-    >>> list_epochs(Path("no", "such", "folder"))
+    >>> list_epochs("no/such/folder")
     []
     """
+    directory = as_path(directory, "directory")
     if not directory.is_dir():
         return []
     names = (path.name for path in directory.iterdir() if path.is_dir())

@@ -40,6 +40,11 @@ _LAYERS = {
 
 SUPPORTED = "supported: Sequential of " + ", ".join(_LAYERS)
 
+_PORT = (
+    "any other net: write it in JAX, with port=(apply, variables, optax_optimizer) "
+    "torchref.certify holds it against torch's: docs/certificates.md says how"
+)
+
 _STATE = {
     "Linear": {"weight", "bias"},
     "LayerNorm": {"weight", "bias"},
@@ -88,6 +93,9 @@ def from_torch(net: Any) -> tuple[nn.Module, nn.Variables]:
     """
     if not torch_class(net, "torch.nn"):
         raise Unsupported([f"net must be a torch.nn.Module, not {describe(net)}"], SUPPORTED)
+    if torch_class(net, "torch.nn", "forward") not in ("Sequential", *_LAYERS):
+        said = f"net is a {describe(net)}, whose forward from_torch cannot translate"
+        raise Unsupported([said], f"{SUPPORTED}\n{_PORT}")
     if faults := [*_faults(net, ""), *_shared(net)]:
         raise Unsupported(faults, SUPPORTED)
     return _translate(net), from_tensors(net.state_dict())

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32
 
-from jaxnet._utils.validation import check_count, check_stream
-from jaxnet.data.sources import as_source
+from jaxnet._utils.validation import check_count, check_pair, check_stream
+from jaxnet.data.sources import as_source, read_all
+from jaxnet.precision import Precision
 from jaxnet.random import Generator, randperm
 from jaxnet.random._arguments import as_integer
 from jaxnet.random.mt19937 import draw, seed_words
@@ -119,6 +120,30 @@ def make_loader(data: Any, batch_size: Any, shuffle: bool) -> DataLoader:
         raise ValueError("batch_size and shuffle are the DataLoader's own: give them there alone")
     check_count("batch_size", data.batch_size)
     return data._replace(data=as_source(data.data))
+
+
+def open_loader(
+    data: Any, batch_size: Any, shuffle: bool, precision: Precision, *, pairs: bool
+) -> DataLoader:
+    """`make_loader` in a run's precision, in memory where each step takes all examples.
+
+    Args:
+      data, batch_size, shuffle: as `fit` takes them.
+      precision: what floating-point numbers are converted to; called inside `use`.
+      pairs: whether examples must be `(x, y)`, whose x is finite.
+
+    Raises:
+      ValueError: x holds nan or an infinity.
+
+    >>> open_loader((np.ones((5, 3)), np.ones(5)), 2, True, "parity", pairs=True).data.num_examples
+    5
+    """
+    loader = make_loader(data, batch_size, shuffle)
+    if pairs:
+        check_pair(loader.data.example)
+        loader.data.check_finite()
+    source = loader.data.convert(precision)
+    return loader._replace(data=source if loader.batch_size is not None else read_all(source))
 
 
 def start_epoch(generator: Any, batching: Batching) -> tuple[Any, Int32[Array, " rows"] | None]:

@@ -1,6 +1,5 @@
 """Where examples come from: arrays in memory, or files that are read as batches need them."""
 
-import sys
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -11,6 +10,7 @@ import numpy as np
 
 from jaxnet._utils.digests import digest_array
 from jaxnet._utils.validation import check_finite, check_pair, check_real, check_rows
+from jaxnet.data._grain import is_map_dataset, open_elements, split_range
 from jaxnet.precision import Precision, cast_array, use
 
 BLOCK = 2**22
@@ -18,9 +18,6 @@ BLOCK = 2**22
 
 _SAMPLE = 64
 """Examples whose digest stands for those of a source that is too large to be read, at most."""
-
-_READERS = 4
-"""Threads that read a Grain data set: where an example is waited for, four are."""
 
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
@@ -47,6 +44,10 @@ class Source(Protocol):
 
     def take(self, indices: np.ndarray) -> Any:
         """A batch of these examples."""
+        ...
+
+    def check_finite(self) -> None:
+        """Reject x with nan or an infinity, now or when it is read."""
         ...
 
     def convert(self, precision: Precision) -> "Source":
@@ -98,6 +99,11 @@ class InMemory:
         """A batch of these examples."""
         return jax.tree.map(lambda values: values[indices], self.arrays)
 
+    def check_finite(self) -> None:
+        """Reject x with nan or an infinity, by its first row."""
+        for values in jax.tree.leaves(_get_x(self.arrays)):
+            check_finite(values)
+
     def convert(self, precision: Precision) -> "InMemory":
         """The arrays as JAX's, their floats in a precision; called inside `use`."""
         return self.replace(jax.tree.map(lambda a: cast_array(a, precision), self.arrays))
@@ -136,7 +142,7 @@ class Mapped:
 
     def __init__(self, data: Any, precision: Precision = "parity", *, finite: bool = True):
         self._data, self._finite = data, finite
-        self._count, self._read = _open_elements(data) if is_map_dataset(data) else _open(data)
+        self._count, self._read = open_elements(data) if is_map_dataset(data) else _open(data)
         first = self._read(np.zeros(1, int))
         self.precision: Precision = precision
         with use(precision):
@@ -176,6 +182,9 @@ class Mapped:
         shape = lambda a: np.zeros((len(indices), *a.shape[1:]), a.dtype)  # noqa: E731
         return jax.tree.map(shape, self.example)
 
+    def check_finite(self) -> None:
+        """Nothing yet: rows are looked at when they are read for the first time."""
+
     def list_blanks(self) -> list[Any]:
         """Zeros, of each size of block."""
         sizes = {len(part) for part in split_range(self._count, self.block)}
@@ -183,6 +192,8 @@ class Mapped:
 
     def convert(self, precision: Precision) -> "Mapped":
         """The same files, read in a precision."""
+        if precision == self.precision:
+            return self
         return Mapped(self._data, precision, finite=self._finite)
 
     def digest(self) -> list[str]:
@@ -226,16 +237,6 @@ def read_all(source: Source) -> InMemory:
     return InMemory(source.take(np.arange(source.num_examples)))
 
 
-def is_map_dataset(data: Any) -> bool:
-    """Whether it is a Grain `MapDataset`; where Grain was not imported, nothing is.
-
-    >>> is_map_dataset(range(3))
-    False
-    """
-    kind = getattr(sys.modules.get("grain"), "MapDataset", None)
-    return kind is not None and isinstance(data, kind)
-
-
 def prefetch(
     make: Callable[[_Item], _Made], items: Iterable[_Item]
 ) -> Generator[_Made, None, None]:
@@ -259,15 +260,6 @@ def prefetch(
             yield coming.result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def split_range(count: int, size: int) -> list[range]:
-    """`range(count)` in consecutive ranges of at most `size`.
-
-    >>> split_range(5, 2)
-    [range(0, 2), range(2, 4), range(4, 5)]
-    """
-    return [range(begin, min(begin + size, count)) for begin in range(0, count, size)]
 
 
 def place_batches(take: _Read, indices: np.ndarray, sharding: Any = None) -> Any:
@@ -346,59 +338,3 @@ def _pick(values: Any, indices: np.ndarray) -> np.ndarray:
     if np.array_equal(indices, np.arange(begin, begin + count)):
         return np.array(values[begin : begin + count])
     return np.asarray(np.take(values, indices, axis=0))
-
-
-def _open_elements(data: Any) -> tuple[int, _Read]:
-    """How many examples a `MapDataset` has, and how to read them."""
-    count = len(data)
-    if count == sys.maxsize:
-        raise ValueError("data must be a MapDataset that ends: epochs repeat it")
-    if count == 0:
-        raise ValueError("data must have at least one row; the MapDataset is empty")
-    first = _read_element(data, 0)
-    check_real(x=first[0], y=first[1])
-
-    def read(indices: np.ndarray) -> Any:
-        x, y = (np.empty((len(indices), *v.shape), v.dtype) for v in first)
-
-        def fill(part: range) -> None:
-            for at in part:
-                element = _read_element(data, int(indices[at]))
-                _check_alike(element, first, int(indices[at]))
-                x[at], y[at] = element
-
-        with ThreadPoolExecutor(_READERS) as pool:
-            for _ in pool.map(fill, split_range(len(indices), -(-len(indices) // _READERS))):
-                pass  # an error, if there is one
-        return x, y
-
-    return count, read
-
-
-def _check_alike(element: Any, first: Any, index: int) -> None:
-    for side, values, like in zip("xy", element, first, strict=True):
-        if values.shape != like.shape or values.dtype != like.dtype:
-            raise ValueError(
-                f"data must have rows of one shape and type, but {side} of element {index} is "
-                f"{values.dtype} {values.shape}, not {like.dtype} {like.shape} as in element 0"
-            )
-
-
-def _read_element(data: Any, index: int) -> Any:
-    element = data[index]
-    if not isinstance(element, tuple | list) or len(element) != 2:
-        what = f"a {type(element).__name__}"
-        advice = "data.map(lambda element: (element[...], element[...])) makes pairs"
-        if element is None:
-            what, advice = "missing", "filter the rows before they become a MapDataset"
-        elif isinstance(element, tuple | list):
-            what += f" of {len(element)}"
-        raise TypeError(
-            f"data must be a MapDataset of pairs (x, y), but its element {index} is {what}: "
-            f"{advice}"
-        )
-    x, y = element
-    try:
-        return np.asarray(x), np.asarray(y)
-    except ValueError as error:
-        raise TypeError(f"data must hold real numbers; element {index}: {error}") from error

@@ -1,5 +1,6 @@
 """The application: the lecture's experiments, their figures and report, and the command line."""
 
+from jaxnet.lecture import doctor, studies, torch_results
 from jaxnet.lecture.experiments import (
     BEYOND,
     EXPERIMENTS,
@@ -23,9 +24,12 @@ __all__ = [
     "Experiment",
     "Published",
     "Result",
+    "doctor",
     "find",
     "make_record",
     "manual_sigmoid_loss",
     "missed",
     "run",
+    "studies",
+    "torch_results",
 ]

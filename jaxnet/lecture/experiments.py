@@ -25,7 +25,10 @@ from jaxnet.random import Generator
 from jaxnet.train import History, TrainState, evaluate, fit, metrics
 from jaxnet.train.sharding import Placement, check_placement
 
-PIXELS, HIDDEN = 784, 32
+PIXELS = 784
+"""Pixels of an image."""
+HIDDEN = 32
+"""Units of the lecture's hidden layer."""
 
 
 class Published(NamedTuple):

@@ -105,7 +105,7 @@ def precision() -> lax.Precision | None:
 
 
 def uniform_within(bound: float) -> Callable[[Any, tuple[int, ...]], Array]:
-    """A Flax initialiser: uniform within ±bound, the distribution of torch's own draws."""
+    """A Flax initializer: uniform within ±bound, the distribution of torch's own draws."""
     return lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -bound, bound)
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float32, Int, UInt8, UInt32
 from jaxnet._utils.validation import check_number
 from jaxnet.random._arguments import Shape, as_integer, as_probability, as_shape
 from jaxnet.random._arithmetic import fused_multiply_add
+from jaxnet.random._philox import CudaStream, draw_words
 from jaxnet.random.mt19937 import (
     Generator,
     check_generator,
@@ -20,7 +21,6 @@ from jaxnet.random.mt19937 import (
     host_words,
     temper,
 )
-from jaxnet.random.philox import CudaStream, draw_words
 
 _ONE_WORD = 2**28  # ranges of integers from here on take two words each
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float32, Int32, UInt32, UInt64
 
 from jaxnet._utils.validation import nearest
 from jaxnet.cache import jit
-from jaxnet.random.philox import CudaStream, start_cuda
+from jaxnet.random._philox import CudaStream, start_cuda
 
 BLOCK = 624  # words that one step of the recurrence makes
 _MIDDLE = 397  # the recurrence adds the word this far ahead

@@ -115,11 +115,11 @@ def run_sweep(
       directory: a folder, new or empty, where each group is written when it is done: `lanes.csv`,
         `sweep.json` that says what sweep it is, and the states. What is there is always whole.
       resume: go on with the sweep in `directory`; its lanes are not computed again. Another
-        sweep's folder is refused: other seeds, data, names, or other computations by them.
+        sweep's folder is rejected: other seeds, data, names, or other computations by them.
       hooks: called with a `Progress` after each group, and once for what `directory` had.
-      mesh: devices that the lanes are spread over, as for `fit`: each computes its own lanes, and
-        none waits for another. In many processes (`jaxnet._utils.processes`) the first alone uses
-        `directory`.
+      mesh: `jax.make_mesh((8,), ("data",))`, devices that the lanes are sharded over: each computes
+        its own, and none waits for another. Many processes call `jax.distributed.initialize` first
+        and all see `directory`, where process 0 writes.
 
     Returns:
       A `Sweep`: the table, the losses, the reports, the last states. A lane whose numbers become

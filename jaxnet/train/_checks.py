@@ -59,20 +59,19 @@ def check_optimizer_state(optimizer: Any, state: TrainState) -> None:
 
 def split_run(state: Any) -> tuple[Any, History]:
     """A state and the history of its run, an empty one where `state` was given without."""
-    if isinstance(state, TrainState) or not _is_run(state):
-        return state, History(np.zeros(0, np.float32), (), 0.0, 0.0, "")
-    return state
-
-
-def _is_run(state: Any) -> bool:
-    if type(state) is not tuple:
-        return False
-    if len(state) != 2 or not isinstance(state[1], History):
+    if is_pair(state):
+        return state
+    if type(state) is tuple:
         raise TypeError(
             "state must be a TrainState, or a pair (state, history) as fit returns it, not "
             f"({', '.join(type(part).__name__ for part in state)})"
         )
-    return True
+    return state, History(np.zeros(0, np.float32), (), 0.0, 0.0, "")
+
+
+def is_pair(state: Any) -> bool:
+    """Whether it is a state with the history of its run, as `fit` returns them."""
+    return type(state) is tuple and len(state) == 2 and isinstance(state[1], History)
 
 
 def count_epochs(past: History, steps: int, epochs: int) -> int:
@@ -102,6 +101,21 @@ def check_types(state: TrainState | None, name: Precision) -> None:
             f"state is {found} but precision is {name!r}, which computes in "
             f"{MEANINGS[name].split(',')[0]}: jaxnet.precision.cast(state, {name!r}) converts it"
         )
+
+
+def check_given(given: Any, before: TrainState) -> TrainState:
+    """What a callback gives to go on from; reject what is no state, or of other types.
+
+    Numbers of another type would have the rest of the run compiled and rounded otherwise.
+    """
+    check_state(given, "what on_chunk gives, if not None,")
+    kinds, expected = (sorted(map(str, _float_types(state))) for state in (given, before))
+    if kinds != expected:
+        raise ValueError(
+            f"what on_chunk gives must be {', '.join(expected)}, as the state before it, not "
+            f"{', '.join(kinds)}"
+        )
+    return given
 
 
 @contextmanager

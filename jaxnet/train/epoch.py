@@ -50,6 +50,8 @@ class Program:
           batch_size: examples of a batch.
         """
         steps = len(jax.tree.leaves(batches)[0])
+        # A scan has one length of draws: chunks of `size` steps, then what is left of them. Where
+        # all draws fit, which is the rule, there is one chunk and nothing left.
         size = min(steps, self._count_ahead(state, batch_size))
         run = partial(self._scan_steps, fetch=fetch, batch_size=batch_size)
         whole = steps - steps % size
@@ -82,19 +84,28 @@ class Program:
 
         def body(state, turn):
             batch, drawn = turn
+            # Sharded here and not before: the gather of rows, too, is then each device's own.
             batch, drawn = self.layout.shard_batch((fetch(batch), drawn), batch_size)
-            state, info = self.step(state, batch, drawn)
+            state, info = split_step(self.step(state, batch, drawn))
             return self.layout.keep(state), get_loss(info)
 
         return lax.scan(body, state, (batches, draws))
 
     def _count_ahead(self, state: Any, batch_size: int) -> int:
         """For how many steps `DRAWN` bytes hold the draws, at least one."""
-        if self.draw is None:
+        draw = self.draw
+        if draw is None:
             return 2**31
-        shapes = jax.eval_shape(lambda g: self.draw(g, 1, batch_size)[0], state.generator)
+        shapes = jax.eval_shape(lambda g: draw(g, 1, batch_size)[0], state.generator)
         needs = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(shapes))
         return max(1, DRAWN // needs) if needs else 2**31
+
+
+def split_step(made: Any) -> tuple[Any, Any]:
+    """What a step gave, `(state, info)`; a TypeError where it is something else."""
+    if not isinstance(made, tuple) or len(made) != 2:
+        raise TypeError(f"step must give (state, info), not {made!r:.60}")
+    return made
 
 
 def get_loss(info: Any) -> Any:
@@ -104,7 +115,7 @@ def get_loss(info: Any) -> Any:
     0.5
     """
     loss = info.get("loss") if isinstance(info, dict) else getattr(info, "loss", info)
-    if jnp.shape(loss) != () or loss is None:
+    if loss is None or jnp.shape(loss) != ():
         raise TypeError(
             "step must give (state, info), where info is the loss or has it, as info.loss or "
             f"info['loss'], a scalar; not {info!r:.60}"
@@ -134,9 +145,11 @@ def make_epochs(program: Program, batching: Batching, capacity: int) -> Callable
         state, order = begin_epoch(state, batching)
 
         def fetch(begin, count):
+            # Rows that are consecutive are sliced, which copies them; a gather looks each one up.
             if order is None:
                 return jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, begin, count), arrays)
             rows = lax.dynamic_slice_in_dim(order, begin, count)
+            # An order is a permutation: no index is out of bounds, and none needs to be checked.
             return jax.tree.map(lambda a: a.at[rows].get(mode="promise_in_bounds"), arrays)
 
         size, left = batching.size, batching.left
@@ -156,6 +169,7 @@ def make_epochs(program: Program, batching: Batching, capacity: int) -> Callable
             state, row = run_epoch(state, arrays)
             return state, lax.dynamic_update_index_in_dim(losses, row, index, 0)
 
+        # Of a constant length: neither the number of epochs nor that of a report is compiled in.
         losses = program.layout.replicate(jnp.zeros((capacity, *shape.shape), shape.dtype))
         state, losses = lax.fori_loop(0, epochs, epoch, (state, losses))
         return state, program.layout.replicate(losses)

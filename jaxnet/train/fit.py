@@ -9,9 +9,7 @@ import jax
 import optax
 
 from jaxnet import nn
-from jaxnet._utils.validation import check_finite, check_pair
-from jaxnet.data.loader import DataLoader, make_loader
-from jaxnet.data.sources import read_all
+from jaxnet.data.loader import open_loader
 from jaxnet.precision import Precision, cast, check_precision, use
 from jaxnet.random import Generator
 from jaxnet.train._checks import (
@@ -105,7 +103,8 @@ def fit(
     begin = time.perf_counter()
     check_parts(net, loss, optimizer)
     placement = check_placement(placement)
-    loader = _load(make_loader(data, batch_size, shuffle), check_precision(precision), placement)
+    with use(check_precision(precision)), placement.host():
+        loader = open_loader(data, batch_size, shuffle, precision, pairs=True)
     state, past = split_run(state)
     check_start(seed, state)
     if state is not None:
@@ -119,20 +118,6 @@ def fit(
         steps = TrainStep(net, loss, optimizer), make_draws(net, x)
     run = prepare(steps, (state, past), loader, epochs, precision, placement, seed)
     return drive(run, callbacks, begin)
-
-
-def _load(loader: DataLoader, precision: Precision, placement: Placement) -> DataLoader:
-    """A loader of pairs in the run's precision, x finite; in memory where a step takes all rows."""
-    source = loader.data
-    check_pair(source.example)
-    if not source.streamed:
-        for values in jax.tree.leaves(source.arrays[0]):
-            check_finite(values)
-    with use(precision), placement.host():
-        source = source.convert(precision)
-        if loader.batch_size is None:
-            source = read_all(source)
-    return loader._replace(data=source)
 
 
 def _draw_variables(net: Any, seed: Any, x: Any) -> tuple[Any, Any]:

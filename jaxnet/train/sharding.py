@@ -1,6 +1,6 @@
 """Where a run's arrays are placed: on one device, or sharded over a mesh of many."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -12,9 +12,10 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxnet._utils.validation import check_devices, committed_arrays, nearest
+from jaxnet._utils.validation import check_devices, committed_arrays
 from jaxnet.data.loader import Batching
 from jaxnet.data.sources import Source
+from jaxnet.train._specs import shard_specs
 from jaxnet.train.state import TrainState
 
 AXIS = "data"
@@ -262,7 +263,7 @@ def as_mesh(mesh: Any, specs: Any = None) -> Mesh:
 
 @contextmanager
 def _on_host() -> Iterator[None]:
-    """Arrays that are made in here are the host's: no one device need hold what is to be sharded."""
+    """Arrays that are made in here are in the host's memory: no device need hold them whole."""
     try:
         host = jax.local_devices(backend="cpu")[0]
     except RuntimeError:  # JAX_PLATFORMS names accelerators alone
@@ -312,72 +313,8 @@ def _list_shardings(state: TrainState, specs: Any, mesh: Mesh) -> list[NamedShar
     return found
 
 
-def shard_specs(specs: Any, params: Any, mesh: Mesh) -> Any:
-    """A sharding for each of the weights, from one spec for all, or a nested mapping of some.
-
-    A spec in the mapping holds for the tensor of that name, or for all tensors below it; a tensor
-    that is not named is whole on every device.
-
-    Raises:
-      ValueError: a name is none of the weights', or a spec does not fit its tensor: an axis that
-        the mesh has not, more axes than the tensor has, a size that does not divide.
-    """
-    return _shard(specs, params, mesh, ())
-
-
-def _shard(specs: Any, params: Any, mesh: Mesh, path: tuple[str, ...]) -> Any:
-    place = ".".join(map(str, path))
-    if isinstance(specs, PartitionSpec):
-        return jax.tree_util.tree_map_with_path(
-            lambda key, leaf: _fit_spec(
-                specs, leaf, mesh, jax.tree_util.keystr(key, simple=True, separator="."), place
-            ),
-            params,
-        )
-    if not isinstance(specs, Mapping):
-        raise TypeError(
-            "specs must be a PartitionSpec, or a mapping of them by the names of the weights, "
-            f"not {specs!r:.60}" + (f" at {place}" if place else "")
-        )
-    if not isinstance(params, Mapping):
-        raise ValueError(f"specs must have a PartitionSpec for {place}, which is a tensor")
-    for name in specs:
-        if name not in params:
-            whole = f"{place}.{name}" if place else name
-            raise ValueError(
-                f"specs must name weights of the net, not {whole!r}; there are "
-                f"{', '.join(map(str, params))}{nearest(name, params)}"
-            )
-    return {
-        name: _shard(specs.get(name, PartitionSpec()), below, mesh, (*path, name))
-        for name, below in params.items()
-    }
-
-
-def _fit_spec(spec: PartitionSpec, leaf: Any, mesh: Mesh, key: str, place: str) -> NamedSharding:
-    name = ".".join(part for part in (place, key) if part)
-    shape = np.shape(leaf)
-    if len(spec) > len(shape):
-        raise ValueError(f"specs: {spec} has more axes than {name}, whose shape is {shape}")
-    for size, axes in zip(shape, spec, strict=False):
-        parts = 1
-        for axis in (axes,) if isinstance(axes, str) else axes or ():
-            if axis not in mesh.shape:
-                raise ValueError(
-                    f"specs: {spec} of {name} names the axis {axis!r}, but mesh has "
-                    f"{', '.join(map(repr, mesh.axis_names))}{nearest(axis, mesh.axis_names)}"
-                )
-            parts *= mesh.shape[axis]
-        if size % parts:
-            raise ValueError(
-                f"specs: {spec} cuts {name}, whose shape is {shape}, into {parts} parts of "
-                f"{size}, which do not come out even"
-            )
-    return NamedSharding(mesh, spec)
-
-
 def mesh_of(tree: Any) -> Mesh | None:
-    """The mesh that a tree's arrays are placed on, None where they are on one device or none yet."""
+    """The mesh that a tree's arrays are placed on, None where they are on one device or none."""
     for leaf in jax.tree.leaves(tree):
         sharding = getattr(leaf, "sharding", None)
         if isinstance(sharding, NamedSharding) and not isinstance(leaf, jax.core.Tracer):

@@ -90,12 +90,15 @@ class TrainStep:
             draws = jax.tree.map(lambda values: values[0], draws)
             state = state._replace(generator=generator)
 
+        # The outputs and the statistics come along as `aux`: one forward gives loss, gradients,
+        # BatchNorm's buffers and what a report may look at.
         def objective(params):
             outputs, model_state = self.forward(state._replace(params=params), x, draws)
             return check_scalar(self.loss(outputs, y)), (outputs, model_state)
 
         (value, aux), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
         outputs, model_state = aux
+        # Optimizers that look at the loss (lbfgs, polyak_sgd) are given it; all others ignore it.
         updates, opt_state = optax.with_extra_args_support(self.optimizer).update(
             grads,
             state.opt_state,
@@ -124,13 +127,14 @@ class TrainStep:
         """The keyword under which the net takes what was drawn."""
         if not isinstance(state.generator, Generator):
             return {"rngs": {"dropout": draws}}
+        # A module of the user's own that draws nothing need not take the keyword.
         nothing = isinstance(draws, dict) and not draws
         return {} if nothing else {nn.name_draws(self.net): draws}
 
 
 @dataclass(frozen=True)
 class NetDraws:
-    """`draws, generator = NetDraws(...)(generator, steps, batch_size)`: a net's draws of some steps.
+    """`draw(generator, steps, batch_size) -> (draws, generator)`: what a net draws in some steps.
 
     From a `Generator`, the masks of `jaxnet.nn.draw_steps`; from a JAX key, a key for each step.
     """

@@ -6,14 +6,15 @@ import struct
 from pathlib import Path
 
 import jax
-import jaxnet.runs
 import numpy as np
 import safetensors.numpy
 
 import jaxnet
 from jaxnet import nn
+from jaxnet.callbacks import Checkpoint
+from jaxnet.data import Dataset
 from jaxnet.data.mnist import BUNDLE, MNIST_MD5
-from jaxnet.train.state import TrainState
+from jaxnet.train import TrainState
 
 LIKE = {"params": {"0": {"weight": np.ones((1, 2), np.float32)}}}
 """Variables of the safetensors files."""
@@ -21,6 +22,7 @@ LIKE = {"params": {"0": {"weight": np.ones((1, 2), np.float32)}}}
 X = np.arange(8, dtype=np.float32).reshape(4, 2) / 8
 Y = np.array([[0.0], [1.0], [1.0], [0.0]], np.float32)
 OPTIMIZER = jaxnet.optim.sgd()
+DIGITS = Dataset(np.ones((2, 784), np.float32), np.array([0, 1], np.int32))
 
 
 @functools.cache
@@ -51,6 +53,16 @@ def fit(**changes):
     }
     arguments = good | changes
     return jaxnet.fit(arguments.pop("net"), arguments.pop("data"), **arguments)
+
+
+def run(**changes):
+    """The same of `train.run`, of a step without a net."""
+
+    def step(weight, batch, draws):
+        return weight, (weight * batch[0]).mean()
+
+    good = {"step": step, "state": np.float32(1), "source": (X, Y), "epochs": 1, "seed": 0}
+    return jaxnet.train.run(**good | changes)
 
 
 def replaced(array: np.ndarray, place, value) -> np.ndarray:
@@ -145,15 +157,7 @@ def _make_safetensors(folder: Path) -> None:
 def _make_checkpoints(folder: Path) -> None:
     """Runs of one and two epochs, and one whose every file is cut."""
     for name, epochs in (("saved", 1), ("long", 2), ("cut-run", 1)):
-        jaxnet.runs.fit(
-            net(),
-            (X, Y),
-            loss=jaxnet.losses.binary_cross_entropy,
-            optimizer=OPTIMIZER,
-            epochs=epochs,
-            seed=0,
-            checkpoint=folder / name,
-        )
+        fit(epochs=epochs, callbacks=[Checkpoint(folder / name)])
     for path in (folder / "cut-run").rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[:10])

@@ -1,4 +1,4 @@
-"""`jaxnet.random`, `jaxnet.nn.draws` and `jaxnet.data.loader`."""
+"""`jaxnet.random`, what a net draws, and `jaxnet.data`'s batches and sources."""
 
 # What is wrong here is so on purpose.
 # pyright: reportArgumentType=false, reportCallIssue=false
@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnet
-from jaxnet import batches, masks, nn, random
+from jaxnet import data, nn, random
 from tests.bad_calls import Row
-from tests.bad_calls.files import X, Y, fit, generator, key, net
+from tests.bad_calls.files import X, Y, fit, generator, key, net, replaced
 
-R, M, B = "jaxnet.random.", "jaxnet.nn.draws.", "jaxnet.data.loader."
+R, N, D = "jaxnet.random.", "jaxnet.nn.", "jaxnet.data."
 NAN, INF = float("nan"), float("inf")
 NO_KEY = "must come from jaxnet.random.manual_seed, not"
 
@@ -190,30 +190,35 @@ ROWS = [
     Row(R + "set_state", "state",
         lambda _: jax.jit(random.set_state)(np.zeros(5056, np.uint8)), "concrete, not traced",
         TypeError),
-    Row(M + "draw_masks", "generator", lambda _: masks.draw_masks(net(), key(), X),
-        f"{NO_KEY} .*Array", TypeError),
-    Row(M + "draw_masks", "net", lambda _: masks.draw_masks("net", generator(), X),
-        "must be a Flax module, not 'net'", TypeError),
-    Row(M + "draw_masks", "x",
-        lambda _: masks.draw_masks(nn.Sequential([nn.Linear(3, 1)]), generator(), X),
-        r"shape \(..., 3\), not \(4, 2\)"),
-    Row(M + "draw_masks", "input",
-        lambda _: masks.draw_masks(nn.Sequential([nn.Dropout()]), random.manual_seed(0, "cuda"),
-                                   X.astype(np.float16)),
-        "dropout '0' has float16 input.*float32 alone", TypeError),
-    Row(M + "list_drops", "net", lambda _: masks.list_drops(nn.Linear, X),
-        "must be a Flax module, not .*Linear", TypeError),
-    Row(M + "draw_ahead", "generator", lambda _: masks.draw_ahead(key(), []), f"{NO_KEY} .*Array",
-        TypeError),
-    Row(M + "cut_masks", "ranks",
-        lambda _: masks.cut_masks([(1, masks.list_drops(nn.Dropout(), X))], 0,
-                                  np.zeros(3, np.uint8)),
-        r"shape \(8,\), not \(3,\)"),
     *(
-        Row(B + name, "batch_size", lambda _, v=v, c=call: c(v), says)
+        row
+        for name, draw in (
+            ("draw", nn.draw),
+            ("draw_steps", lambda net, g, x: nn.draw_steps(net, g, x, 2)),
+        )
+        for row in (
+            Row(N + name, "generator", lambda _, d=draw: d(net(), key(), X), f"{NO_KEY} .*Array",
+                TypeError),
+            Row(N + name, "net", lambda _, d=draw: d("net", generator(), X),
+                "must be a Flax module, not 'net'", TypeError),
+            Row(N + name, "net", lambda _, d=draw: d(nn.Linear, generator(), X),
+                "must be a Flax module, not .*Linear", TypeError),
+            Row(N + name, "x",
+                lambda _, d=draw: d(nn.Sequential([nn.Linear(3, 1)]), generator(), X),
+                r"shape \(..., 3\), not \(4, 2\)"),
+            Row(N + name, "input",
+                lambda _, d=draw: d(nn.Sequential([nn.Dropout()]), random.manual_seed(0, "cuda"),
+                                    X.astype(np.float16)),
+                "dropout '0' has float16 input.*float32 alone", TypeError),
+        )
+    ),
+    Row(N + "draw_steps", "steps", lambda _: nn.draw_steps(net(), generator(), X, 0),
+        "integer of at least 1, not 0"),
+    *(
+        Row(D + name, "batch_size", lambda _, v=v, c=call: c(v), says)
         for name, call in (
-            ("make_batching", lambda v: batches.make_batching(4, v)),
-            ("DataLoader", lambda v: fit(data=batches.DataLoader((X, Y), batch_size=v))),
+            ("make_batching", lambda v: data.make_batching(4, v)),
+            ("DataLoader", lambda v: fit(data=data.DataLoader((X, Y), batch_size=v))),
         )
         for v, says in (
             (0, "integer of at least 1, not 0"),
@@ -224,31 +229,47 @@ ROWS = [
             (5, "at most the number of rows, 4, not 5"),
         )
     ),
-    Row(B + "make_batching", "shuffle", lambda _: batches.make_batching(4, None, shuffle=True),
+    Row(D + "make_batching", "shuffle", lambda _: data.make_batching(4, None, shuffle=True),
         "shuffle=True needs a batch_size"),
-    Row(B + "make_batching", "drop_last", lambda _: batches.make_batching(4, None, drop_last=True),
+    Row(D + "make_batching", "drop_last", lambda _: data.make_batching(4, None, drop_last=True),
         "drop_last=True needs a batch_size"),
-    Row(B + "make_batching", "rows", lambda _: batches.make_batching(0, None),
+    Row(D + "make_batching", "num_examples", lambda _: data.make_batching(0, None),
         "integer of at least 1, not 0"),
-    Row(B + "DataLoader", "generator",
-        lambda _: fit(data=batches.DataLoader((X, Y), 2, generator=key())), f"{NO_KEY} .*Array",
+    Row(D + "DataLoader", "generator",
+        lambda _: fit(data=data.DataLoader((X, Y), 2, generator=key())), f"{NO_KEY} .*Array",
         TypeError),
-    Row(B + "DataLoader", "batch_size",
-        lambda _: fit(data=batches.DataLoader((X, Y)), batch_size=2),
+    Row(D + "DataLoader", "batch_size",
+        lambda _: fit(data=data.DataLoader((X, Y)), batch_size=2),
         "the DataLoader's own"),
-    Row(B + "make_loader", "shuffle",
-        lambda _: batches.make_loader(batches.DataLoader((X, Y)), None, True),
+    Row(D + "DataLoader", "shuffle", lambda _: fit(data=data.DataLoader((X, Y)), shuffle=True),
         "the DataLoader's own"),
-    Row(B + "make_loader", "data", lambda _: batches.make_loader((X, Y, X), 2, False),
-        r"must be \(x, y\).*two things, not 3"),
-    Row(B + "make_loader", "data", lambda _: batches.make_loader(X, 2, False),
-        r"must be \(x, y\).*not .*ndarray", TypeError),
-    Row(B + "start_epoch", "generator",
-        lambda _: batches.start_epoch(0, batches.Batching(4, 2, shuffle=True)),
+    *(
+        row
+        for name, source in (("InMemory", data.InMemory), ("Mapped", data.Mapped))
+        for row in (
+            Row(D + name, "data", lambda _, s=source: s((X, Y[:3])),
+                r"same number of rows.* \(4, 2\) and \(3, 1\)"),
+            Row(D + name, "data", lambda _, s=source: s({"a": X, "b": Y[:3]}),
+                r"same number of rows.*\['a'\]"),
+            Row(D + name, "data", lambda _, s=source: s((X[:0], Y[:0])), "at least one"),
+            Row(D + name, "data", lambda _, s=source: s({"a": np.float32(1)}), "at least one"),
+            Row(D + name, "data", lambda _, s=source: s({"a": X.astype(str)}),
+                "must hold real numbers, not <U32", TypeError),
+            Row(D + name, "data", lambda _, s=source: s({"a": {"b": "abcd"}}),
+                "must hold real numbers, not a str", TypeError),
+        )
+    ),
+    Row(D + "Mapped", "precision", lambda _: data.Mapped((X, Y), "double"),
+        "one of parity, fast, float64, not 'double'"),
+    Row(D + "Mapped", "x",
+        lambda _: data.Mapped((replaced(X, (2, 1), NAN), Y)).take(np.array([1, 2])),
+        "must be finite.* row 2 holds nan"),
+    Row(D + "start_epoch", "generator",
+        lambda _: data.start_epoch(0, data.Batching(4, 2, shuffle=True)),
         "must be a jaxnet.random.Generator or a jax.random.key, not int", TypeError),
     *(
-        Row(B + "random_split", "lengths",
-            lambda _, v=v: batches.random_split(generator(), 5, v), says, kind)
+        Row(D + "random_split", "lengths",
+            lambda _, v=v: data.random_split(generator(), 5, v), says, kind)
         for v, says, kind in (
             ([2, 2], r"sum to the number of rows, 5, or to 1, not \[2, 2\]", ValueError),
             ([6, -1], r"sum to the number of rows, 5, or to 1, not \[6, -1\]", ValueError),
@@ -260,11 +281,11 @@ ROWS = [
             (None, "or to 1, not None", TypeError),
         )
     ),
-    Row(B + "random_split", "rows", lambda _: batches.random_split(generator(), 2.5, [1.0]),
+    Row(D + "random_split", "rows", lambda _: data.random_split(generator(), 2.5, [1.0]),
         "must be an integer, not 2.5", TypeError),
-    Row(B + "random_split", "rows", lambda _: batches.random_split(generator(), -1, [1.0]),
+    Row(D + "random_split", "rows", lambda _: data.random_split(generator(), -1, [1.0]),
         "at least 0, not -1"),
-    Row(B + "random_split", "generator", lambda _: batches.random_split(key(), 5, [5]),
+    Row(D + "random_split", "generator", lambda _: data.random_split(key(), 5, [5]),
         f"{NO_KEY} .*Array", TypeError),
     Row("jaxnet.init", "net", lambda _: jaxnet.init("net", generator()),
         "made of jaxnet.nn modules, not str", TypeError),

@@ -1,4 +1,4 @@
-"""`fit` and what is around it: `train`, `evaluation`, `precision`, `lecture`."""
+"""`jaxnet.train`, `jaxnet.precision`, `jaxnet.lecture`."""
 
 # What is wrong here is so on purpose.
 # pyright: reportArgumentType=false, reportCallIssue=false
@@ -10,28 +10,37 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnet
-from jaxnet import evaluation, hooks, lecture, precision, train
-from jaxnet.data import Dataset
+from jaxnet import callbacks, lecture, precision, train
 from tests.bad_calls import Row
-from tests.bad_calls.files import OPTIMIZER, X, Y, fit, generator, net, replaced, state
+from tests.bad_calls.files import DIGITS, OPTIMIZER, X, Y, fit, generator, net, replaced, run, state
 
-E, T, LE, P = "jaxnet.train.evaluate.", "jaxnet.train.fit.", "jaxnet.lecture.experiments.", "jaxnet.precision."
+T, LE, P = "jaxnet.train.", "jaxnet.lecture.", "jaxnet.precision."
 NAN = float("nan")
 BCE = jaxnet.losses.binary_cross_entropy
 RIGHT = jaxnet.metrics.probability_is_right
 LOGITS = lecture.EXPERIMENTS["logits"]
-DIGITS = Dataset(np.ones((2, 784), np.float32), np.array([0, 1], np.int32))
+ONE_STEP = train.History(np.zeros(1, np.float32), (), 0.0, 0.0, "parity")
 
 
 def other_state():
     return train.start(jaxnet.optim.adam(), {"params": state().params}, generator())
 
 
+def _made(changes):
+    """A state that is made by a function, when it is needed."""
+    made = {name: value() for name, value in changes.items() if name == "state" and callable(value)}
+    return changes | made
+
+
 def _fit(argument, says, kind=ValueError, **changes):
-    return Row("jaxnet.fit", argument, lambda _: fit(**changes), says, kind)
+    return Row("jaxnet.fit", argument, lambda _: fit(**_made(changes)), says, kind)
 
 
-def _run(argument, says, kind=ValueError, data=(DIGITS, DIGITS), **changes):
+def _step(argument, says, kind=ValueError, **changes):
+    return Row(T + "run", argument, lambda _: run(**_made(changes)), says, kind)
+
+
+def _experiment(argument, says, kind=ValueError, data=(DIGITS, DIGITS), **changes):
     """`lecture.run` of an experiment of which something was replaced."""
     experiment = dataclasses.replace(LOGITS, **changes)
     return Row(LE + "run", argument, lambda _: lecture.run(experiment, data), says, kind)
@@ -59,7 +68,7 @@ _VALUES = (
     ),
     ("y", (X, Y.astype(str)), "must hold real numbers, not <U32", TypeError),
     ("y", (X, [None] * 4), "must hold real numbers, not a list of object", TypeError),
-    ("y", (X, {0: 1, 1: 1, 2: 1, 3: 1}), "must hold real numbers, not a dict", TypeError),
+    ("data", (X, {0: 1, 1: 1}), r"the same number of rows.*\[1\]\[0\]", ValueError),
     ("x", (X[:, :1], Y), r"must have shape \(..., 2\), not \(., 1\)", ValueError),
     ("x", (X.astype(np.uint8), Y), "must be floating-point, not uint8", TypeError),
 )
@@ -92,11 +101,11 @@ STREAMS = [
     _fit("data", "a MapDataset that ends", data=grain.MapDataset.source([ROW]).repeat()),
     _fit("data", "or a grain.MapDataset, .* not a MapIterDataset|not a .*IterDataset", TypeError,
          data=grain.MapDataset.source([ROW]).to_iter_dataset()),
-    Row(E + "evaluate", "data",
-        lambda _: evaluation.evaluate(net(), state(), grain.MapDataset.source([ROW]).repeat()),
+    Row(T + "evaluate", "data",
+        lambda _: train.evaluate(net(), state(), grain.MapDataset.source([ROW]).repeat()),
         "a MapDataset that ends"),
-    Row("jaxnet.callbacks.validation.Validation", "data",
-        lambda _: hooks.Validation(net(), grain.MapDataset.source([{}]), loss=BCE),
+    Row("jaxnet.callbacks.Validation", "data",
+        lambda _: callbacks.Validation(net(), grain.MapDataset.source([{}]), loss=BCE),
         "element 0 is a dict", TypeError),
     Row("jaxnet.run_sweep", "data",
         lambda _: jaxnet.run_sweep(net(), grain.MapDataset.source([ROW]).repeat(), loss=BCE,
@@ -141,23 +150,21 @@ ROWS = [
     _fit("seed", "either seed .* or state", seed=None),
     _fit("state", "either seed .* or state", state=0),
     _fit("state", "must be a TrainState, not dict", TypeError, seed=None, state={}),
-    Row("jaxnet.fit", "state", lambda _: fit(seed=None, state=other_state()),
-        "must come from this optimizer"),
-    Row("jaxnet.fit", "state",
-        lambda _: fit(seed=None, state=precision.cast(state(), "float64")),
-        "is float64 but precision is 'parity'"),
-    _fit("report_every", "integer of at least 1, not 0", report_every=0),
-    _fit("report_every", "integer of at least 1, not 0.5", report_every=0.5),
-    _fit("report_loader", "needs report_every and batch_size", report_loader=True),
-    _fit("metrics", "need report_every", metrics={"accuracy": RIGHT}),
-    _fit("metrics", r"must be \{name: metric\}, not function", TypeError, metrics=RIGHT,
-         report_every=1),
-    _fit("metrics", "'accuracy' must be a function .*, not 3", TypeError, metrics={"accuracy": 3},
-         report_every=1),
-    _fit("metric", r"'mean' must give one value for each of 4 rows, not shape \(\)",
-         metrics={"mean": lambda outputs, y: outputs.mean()}, report_every=1),
-    _fit("hooks", "must be a list of functions, not function", TypeError, hooks=lambda chunk: None),
-    _fit("hooks", "must be functions .*, not 3", TypeError, hooks=[3]),
+    _fit("state", "must come from this optimizer", seed=None, state=other_state),
+    _fit("state", "is float64 but precision is 'parity'", seed=None,
+         state=lambda: precision.cast(state(), "float64")),
+    _fit("state", "is float32 but precision is 'float64'", seed=None, state=state,
+         precision="float64"),
+    _fit("state", r"a pair \(state, history\) .*not \(TrainState, int\)", TypeError, seed=None,
+         state=lambda: (state(), 3)),
+    _fit("state", "a history of 1 steps, which are no whole epochs: .* an epoch has 2", seed=None,
+         batch_size=3, state=lambda: (state(), ONE_STEP)),
+    _fit("epochs", "at least the 2 that the history in state has", seed=None,
+         state=lambda: (state(), ONE_STEP._replace(losses=np.zeros(2, np.float32)))),
+    _fit("callbacks", "must be a list, not function", TypeError, callbacks=lambda chunk: None),
+    _fit("callbacks", "or functions of a Chunk, not 3", TypeError, callbacks=[3]),
+    _fit("callbacks", "or functions of a Chunk, not <class .*NanGuard", TypeError,
+         callbacks=[callbacks.NanGuard]),
     _fit("precision", "one of parity, fast, float64, not 'double'", precision="double"),
     _fit("precision", "one of parity, fast, float64, not 64", precision=64),
     _fit("precision", r"one of parity, fast, float64, not \['parity'\]", precision=["parity"]),
@@ -167,6 +174,25 @@ ROWS = [
         "must be a function .*not 1", TypeError),
     Row(T + "make_train_step", "optimizer", lambda _: train.make_train_step(net(), BCE, "adam"),
         "must be an optax optimizer, .* not 'adam'", TypeError),
+    Row(T + "make_draws", "net", lambda _: train.make_draws("net", X)(generator(), 1, 2),
+        "must be a Flax module, not 'net'", TypeError),
+    _step("step", "must be a function step.*, not 3", TypeError, step=3),
+    _step("step", r"must give \(state, info\), not .*Tracer", TypeError,
+          step=lambda w, batch, draws: w),
+    _step("step", r"info\['loss'\], a scalar; not", TypeError,
+          step=lambda w, batch, draws: (w, batch[0])),
+    _step("step", r"info\['loss'\], a scalar; not None", TypeError,
+          step=lambda w, batch, draws: (w, None)),
+    _step("draw", "must be a function draw.*, not 3", TypeError, draw=3),
+    _step("seed", "run needs a seed where state is no TrainState", seed=None),
+    _step("generator", "not NoneType", TypeError, seed=None,
+          state=lambda: state()._replace(generator=None)),
+    _step("data", "same number of rows", source=(X, Y[:3])),
+    _step("epochs", "integer of at least 1, not 0", epochs=0),
+    _step("batch_size", "at most the number of rows, 4, not 5", batch_size=5),
+    _step("callbacks", "or functions of a Chunk, not 3", TypeError, callbacks=[3]),
+    _step("precision", "one of parity, fast, float64, not 'double'", precision="double"),
+    _step("placement", "must be a jaxnet.train.OnMesh, not 8", TypeError, placement=8),
     Row(T + "start", "optimizer", lambda _: train.start(None, {"params": {}}, generator()),
         "must be an optax optimizer, .* not None", TypeError),
     Row(T + "start", "variables", lambda _: train.start(OPTIMIZER, [1], generator()),
@@ -176,46 +202,46 @@ ROWS = [
     *(
         row
         for name, call in (
-            ("predict", lambda net, state, x: evaluation.predict(net, state, x)),
-            ("evaluate", lambda net, state, x: evaluation.evaluate(net, state, (x, Y))),
+            ("predict", lambda net, state, x: train.predict(net, state, x)),
+            ("evaluate", lambda net, state, x: train.evaluate(net, state, (x, Y))),
         )
         for row in (
-            Row(E + name, "net", lambda _, c=call: c("net", state(), X),
+            Row(T + name, "net", lambda _, c=call: c("net", state(), X),
                 "must be a Flax module, not 'net'", TypeError),
-            Row(E + name, "state", lambda _, c=call: c(net(), None, X),
+            Row(T + name, "state", lambda _, c=call: c(net(), None, X),
                 "must be a TrainState, not NoneType", TypeError),
-            Row(E + name, "state", lambda _, c=call: c(net(), {"params": state().params}, X),
+            Row(T + name, "state", lambda _, c=call: c(net(), {"params": state().params}, X),
                 "must be a TrainState, not dict", TypeError),
-            Row(E + name, "x", lambda _, c=call: c(net(), state(), X[:, :1]),
+            Row(T + name, "x", lambda _, c=call: c(net(), state(), X[:, :1]),
                 r"must have shape \(..., 2\), not \(4, 1\)"),
-            Row(E + name, "x", lambda _, c=call: c(net(), state(), X.astype(np.uint8)),
+            Row(T + name, "x", lambda _, c=call: c(net(), state(), X.astype(np.uint8)),
                 "must be floating-point, not uint8", TypeError),
-            Row(E + name, "x", lambda _, c=call: c(net(), state(), X.astype(str)),
+            Row(T + name, "x", lambda _, c=call: c(net(), state(), X.astype(str)),
                 "must hold real numbers, not <U32", TypeError),
-            Row(E + name, "x", lambda _, c=call: c(net(), state(), X.astype(np.complex64)),
+            Row(T + name, "x", lambda _, c=call: c(net(), state(), X.astype(np.complex64)),
                 "must hold real numbers, not complex64", TypeError),
-            Row(E + name, "x", lambda _, c=call: c(net(), state(), "abcd"),
+            Row(T + name, "x", lambda _, c=call: c(net(), state(), "abcd"),
                 "must hold real numbers, not a str", TypeError),
         )
     ),
     *(
-        Row(E + "evaluate", "data", lambda _, d=data: evaluation.evaluate(net(), state(), d), says,
+        Row(T + "evaluate", "data", lambda _, d=data: train.evaluate(net(), state(), d), says,
             kind)
         for data, says, kind in _DATA
     ),
-    Row(E + "evaluate", "loss", lambda _: evaluation.evaluate(net(), state(), (X, Y), loss="bce"),
+    Row(T + "evaluate", "loss", lambda _: train.evaluate(net(), state(), (X, Y), loss="bce"),
         "must be a function .*not 'bce'", TypeError),
-    Row(E + "evaluate", "loss",
-        lambda _: evaluation.evaluate(net(), state(), (X, Y), loss=lambda outputs, y: outputs),
+    Row(T + "evaluate", "loss",
+        lambda _: train.evaluate(net(), state(), (X, Y), loss=lambda outputs, y: outputs),
         r"must give a scalar, not shape \(4, 1\)"),
-    Row(E + "evaluate", "metrics",
-        lambda _: evaluation.evaluate(net(), state(), (X, Y), loss=BCE, metrics={"loss": RIGHT}),
+    Row(T + "evaluate", "metrics",
+        lambda _: train.evaluate(net(), state(), (X, Y), loss=BCE, metrics={"loss": RIGHT}),
         "must not be named 'loss'"),
-    Row(E + "evaluate", "metrics",
-        lambda _: evaluation.evaluate(net(), state(), (X, Y), metrics=[RIGHT]),
+    Row(T + "evaluate", "metrics",
+        lambda _: train.evaluate(net(), state(), (X, Y), metrics=[RIGHT]),
         r"must be \{name: metric\}, not list", TypeError),
-    Row(E + "evaluate", "metric",
-        lambda _: evaluation.evaluate(net(), state(), (X, Y), metrics={"one": lambda o, y: 1.0}),
+    Row(T + "evaluate", "metric",
+        lambda _: train.evaluate(net(), state(), (X, Y), metrics={"one": lambda o, y: 1.0}),
         "'one' must give one value for each of 4 rows, not shape"),
     *(
         Row(P + name, argument, lambda _, c=call, v=v: c(v),
@@ -225,18 +251,13 @@ ROWS = [
             ("use", "precision", lambda v: precision.use(v).__enter__()),
             ("cast", "precision", lambda v: precision.cast({}, v)),
             ("cast_array", "precision", lambda v: precision.cast_array(X, v)),
-            ("check_state", "precision", lambda v: precision.check_state(state(), v)),
         )
         for v in ("double", None)
     ),
-    Row(P + "check_state", "state", lambda _: precision.check_state(state(), "float64"),
-        "is float32 but precision is 'float64'"),
     Row(P + "cast", "tree", lambda _: precision.cast({"weight": "abc"}, "parity"),
         "must hold arrays or numbers, not 'abc'", TypeError),
     Row(P + "cast_array", "tree", lambda _: precision.cast_array(np.array(["a"]), "parity"),
         "must hold arrays or numbers, not array", TypeError),
-    Row(P + "following", "state", lambda _: precision.following(None).__enter__(),
-        "must be a TrainState, not NoneType", TypeError),
     Row(LE + "run", "experiment", lambda _: lecture.run("logits"),
         "must be an Experiment, .* not 'logits'", TypeError),
     Row(LE + "run", "device", lambda _: lecture.run(LOGITS, (DIGITS, DIGITS), device="gpu"),
@@ -245,10 +266,10 @@ ROWS = [
         r"must be \(train, test\).*two things, not 1"),
     Row(LE + "run", "data", lambda _: lecture.run(LOGITS, (X, Y)),
         r"must be \(train, test\).* Dataset.*not .*ndarray", TypeError),
-    _run("epochs", "integer of at least 1, not 0", epochs=0),
-    _run("seed", "must be an integer, not 'x'", seed="x"),
-    _run("classes", r"is \(\); expected distinct digits", classes=(), data=None),
-    _run("batch_size", "at most the number of rows, 2, not 16", batch_size=16),
+    _experiment("epochs", "integer of at least 1, not 0", epochs=0),
+    _experiment("seed", "must be an integer, not 'x'", seed="x"),
+    _experiment("classes", r"is \(\); expected distinct digits", classes=(), data=None),
+    _experiment("batch_size", "at most the number of rows, 2, not 16", batch_size=16),
     Row(LE + "Experiment", "labels",
         lambda _: lecture.EXPERIMENTS["three_class"].targets(DIGITS._replace(labels=np.array([3]))),
         "holds 3; expected integers from 0 to 2"),

@@ -1,7 +1,10 @@
-"""The command line with every picture."""
+"""The command line with every picture, and on many devices."""
 
 import json
 
+import numpy as np
+
+from jaxnet import lecture
 from tests.test_cli import PNG, call
 
 
@@ -32,3 +35,16 @@ def test_lecture_writes_table_json_and_figures(tmp_path):
     )
     assert [path.stem for path in pictures] == drawn.split()
     assert all(path.read_bytes().startswith(PNG) for path in pictures)
+
+
+def test_the_lecture_on_three_devices_is_the_lecture(tmp_path):
+    path = tmp_path / "results.json"
+    options = ["--devices", "3", "--precision", "float64", "--json", str(path)]
+    done = call("lecture", "--only", "logits", *options)
+    assert done.exit_code == 0 and ".9577/.9626" in done.output, done.output
+    (record,) = json.loads(path.read_text())
+    here = lecture.run(lecture.EXPERIMENTS["logits"], precision="float64").record
+    assert (record["devices"], record["processes"], here["devices"]) == (3, 1, 1)
+    assert record["test_accuracy"] == here["test_accuracy"]
+    losses = [[report["loss"] for report in found["reports"]] for found in (record, here)]
+    np.testing.assert_allclose(*losses, rtol=1e-12, atol=0)

@@ -62,7 +62,7 @@ def test_what_agrees_is_written_with_the_cards_name(cpu, monkeypatch, tmp_path):
     assert "check_certificate ran" in done.output and "check_speed ran" in done.output
     results = json.loads(path.read_text())
     assert results["agree"] and results["card"] == CARD and results["machine"]["versions"]["torch"]
-    assert "referee run on the CPU" in results["where"]["certificates"]
+    assert "float64 reference run on the CPU" in results["where"]["certificates"]
     assert [row["part"] for row in results["rows"]] == ["masks", "masks", "certificates", "speed"]
     assert results["rows"][0]["numbers"] == 2 * 3 * 10
 
@@ -171,6 +171,6 @@ def test_a_card_gives_its_stream_and_shapes_of_several_turns(monkeypatch):
     assert {int(np.gcd(np.prod(shape), 16)) for shape in list_shapes(place)} == {1, 2, 4, 8, 16}
 
 
-def test_other_options_are_refused():
+def test_other_options_are_rejected():
     done = run("--quick")
     assert done.exit_code == 2 and "--gpu-check goes with --json and --quiet alone" in done.output

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from jaxnet import machine
 from jaxnet.certificate.bounds import EPS, OTHER_NORMALS
 from jaxnet.certificate.causes import kernel_causes
+from jaxnet.lecture import _machine as machine
 from tests.mutants import planted, replaced
 from torchref.certification import certify_script
 
@@ -112,7 +112,7 @@ def test_kernels_are_not_blamed_for_weights_that_are_wrong(told, name, tensor):
     agrees, text, divergence = told[name]
     assert not agrees and divergence["stage"] == "initial weights"
     assert divergence["tensor"] == tensor
-    assert "kernels" not in text and "does the initialiser draw in torch's order" in text
+    assert "kernels" not in text and "does the initializer draw in torch's order" in text
 
 
 @on_avx2

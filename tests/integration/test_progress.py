@@ -15,25 +15,23 @@ import jaxnet
 import jaxnet.callbacks.progress
 import jaxnet.lecture.cli
 import torchref.cli
-from jaxnet import losses, nn, optim
-from jaxnet.callbacks.progress import bar, count
-from tests.test_train import X, Y
+from jaxnet import nn, optim
+from jaxnet.callbacks import Progress, Report
+from jaxnet.callbacks.progress import count
+from tests.tiny import ACCURACY, LOSS, X, Y
 
 
 def watch(terminal: bool, quiet: bool = False, **options: Any) -> str:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=80, **options)
-    with bar("small", 4, console, quiet=quiet) as hook:
-        jaxnet.fit(
-            nn.Sequential([nn.Linear(6, 1)]),
-            (X, Y),
-            loss=losses.binary_cross_entropy_with_logits,
-            optimizer=optim.sgd(),
-            epochs=4,
-            seed=1,
-            report_every=2,
-            metrics={"accuracy": jaxnet.metrics.logit_is_right},
-            hooks=[hook],
-        )
+    jaxnet.fit(
+        nn.Sequential([nn.Linear(6, 1)]),
+        (X, Y),
+        loss=LOSS,
+        optimizer=optim.sgd(),
+        epochs=4,
+        seed=1,
+        callbacks=[Report(2, ACCURACY), Progress("small", console, quiet=quiet)],
+    )
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -117,10 +115,11 @@ def test_every_command_shows_that_it_works_on_a_terminal_alone(name, tmp_path, m
     seen = {}
     for way, more in (("terminal", []), ("quiet", ["--quiet"]), ("file", [])):
         shown = io.StringIO()
-        monkeypatch.setattr(jaxnet.callbacks.progress, "_is_terminal", lambda way=way: way != "file")
         monkeypatch.setattr(
-            jaxnet.callbacks.progress,
-            "Console",
+            jaxnet.callbacks.progress, "_is_terminal", lambda way=way: way != "file"
+        )
+        monkeypatch.setattr(
+            "rich.console.Console",
             lambda stderr, s=shown: Console(file=s, force_terminal=True, width=80),
         )
         done = CliRunner().invoke(main, [*command, *more])
@@ -135,6 +134,6 @@ def test_a_colour_that_is_forced_makes_no_terminal(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     shown = io.StringIO()
     monkeypatch.setattr(jaxnet.callbacks.progress.sys, "stderr", shown)
-    with bar("small", 4):
+    with count("small", 4):
         pass
     assert shown.getvalue() == ""

@@ -8,7 +8,7 @@ from tests.test_sweeps import call, few
 __all__ = ["few"]  # a fixture
 
 
-def test_the_command_prints_writes_draws_and_goes_on(few, tmp_path):
+def test_the_command_prints_writes_draws_and_resumes(few, tmp_path):
     out, figures = tmp_path / "out", tmp_path / "figures"
     arguments = ["minibatch", "--seeds", "0:6", "--p", "0.5,0", "--lr", "0.1", "--lr", "0.01"]
     arguments += ["--out", str(out), "--figures", str(figures), "--no-cache"]

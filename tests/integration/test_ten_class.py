@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import os
 import re
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,12 @@ import jaxnet.lecture.cli
 import jaxnet.lecture.cli.sweep
 import torchref.cli
 import torchref.lecture
-from jaxnet import data, lecture, runs
+from jaxnet import data, lecture
+from jaxnet.callbacks import Checkpoint
+from jaxnet.certificate import bounds
 from tests.helpers import assert_same_bits
 from tests.test_checkpoint import assert_same_run
 from tests.test_data import idx_bytes
-from jaxnet.certificate import bounds
 from torchref.certification import Certificate, certify_script
 
 TEN = lecture.find("ten_class")
@@ -55,7 +56,7 @@ def root(tmp_path, monkeypatch) -> Path:
     for name, content in made_up_files().items():
         (folder / name).write_bytes(content)
     digests = {name: hashlib.md5(content).hexdigest() for name, content in made_up_files().items()}
-    monkeypatch.setattr(data, "MNIST_MD5", digests)
+    monkeypatch.setattr("jaxnet.data.mnist.MNIST_MD5", digests)
     return folder
 
 
@@ -88,9 +89,7 @@ def test_ten_epochs_beside_torch(root):
     ):
         assert report_jax["epoch"] == report_torch["epoch"]
         assert report_jax["accuracy"] == report_torch["accuracy"]
-        assert report_jax["loss"] == pytest.approx(
-            report_torch["loss"], rel=bounds.TRAJECTORY.rtol
-        )
+        assert report_jax["loss"] == pytest.approx(report_torch["loss"], rel=bounds.TRAJECTORY.rtol)
     accuracies = [report["accuracy"] for report in record_jax["reports"]]
     assert 0.1 < accuracies[0] < accuracies[-1] < 1  # a job on which rows could differ
     assert_same_bits(jaxnet.random.get_state(result_jax.state.generator), stream)
@@ -105,8 +104,8 @@ def test_what_the_experiment_says_decides_its_numbers(root):
         assert other[0] != first[0]
 
 
-def test_the_readmes_command_certifies_the_example(root, monkeypatch):
-    text = (HOME / "README.md").read_text(encoding="utf-8").replace("\\\n", "")
+def test_the_pages_command_certifies_the_example(root, monkeypatch):
+    text = (HOME / "docs/experiments.md").read_text(encoding="utf-8").replace("\\\n", "")
     (command,) = re.findall(r"^JAXNET_MNIST=FOLDER python -m torchref (.*)$", text, re.MULTILINE)
     monkeypatch.setenv("JAXNET_MNIST", str(root))
     monkeypatch.chdir(HOME)
@@ -140,9 +139,8 @@ def test_it_is_swept_over_seeds(root, tmp_path):
 def test_it_is_resumed(root, tmp_path):
     """Four epochs and then the rest are the ten: the same bits, through the experiment itself."""
     rows, folder = data.load_mnist(TEN.classes, root), tmp_path / "run"
-    part = partial(runs.fit, checkpoint=folder)
-    lecture.run(dataclasses.replace(TEN, epochs=4), rows, train=part)
-    found = lecture.run(TEN, rows, train=partial(part, resume=True))
+    lecture.run(dataclasses.replace(TEN, epochs=4), rows, callbacks=[Checkpoint(folder)])
+    found = lecture.run(TEN, rows, callbacks=[Checkpoint(folder, resume=True)])
     assert_same_run((found.state, found.history), lecture.run(TEN, rows)[1:])
 
 

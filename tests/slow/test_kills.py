@@ -17,13 +17,13 @@ def test_fifty_kills(tmp_path):
     assert halves > 5
 
 
-def test_a_sweep_ends_on_ctrl_c_and_the_command_says_how_to_go_on(tmp_path):
+def test_a_sweep_ends_on_ctrl_c_and_the_command_says_how_to_resume(tmp_path):
     """What was under way is kept, no other group begins, and `--resume` gives the same table."""
     arguments = ["sweep", "minibatch", "--seeds", "0:60", "--no-cache", "--out"]
     command = [sys.executable, "-m", "jaxnet", *arguments]
     folder, other = str(tmp_path / "sweep"), str(tmp_path / "other")
     process = subprocess.Popen([*command, folder], stderr=subprocess.PIPE, text=True)
-    while not list(Path(folder).glob("group-*.npz")) and process.poll() is None:
+    while not list(Path(folder).glob("group-*.safetensors")) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     errors = process.communicate()[1]

@@ -7,11 +7,11 @@ from tests import (
     test_convert,
     test_draws,
     test_ecosystem,
+    test_memory,
     test_programs,
     test_streaming,
     test_sweeps,
     test_teeth,
-    test_train,
 )
 from tests.cases import CASES
 from tests.test_streaming import each_form, no_thread_stays, small_blocks
@@ -62,9 +62,10 @@ def test_a_streamed_run_is_the_one_from_memory(case, form, tmp_path):
     test_streaming.test_a_run_is_the_one_from_memory(case, form, tmp_path)
 
 
-@pytest.mark.parametrize("options", [{}, {"batch_size": 16}])
-def test_there_is_one_copy_of_the_data(options):
-    test_train.test_there_is_one_copy_of_the_data(options)
+@pytest.mark.parametrize("options", test_memory.WAYS[1:], ids=str)
+def test_there_is_one_copy_of_the_data(options, tmp_path):
+    for kind in ("numpy", "jax"):
+        test_memory.test_there_is_one_copy_of_the_data(kind, True, tmp_path / kind, options)
 
 
 @pytest.mark.parametrize("shuffle, width", [(False, 4), (True, None)])

@@ -18,8 +18,9 @@ def _soak(kind: str, runs: int) -> list[dict[str, Any]]:
     import numpy as np
 
     import jaxnet
-    from jaxnet import losses, metrics, nn, optim
+    from jaxnet import callbacks, losses, metrics, nn, optim
 
+    accuracy = {"accuracy": metrics.logit_is_right}
     rng = np.random.default_rng(0)
     x = rng.normal(size=(24, 6)).astype(np.float32)
     y = (x[:, :1] > 0).astype(np.float32)
@@ -30,7 +31,7 @@ def _soak(kind: str, runs: int) -> list[dict[str, Any]]:
 
     ways: list[dict[str, Any]] = [
         {"batch_size": 8, "shuffle": True},
-        {"batch_size": 5, "report_every": 1, "metrics": {"accuracy": metrics.logit_is_right}},
+        {"batch_size": 5, "callbacks": [callbacks.Report(metrics=accuracy), callbacks.NanGuard()]},
         {},
     ]
     kept = [(build(width), 24 - 4 * width % 12) for width in (3, 4, 5, 6)]

@@ -94,7 +94,7 @@ def survive(mutant: Mutant, cases: list[str], plain: dict[str, list]) -> float |
             except Exception as error:  # a mutant that does not run is caught as well
                 last = traceback.extract_tb(error.__traceback__)[-1].filename
                 # JAX hides its frames: what the port's programs raise seems to come from there.
-                ours = "torchref" in last and not last.endswith(("port.py", "comparison.py"))
+                ours = "torchref" in last and not last.endswith(("candidate.py", "comparison.py"))
                 assert not ours, f"the certificate fails on {mutant}"
                 return None
             if not certificate.agrees:

@@ -14,6 +14,7 @@ import click
 import jax
 
 from jaxnet._utils.files import write_whole
+from jaxnet._utils.processes import is_primary
 from jaxnet._utils.validation import nearest
 from jaxnet.callbacks import Interrupted, NotFinite
 from jaxnet.checkpoint import CheckpointMismatchError, CorruptCheckpointError
@@ -59,7 +60,12 @@ def input_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, RuntimeError, ImportError) as error:
-        raise click.UsageError(str(error)) from error
+        raise _say_once(error) from error
+
+
+def _say_once(error: Exception) -> Exception:
+    """A usage error, which of many processes the first one says; status 2 in all of them."""
+    return click.UsageError(str(error)) if is_primary() else click.exceptions.Exit(2)
 
 
 def find_device(name: str | None) -> Any:
@@ -174,4 +180,4 @@ def ends(context: click.Context, checkpoint: Path | None, *, quiet: bool = False
             click.echo("\n".join([f"Error: {error}", *getattr(error, "__notes__", ())]), err=True)
         context.exit(1)
     except (CheckpointMismatchError, CorruptCheckpointError, OSError) as error:
-        raise click.UsageError(str(error)) from error
+        raise _say_once(error) from error

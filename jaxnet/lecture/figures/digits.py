@@ -169,6 +169,4 @@ def check_digits(data: Any, name: str = "data") -> None:
 def check_result(result: Any) -> None:
     """Refuse what no experiment gave."""
     if not isinstance(result, Result):
-        raise TypeError(
-            f"result must be a jaxnet.lecture.Result, not {type(result).__name__}"
-        )
+        raise TypeError(f"result must be a jaxnet.lecture.Result, not {type(result).__name__}")

@@ -34,9 +34,7 @@ def draw_lecture(
     """
     results, folder = list(results), as_path(folder)
     if strange := [result for result in results if not isinstance(result, Result)]:
-        raise TypeError(
-            f"results must be jaxnet.lecture.Results, not {type(strange[0]).__name__}"
-        )
+        raise TypeError(f"results must be jaxnet.lecture.Results, not {type(strange[0]).__name__}")
     if not results:
         raise ValueError("results must hold at least one finished experiment, not 0")
     pictures = list_pictures(results, data, torch or {})

@@ -64,9 +64,7 @@ def write_report(
     """
     results, path, torch = list(results), as_path(path), torch or {}
     if strange := [result for result in results if not isinstance(result, Result)]:
-        raise TypeError(
-            f"results must be jaxnet.lecture.Results, not {type(strange[0]).__name__}"
-        )
+        raise TypeError(f"results must be jaxnet.lecture.Results, not {type(strange[0]).__name__}")
     if not results:
         raise ValueError("results must hold at least one finished experiment, not 0")
     check_page(path)
@@ -137,7 +135,7 @@ def check_page(path: str | os.PathLike) -> None:
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("jaxnet", "report"),
+        loader=PackageLoader("jaxnet.lecture", "report"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

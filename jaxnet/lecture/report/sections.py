@@ -123,7 +123,7 @@ SECTIONS = (
             "Three outputs, one-hot targets, cross entropy of the logits, Adam for 100 full-batch "
             "epochs: the same loop again, with other parts. The lecture remarks that the loop gets "
             "dirtier with each section, which is how trainers come about; here the loop is "
-            "jaxnet.fit, and what is added is a hook, an optax part or an argument.",
+            "jaxnet.fit, and what is added is a callback, an optax part or an argument.",
         ),
         ("three_class",),
         ("three_class",),

@@ -1,0 +1,1 @@
+"""What every room may use and no user needs: checks of arguments, digests, files, processes."""

@@ -1,0 +1,162 @@
+"""A run whose arguments fit each other, everything placed where it belongs."""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnet._utils.digests import digest_array, digest_text, name_function, name_net, name_seed
+from jaxnet._utils.processes import check_same
+from jaxnet._utils.validation import check_count, check_stream
+from jaxnet.data.loader import Batching, make_batching
+from jaxnet.precision import Precision, as_array, use
+from jaxnet.random.mt19937 import check_generator
+from jaxnet.train._checks import count_epochs
+from jaxnet.train.epoch import Draw, Program, begin_epoch, make_runner
+from jaxnet.train.sharding import Placement
+from jaxnet.train.state import History, TrainState
+from jaxnet.train.step import TrainStep
+
+
+@dataclass
+class Run:
+    """A run whose arguments fit each other: what callbacks are shown at its start and its end."""
+
+    program: Program
+    source: Any
+    batching: Batching
+    epochs: int
+    """Epochs asked for, those of `history` among them."""
+    state: TrainState
+    history: History
+    precision: Precision
+    seed: Any
+    error: BaseException | None = None
+    saved_in: Any = None
+    """The folder in which the end of the run is saved, if it is."""
+    digest: list[str] | None = None
+    """Of the data, where it was taken before they were sharded over processes."""
+    notes: tuple[dict[str, Any], ...] = ()
+    """What the callbacks' `describe` gave."""
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return len(self.history.losses) // self.batching.steps
+
+    def make_runner(self) -> Callable[[TrainState, int], tuple[TrainState, np.ndarray]]:
+        """`train(state, epochs)`, compiled: the state after so many epochs, and every loss."""
+        with use(self.precision):
+            train = make_runner(self.program, self.source, self.batching, self.state)
+        return use(self.precision)(train)
+
+    def iterate(self, state: TrainState) -> Generator[tuple[np.ndarray, Any, Any, Any], None, None]:
+        """One epoch step by step, to look into: rows, batch, draws and (before, after, info)."""
+        program, batching = self.program, self.batching
+        step, draw = jax.jit(program.step), program.draw
+        with use(self.precision):
+            # Draw by draw what the compiled epoch drew: the same generator, in the same order.
+            state, order = begin_epoch(state, batching)
+            order = np.arange(batching.num_examples) if order is None else np.asarray(order)
+            for number in range(batching.steps):
+                rows = order[number * batching.size :][: batching.size]
+                batch, draws = program.layout.gather(self.source.take(rows)), None
+                if draw is not None:
+                    draws, generator = draw(state.generator, 1, len(rows))
+                    draws = jax.tree.map(lambda values: values[0], draws)
+                    state = state._replace(generator=generator)
+                after, info = step(state, batch, draws)
+                yield rows, batch, draws, (state, after, info)
+                state = after
+
+    def describe(self) -> dict[str, Any]:
+        """What makes a run this one, beside its arrays' shapes: for JSON."""
+        step = self.program.step
+        named = isinstance(step, TrainStep)
+        begin = f"a state at step {self.state.step}" if self.seed is None else name_seed(self.seed)
+        about = {
+            "net": name_net(step.net) if named else None,
+            "loss": name_function(step.loss if named else step),
+            "data": self.source.digest() if self.digest is None else self.digest,
+            "batches": str(self.batching),
+            "seed": begin,
+            "precision": self.precision,
+            "what a step computes, its loss and its optimizer": self._digest_step(),
+        }
+        for note in self.notes:
+            about |= note
+        return about
+
+    def _digest_step(self) -> dict[str, str]:
+        """What tells runs apart whose losses or optimizers bear one name: a rate, for one."""
+        shape = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)  # noqa: E731
+        rows = self.batching.size
+        batch = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), self.source.example
+        )
+
+        def step(state, batch):
+            draws = None
+            if self.program.draw is not None:
+                draws, _ = self.program.draw(state.generator, 1, rows)
+                draws = jax.tree.map(lambda values: values[0], draws)
+            return self.program.step(state, batch, draws)
+
+        with use(self.precision):
+            # Of shapes alone: where arrays are on a mesh, the same computation prints otherwise.
+            traced = jax.make_jaxpr(step)(jax.tree.map(shape, self.state), batch)
+        constants = [digest_array(value) for value in traced.consts]
+        return {"sha256": digest_text(f"{traced} {constants}")[:16], "jax": jax.__version__}
+
+
+def prepare(
+    steps: tuple[Callable, Draw | None],
+    started: tuple[TrainState, History],
+    loader: Any,
+    epochs: int,
+    precision: Precision,
+    placement: Placement,
+    seed: Any,
+) -> Run:
+    """A run whose arguments fit each other, everything placed where it belongs."""
+    state, past = started
+    check_stream(state.generator)
+    epochs = check_count("epochs", epochs)
+    count, own = loader.data.num_examples, loader.generator is not None
+    batching = make_batching(count, loader.batch_size, loader.shuffle, loader.drop_last, own)
+    count_epochs(past, batching.steps, epochs)
+    with use(precision), placement.host():
+        state = _attach_generator(state, loader.generator)
+        begun = state
+        state, source, layout = placement.place(state, loader.data, batching)
+    run = Run(Program(*steps, layout), source, batching, epochs, state, past, precision, seed)
+    if layout.shared:
+        # Before they are sharded: afterwards a digest would gather all of them in every process.
+        run.digest = loader.data.digest()
+        leaves = [digest_array(leaf) for leaf in jax.tree.leaves(begun) if _is_here(leaf)]
+        about = {"epochs": epochs, "placement": layout.mesh.shape, "the state, or seed,": leaves}
+        about |= run.describe()
+        check_same({name: str(value) for name, value in about.items()})
+    return run
+
+
+def _is_here(leaf: Any) -> bool:
+    """Whether this process has an array whole; one that is sharded already is what it is."""
+    return not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
+
+
+def _attach_generator(state: TrainState, generator: Any) -> TrainState:
+    """The state with the loader's own generator, where there is one and the state has none yet."""
+    if generator is None:
+        return state
+    check_generator(generator)
+    if state.loader_generator is None:
+        return state._replace(loader_generator=jax.tree.map(as_array, generator))
+    if not np.array_equal(state.loader_generator.seed, generator.seed):
+        raise ValueError(
+            "state has the generator of a loader with another seed: with "
+            "state._replace(loader_generator=None), this DataLoader's generator begins"
+        )
+    return state

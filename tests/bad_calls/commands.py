@@ -1,0 +1,111 @@
+"""Calls of the two command lines that must be refused."""
+
+from typing import Any, NamedTuple
+
+import jaxnet.lecture.cli
+import torchref.cli
+
+
+class Call(NamedTuple):
+    """Arguments of the command line, and what it must say; `{}` stands for the folder of files."""
+
+    arguments: str
+    says: str
+    main: Any = jaxnet.lecture.cli.main
+
+
+CERTIFY = {"main": torchref.cli.main}
+
+CALLS = [
+    Call("lecture --json {}/file/new", "--json needs the folder .*file is a file", **CERTIFY),
+    Call("lecture --only logist", "did you mean 'logits'", **CERTIFY),
+    Call("lecture --certify -1", "'--certify': -1 is not in the range x>=0", **CERTIFY),
+    Call("lecture --root {}/none", "'--root': Directory '.*none' does not exist", **CERTIFY),
+    Call("lecture --only full_bach", "'--only': 'full_bach' is not one of 'full_batch', 'dropout'"),
+    Call("lecture --onyl logits", "No such option '--onyl'.*'--only'"),
+    Call("lecture --device tpu", "'--device': 'tpu' is not one of 'cpu', 'gpu'"),
+    Call("lecture --precision double", "'double' is not one of 'parity', 'fast', 'float64'"),
+    Call("lecture --resume", "--resume needs --checkpoint DIR"),
+    Call("lecture --checkpoint {}/file", "'--checkpoint': Directory '.*file' is a file"),
+    Call("lecture --checkpoint {}/c --keep 0", "'--keep': 0 is not in the range x>=1"),
+    Call("lecture --checkpoint {}/file/c", "--checkpoint needs the folder .*, but .*file is a"),
+    Call("lecture --on-nan halt", "'halt' is not one of 'stop', 'ignore'"),
+    Call("lecture --only logist", "did you mean 'logits'"),
+    Call("lecture --precision flaot64", "did you mean 'float64'"),
+    Call("lecture --on-nan sotp", "did you mean 'stop'"),
+    Call("lecture --torch {}/none --figures {}/new", "'--torch': File '.*none' does not exist"),
+    Call("lecture --torch {}/file --figures {}/new", "--torch must be what .*is no JSON"),
+    Call("lecture --torch {}/file", "--torch is shown in pictures: it needs --figures DIR"),
+    Call("lecture --jsonl {}/file/new", "--jsonl needs the folder .*, but .*file is a file"),
+    Call("lecture --jsonl {}/empty", "File '.*empty' is a directory"),
+    Call("lecture --jsonl {}/file", "--jsonl .*file has lines already: --resume goes on"),
+    Call("lecture --devices 0", "'--devices': 0 is not in the range x>=1"),
+    Call("lecture --devices 99999", "--devices must be at most .*, as many as JAX finds here"),
+    Call("lecture --coordinator a:1", "--coordinator is of one process of many: it needs --distr"),
+    Call("lecture --process-id 0", "--process-id is of one process of many: it needs --distrib"),
+    Call(
+        "lecture --distributed --num-processes 2",
+        "--num-processes, --process-id go together.*; --coordinator, --process-id is missing",
+    ),
+    Call("lecture --distribute", "No such option '--distribute'.*'--distributed'"),
+    Call("report --only ten_class", "'ten_class' is not one of 'full_batch'"),
+    Call("report --out {}/new.pdf", "must end in .html, not .*new.pdf"),
+    Call("report --out {}/file/new.html", "--out needs the folder .*, but .*file is a file"),
+    Call("report --out {}/new.html --torch {}/file", "--torch must be what .*is no JSON"),
+    Call("report --out {}/new.html --benchmarks {}/file", "--benchmarks .*file is no JSON"),
+    Call("report --out {}/new.html --only logist", "did you mean 'logits'"),
+    Call("reprot", "No such command 'reprot'.*'report'"),
+    Call("lecture logits", r"unexpected extra argument \(logits\)"),
+    Call("lecture --root {}/none", "'--root': Directory '.*none' does not exist"),
+    Call("lecture --root {}/file", "'--root': Directory '.*file' is a file"),
+    Call("lecture --root {}/empty", "root is '.*empty', which lacks train-images-idx3-ubyte, .*"),
+    Call("lecture --root {}/other", "other/train-images-.* is not MNIST's .* the MD5 digest"),
+    Call("lecture --root {}/cut", "cut/train-images-.* holds 779 bytes of data; expected 784"),
+    Call("lecture --root {}/shape", r"has shape \(1, 27, 28\); expected \('n', 28, 28\)"),
+    Call("lecture --json {}/new/a.json --root {}/cut", "holds 779 bytes of data; expected 784"),
+    Call("lecture --json {}/empty", "'--json': File '.*empty' is a directory"),
+    Call("lecture --json {}/file/new.json", "--json needs the folder .*file, but .*file is a file"),
+    Call("lecture --json {}/file/a/b.json", "--json needs the folder .*/a, but .*file is a file"),
+    Call("lecture --figures {}/file", "'--figures': Directory '.*file' is a file"),
+    Call("lecture --figures {}/file/new", "--figures needs the folder .*new, but .*file is a file"),
+    Call("lecture --json {}/new/a.json --figures {}/file/new", "--figures needs the folder"),
+    Call("sweep minibach", "'minibach' is not one of 'full_batch'"),
+    Call("sweep minibatch --seeds 9:3", "'9:3' is not seeds such as 0:256"),
+    Call("sweep minibatch --out {}/file", "'--out': Directory '.*file' is a file"),
+    Call("sweep minibatch --out {}/saved", "holds files"),
+    Call("sweep minibatch --out {}/new --root {}/cut", "holds 779 bytes of data; expected 784"),
+    Call("sweep minibatch --out {}/file/new", "--out needs the folder .*new, but .*file is a file"),
+    Call("sweep minibatch --figures {}/new --root {}/cut", "holds 779 bytes of data; expected 784"),
+    Call("sweep minibatch --figures {}/file/new", "--figures needs the folder .*new"),
+    Call("sweep minibatch --resume", "--resume needs --out DIR"),
+    Call("sweep minibatch --lr 0.1 --lr 0.1", "must hold different values; 0.1 is there twice"),
+    Call("sweep minibatch --seeds 0:10000000000000", "more than 1,000,000 seeds"),
+    Call("sweep minibatch --sedes 3", "No such option '--sedes'.*'--seeds'"),
+    Call("show --classes ten", "--classes must be digits together, such as 01, not 'ten'"),
+    Call("show --classes 00", r"classes is \[0, 0\]; expected distinct digits from 0 to 9"),
+    Call("show --classes= ", "--classes must be digits together, such as 01, not ''"),
+    Call("show --out {}/new.xyz", r"must end in one of .*\.png.*, not .*new\.xyz"),
+    Call("show --out {}/empty", "'--out': File '.*empty' is a directory"),
+    Call("show --out {}/file/new.png", "--out needs the folder .*file, but .*file is a file"),
+    Call("show --out {}/new/a.png --root {}/cut", "holds 779 bytes of data; expected 784"),
+    Call("doctor --json {}/empty", "'--json': File '.*empty' is a directory"),
+    Call("doctor --json {}/file/new.json", "--json needs the folder .*file, but .*file is a file"),
+    Call("doctor --jsn x", "No such option '--jsn'.*'--json'"),
+    Call("sing", "No such command 'sing'"),
+    Call("certify", "Missing argument 'FILE:FUNCTION'", **CERTIFY),
+    Call("certify {}/net.py", "FILE:FUNCTION must name a file that is there, not", **CERTIFY),
+    Call("certify {}/none.py:build", "FILE:FUNCTION must name a file that is there", **CERTIFY),
+    Call("certify {}/empty:build", "FILE:FUNCTION must name a file that is there", **CERTIFY),
+    Call("certify {}/net.py:biuld", r"net\.py has no function 'biuld'", **CERTIFY),
+    Call("certify {}/file:build", "file is no Python file", **CERTIFY),
+    Call("certify {}/damaged.py:build", r"SyntaxError: .*damaged\.py, line 1", **CERTIFY),
+    Call("certify {}/fails.py:build", r"ZeroDivisionError: .*line 2 of fails\.py", **CERTIFY),
+    Call("certify {}/net.py:build", r"build must return \(net, loss, optimizer, .*int", **CERTIFY),
+    Call("certify {}/net.py:build --epochs 0", "'--epochs': 0 is not in the range x>=1", **CERTIFY),
+    Call("certify {}/net.py:build --batch-size 0", "'--batch-size': 0 is not in the", **CERTIFY),
+    Call("certify {}/net.py:build --seed x", "'--seed': 'x' is not a valid integer", **CERTIFY),
+    Call("certify {}/net.py:build --save {}/new.doc", "--save must end in .html, .json", **CERTIFY),
+    Call("certify {}/net.py:build --save {}/none/a.txt", "--save names a folder that", **CERTIFY),
+    Call("certify {}/net.py:build --save {}/empty", "File '.*empty' is a directory", **CERTIFY),
+    Call("certify {}/net.py:build --epoch 1", "No such option '--epoch'", **CERTIFY),
+]

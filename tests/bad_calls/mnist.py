@@ -1,0 +1,112 @@
+"""`jaxnet.data`: MNIST, from the bundle and from files."""
+
+# What is wrong here is so on purpose.
+# pyright: reportArgumentType=false, reportCallIssue=false
+
+from unittest import mock
+
+import numpy as np
+
+from jaxnet import data
+from jaxnet.data import mnist
+from tests.bad_calls import Row
+
+D = "jaxnet.data."
+FOUR = "expected a folder that holds MNIST's four IDX files"
+
+
+def bundle(files, name):
+    with mock.patch.object(mnist, "BUNDLE", files / name):
+        return data.load_mnist()
+
+
+_CLASSES = (
+    ((), "expected distinct digits", ValueError),
+    ((0, 0), r"is \(0, 0\); expected distinct digits from 0 to 9", ValueError),
+    ((0, 10), r"is \(0, 10\); expected distinct digits", ValueError),
+    ((-1,), r"is \(-1,\); expected distinct digits", ValueError),
+    ("01", "is '01'; expected distinct digits", TypeError),
+    ({0, 1}, r"is \{0, 1\}; expected distinct digits", TypeError),
+    ((0.0, 1.0), r"is \(0.0, 1.0\); expected distinct digits", TypeError),
+    ((True, 0), r"is \(True, 0\); expected distinct digits", TypeError),
+    (1, "is 1; expected distinct digits", TypeError),
+    (None, "is None; expected distinct digits", TypeError),
+)
+
+
+_ROOTS = (
+    ("no/such/folder", f"which does not exist; {FOUR}", FileNotFoundError),
+    ("file", f"which is not a folder; {FOUR}", FileNotFoundError),
+    ("empty", f"which lacks train-images-idx3-ubyte, .*; {FOUR}", FileNotFoundError),
+)
+_IMAGES = (
+    ("other", "is not MNIST's train-images-idx3-ubyte: the MD5 .* expected 6bbc9ace"),
+    ("shape", r"has shape \(1, 27, 28\); expected \('n', 28, 28\)"),
+    ("cut", r"holds 779 bytes of data; expected 784 for \(1, 28, 28\)"),
+)
+
+ROWS = [
+    *(
+        Row(D + "load_mnist", "classes", lambda _, c=classes: data.load_mnist(c), says, kind)
+        for classes, says, kind in _CLASSES
+    ),
+    *(
+        Row(D + "load_mnist", "root", lambda files, r=root: data.load_mnist((0, 1), files / r),
+            says, kind)
+        for root, says, kind in _ROOTS
+    ),
+    Row(D + "load_mnist", "root", lambda _: data.load_mnist((0, 1), 3), f"is 3; {FOUR}",
+        TypeError),
+    *(
+        Row(D + "load_mnist", "train-images-idx3-ubyte",
+            lambda files, r=root: data.load_mnist((0, 1), files / r), says)
+        for root, says in _IMAGES
+    ),
+    *(
+        Row(D + "load_mnist", file, lambda files, f=file: bundle(files, f), says)
+        for file, says in (
+            ("cut.npz", "is not whole .*install jaxnet again"),
+            ("text.npz", "is not whole .*install jaxnet again"),
+            ("other.npz", "is not whole .*SHA-256 of train_0: .*expected ac32299b.*again"),
+            ("less.npz", "is not whole .*train_1.*install jaxnet again"),
+            ("empty", "is not whole .*install jaxnet again"),
+            ("missing.npz", "is not whole .*install jaxnet again"),
+        )
+    ),
+    *(
+        Row(D + "read_idx", file, lambda files, f=file: data.read_idx(files / f), says)
+        for file, says in (
+            ("short-idx2-ubyte", r"holds 5 bytes of data; expected 6 for \(2, 3\)"),
+            ("long-idx2-ubyte", r"holds 7 bytes of data; expected 6 for \(2, 3\)"),
+            ("header-idx2-ubyte", "ends within its header; expected 2 dimensions"),
+            ("nothing-idx2-ubyte", "starts with b''; expected IDX's 0, 0, 8"),
+            ("floats-idx2-ubyte", r"starts with b'.*\\r.*'; expected IDX's 0, 0, 8"),
+            ("file", "starts with b'not '; expected IDX's 0, 0, 8"),
+            ("cut-idx2-ubyte.gz", "is a damaged gzip file .*fetch it again"),
+        )
+    ),
+    Row(D + "read_idx", "no-such-file", lambda files: data.read_idx(files / "no-such-file"),
+        "No such file", FileNotFoundError),
+    Row(D + "read_idx", "empty", lambda files: data.read_idx(files / "empty"), "Is a directory",
+        IsADirectoryError),
+    Row(D + "read_idx", "path", lambda _: data.read_idx(3), "must be a str or os.PathLike, not 3",
+        TypeError),
+    *(
+        Row(D + "one_hot", argument, lambda _, a=arguments: data.one_hot(*a), says, kind)
+        for argument, arguments, says, kind in (
+            ("labels", ([0, 3], 3), "holds 3; expected integers from 0 to 2", ValueError),
+            ("labels", ([-1], 3), "holds -1; expected integers from 0 to 2", ValueError),
+            ("labels", ([-1],), "holds -1; expected integers from 0", ValueError),
+            ("labels", ([0.5], 3), "has dtype float64; expected integers", TypeError),
+            ("labels", ("abc", 3), "has dtype <U3; expected integers", TypeError),
+            ("labels", ([True], 3), "has dtype bool; expected integers", TypeError),
+            ("labels", (None, 3), "has dtype object; expected integers", TypeError),
+            ("labels", ([[1], [1, 2]], 3), r"is \[\[1\], \[1, 2\]\]; .*integers", TypeError),
+            ("labels", (np.zeros(0, int),), "is empty; expected num_classes", ValueError),
+            ("num_classes", ([0], 0), "is 0; expected a positive integer", ValueError),
+            ("num_classes", ([0], -1), "is -1; expected a positive integer", ValueError),
+            ("num_classes", ([0], 2.0), "is 2.0; expected a positive integer", TypeError),
+            ("num_classes", ([0], True), "is True; expected a positive integer", TypeError),
+        )
+    ),
+]  # fmt: skip

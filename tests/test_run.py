@@ -1,0 +1,204 @@
+"""`jaxnet.train.run`: steps of one's own, two nets that take turns among them."""
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+import jaxnet
+import jaxnet.train.epoch
+from jaxnet import cache
+from jaxnet.callbacks import Checkpoint, NanGuard, Report
+from jaxnet.certificate.bounds import SMALL_LOSSES
+from jaxnet.data import DataLoader, InMemory
+from jaxnet.train import make_draws, make_train_step, start
+from tests.helpers import assert_close, assert_same_bits, assert_same_state, compilations
+from tests.test_checkpoint import assert_same_run
+from tests.tiny import ADAM, LOSS, NET, X, Y
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "two_nets.py"
+
+
+@pytest.fixture(scope="module")
+def two_nets():
+    """The names of `examples/two_nets.py`."""
+    return runpy.run_path(str(EXAMPLE))
+
+
+def train_in_torch(points: np.ndarray, epochs: int) -> np.ndarray:
+    """The same two nets as a torch script has them; the discriminator's losses."""
+    torch.manual_seed(1)
+    linear, relu = torch.nn.Linear, torch.nn.ReLU
+    generator = torch.nn.Sequential(linear(4, 16), relu(), linear(16, 2))
+    discriminator = torch.nn.Sequential(linear(2, 16), relu(), linear(16, 1))
+    adams = [
+        torch.optim.Adam(net.parameters(), lr)
+        for net, lr in [(generator, 2e-3), (discriminator, 5e-3)]
+    ]
+    data = torch.utils.data.TensorDataset(torch.tensor(points))
+    loader = torch.utils.data.DataLoader(data, batch_size=64, shuffle=True)
+    ones, zeros, losses = torch.ones(64, 1), torch.zeros(64, 1), []
+    for _ in range(epochs):
+        for (real,) in loader:
+            noise = torch.randn(64, 4)
+            loss = binary_cross_entropy_with_logits(discriminator(real), ones)
+            made = discriminator(generator(noise).detach())
+            loss = loss + binary_cross_entropy_with_logits(made, zeros)
+            adams[1].zero_grad()
+            loss.backward()
+            adams[1].step()
+            adams[0].zero_grad()
+            judged = discriminator(generator(noise))
+            binary_cross_entropy_with_logits(judged, ones).backward()
+            adams[0].step()
+            losses.append(loss.item())
+    return np.array(losses)
+
+
+def test_two_nets_that_take_turns_follow_a_torch_script(two_nets):
+    """Weights, orders and noise are torch's; every loss, and the stream afterwards."""
+    expected = train_in_torch(two_nets["POINTS"], 3)
+    state, history = two_nets["train"](3)
+    assert_close(history.losses.astype(np.float64), expected, SMALL_LOSSES)
+    assert_same_state(state.generator)
+    assert state.step == len(expected)
+
+
+def test_what_is_drawn_is_torchs_normal_numbers(two_nets):
+    stream, noise = jaxnet.random.manual_seed(7), two_nets["draw"]
+    torch.manual_seed(7)
+    drawn, stream = jax.jit(noise, static_argnums=(1, 2))(stream, 3, 64)
+    assert_same_bits(drawn, np.stack([torch.randn(64, 4).numpy() for _ in range(3)]))
+    assert_same_state(stream)
+
+
+def test_two_nets_are_saved_resumed_guarded_and_reported(two_nets, tmp_path):
+    """The same bits as the plain run, whatever is called around it and wherever it is cut."""
+    train, plain = two_nets["train"], two_nets["train"](7)
+
+    def around():
+        return NanGuard(), Report(2), Checkpoint(tmp_path, resume=True)
+
+    train(3, *around())
+    state, history = train(7, *around())
+    assert [(report.epoch, report.loss) for report in history.reports] == [
+        (epoch, history.losses[8 * epoch - 1]) for epoch in (2, 4, 6)
+    ]
+    assert_same_run((state, history._replace(reports=())), plain)
+
+
+def test_no_number_of_epochs_and_no_report_compiles_two_nets_anew(two_nets):
+    two_nets["train"](3)
+    with compilations() as compiled:
+        two_nets["train"](5, Report(2))
+    assert compiled == []
+
+
+def test_the_example_runs_and_resumes(tmp_path, monkeypatch, capsys):
+    shown = []
+    for _ in range(2):
+        monkeypatch.setattr(sys, "argv", [str(EXAMPLE), str(tmp_path / "run")])
+        runpy.run_path(str(EXAMPLE), run_name="__main__")
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1] and shown[0].count("the discriminator's loss") == 5
+    assert (tmp_path / "run" / "100").is_dir()
+    assert len(EXAMPLE.read_text().splitlines()) <= 80
+
+
+def test_noise_made_in_several_chunks_is_that_made_at_once(two_nets, monkeypatch):
+    """1 KiB of noise a step: chunks of 1 and of 3 of eight steps."""
+    whole = two_nets["train"](2)
+    for steps in (1, 3):
+        with monkeypatch.context() as patch:
+            patch.setattr(jaxnet.train.epoch, "DRAWN", steps * 1024)
+            cache.clear()
+            cut = two_nets["train"](2)
+        cache.clear()
+        assert_same_run(cut, whole)
+
+
+def begin(seed: int = 1) -> Any:
+    generator, variables = jaxnet.init(NET, jaxnet.random.manual_seed(seed))
+    return start(ADAM, variables, generator)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("options", [{}, {"batch_size": 8, "shuffle": True}])
+def test_the_step_of_a_net_is_what_fit_trains_by(options, streamed, tmp_path):
+    data: Any = (X, Y)
+    if streamed:
+        np.save(tmp_path / "x.npy", X)
+        data = np.load(tmp_path / "x.npy", mmap_mode="r"), Y
+    steps = make_train_step(NET, LOSS, ADAM), begin(), data
+    found = jaxnet.train.run(*steps, draw=make_draws(NET, X), epochs=4, **options)
+    expected = jaxnet.fit(NET, (X, Y), loss=LOSS, optimizer=ADAM, epochs=4, seed=1, **options)
+    assert_same_run(found, expected)
+    again = jaxnet.train.run(steps[0], found, data, draw=make_draws(NET, X), epochs=6, **options)
+    assert_same_run(
+        again, jaxnet.fit(NET, (X, Y), loss=LOSS, optimizer=ADAM, epochs=6, seed=1, **options)
+    )
+
+
+def halve(weight, batch, draws):
+    """A weight that is halved and moved by its batch; its loss is what it was."""
+    assert draws is None
+    x = batch["x"] if isinstance(batch, dict) else batch[0]
+    return jax.tree.map(lambda w: w / 2 + x.mean(), weight), jax.tree.leaves(weight)[0]
+
+
+@pytest.mark.parametrize("weight", [1.0, np.float64(1.0), (1.0,), [1.0], {"w": jnp.asarray(1.0)}])
+def test_a_state_may_be_any_tree_of_numbers(weight, tmp_path):
+    """One that is no `TrainState` is its `params`; a number is an array from the first step on."""
+    source = InMemory({"x": np.zeros(4, np.float32)})
+    around = NanGuard(), Report(), Checkpoint(tmp_path)
+    options: dict[str, Any] = {"epochs": 3, "batch_size": 2, "seed": 0}
+    with compilations() as compiled:
+        state, history = jaxnet.train.run(halve, weight, source, callbacks=around, **options)
+    assert compiled.count("run") <= 1
+    assert jax.tree.structure(state.params) == jax.tree.structure(weight)
+    np.testing.assert_array_equal(history.losses, 0.5 ** np.arange(6, dtype=np.float32))
+    assert int(state.step) == 6 and float(jax.tree.leaves(state.params)[0]) == 2.0**-6
+
+
+def test_a_run_goes_on_from_the_state_that_a_callback_gives():
+    def reset(chunk):
+        return chunk.state._replace(params=jnp.float32(8)) if chunk.epoch == 2 else None
+
+    data = np.zeros(4, np.float32), np.zeros(4, np.float32)
+    around = Report(), reset
+    _, history = jaxnet.train.run(halve, jnp.ones(()), data, epochs=4, seed=0, callbacks=around)
+    assert history.losses.tolist() == [1, 0.5, 8, 4]
+
+
+@pytest.mark.parametrize(
+    "changes, error, message",
+    [
+        ({"step": lambda state, batch, draws: state}, TypeError, r"step must give \(state, info\)"),
+        ({"step": lambda w, batch, draws: (w, batch[0])}, TypeError, "a scalar"),
+        ({"step": lambda w, batch, draws: (w, {"l": w})}, TypeError, r"info\['loss'\], a scalar"),
+        ({"step": 3}, TypeError, "step"),
+        ({"draw": 3}, TypeError, "draw"),
+        ({"seed": None}, ValueError, "run needs a seed"),
+        ({"epochs": 0}, ValueError, "epochs must be an integer of at least 1"),
+        ({"batch_size": 5}, ValueError, "batch_size must be at most the number of rows, 4"),
+        ({"callbacks": [Report(metrics={"m": jnp.add})]}, ValueError, "needs a run of jaxnet.fit"),
+        ({"source": DataLoader((X, Y), 8), "batch_size": 4}, ValueError, "DataLoader's own"),
+    ],
+)
+def test_bad_arguments_are_rejected(changes, error, message):
+    arguments: dict[str, Any] = {
+        "step": halve,
+        "state": jnp.ones(()),
+        "source": (np.zeros(4, np.float32), np.zeros(4, np.float32)),
+        "epochs": 1,
+        "seed": 0,
+    } | changes
+    with pytest.raises(error, match=message):
+        jaxnet.train.run(**arguments)
