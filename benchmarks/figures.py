@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.scaling import LECTURE, WIDE, middle, select
-from jaxnet.lecture.figures import BLUE, GREEN, GREY, ORANGE, canvas
+from jaxnet.lecture.figures import BLUE, GRAY, GREEN, ORANGE, canvas
 
 AXES = {
     "batch_size": "rows of a batch",
@@ -51,7 +51,7 @@ def draw_peers(rows: list[dict[str, Any]], path: Path) -> Path:
         for color, label in (
             (ORANGE, "jaxnet"),
             (BLUE, "fast form"),
-            (GREY, "the lecture's form"),
+            (GRAY, "the lecture's form"),
         ):
             axes.plot([], [], "o", color=color, label=label)
         axes.legend(loc="upper right")
@@ -61,7 +61,7 @@ def draw_peers(rows: list[dict[str, Any]], path: Path) -> Path:
 def _choose_color(row: dict[str, Any]) -> str:
     if row["name"].startswith("jaxnet"):
         return ORANGE
-    return BLUE if row["form"] == "fast" else GREY
+    return BLUE if row["form"] == "fast" else GRAY
 
 
 def draw_growth(rows: list[dict[str, Any]], path: Path) -> Path:
@@ -85,7 +85,7 @@ def draw_growth(rows: list[dict[str, Any]], path: Path) -> Path:
 
 def draw_scaling(rows: list[dict[str, Any]], path: Path) -> Path:
     """Microseconds a step on each number of devices, median and min-max, a line a case."""
-    cases = ((LECTURE, 16, BLUE), (LECTURE, 4096, GREEN), (WIDE, 16, GREY), (WIDE, 1024, ORANGE))
+    cases = ((LECTURE, 16, BLUE), (LECTURE, 4096, GREEN), (WIDE, 16, GRAY), (WIDE, 1024, ORANGE))
     with canvas(path, 9.0, 4.2) as figure:
         axes = figure.add_subplot()
         for net, batch, color in cases:

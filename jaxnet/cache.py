@@ -31,7 +31,7 @@ longest ago goes first."""
 _VALUES = 256  # optimizers, schedules and losses that are given out again
 
 _SETTINGS = {
-    # What JAX says by default, and what is said here where that still stands.
+    # JAX's default, and the value that replaces it where the user has not changed it.
     "jax_compilation_cache_max_size": (-1, LIMIT),
     # The lecture's programs compile in less than JAX's threshold of a second.
     "jax_persistent_cache_min_compile_time_secs": (1.0, 0.0),
@@ -59,13 +59,13 @@ def clear() -> None:
         forget()
 
 
-def memoise(factory: Callable) -> Callable:
+def memoize(factory: Callable) -> Callable:
     """Remember what a factory of programs made, by the value of its arguments.
 
     Flax modules are frozen and equal by value, their numbers as `by_value` has them. Arguments that
     cannot be hashed are not remembered; of the others the last `PROGRAMS` are.
 
-    >>> make = memoise(lambda net: object())
+    >>> make = memoize(lambda net: object())
     >>> make(1) is make(1), make(1) is make(1.0)
     (True, False)
     """
@@ -109,7 +109,7 @@ def _spell_number(value: Any) -> Hashable:
 
 
 def is_own(function: Any) -> bool:
-    """Whether a function is jaxnet's or optax's own, which look at nothing that may change.
+    """Whether a function is jaxnet's or optax's own, which read nothing that may change.
 
     A loss, a metric or a factory of the user's may: what it read when it was traced stays in the
     program. `jax.jit` takes functions for pure; `clear` drops what does not hold any more.
@@ -212,11 +212,11 @@ def enable(folder: str | os.PathLike | None = None) -> str:
 
     Args:
       folder: where; None takes JAX's own where that is set (`JAX_COMPILATION_CACHE_DIR`), else
-        `jaxnet/programs` in the user's cache. Programs lie in a folder below it that is named after
+        `jaxnet/programs` in the user's cache. Programs are in a folder below it that is named after
         the processor, since they are machine code for this kind of processor alone.
 
     Returns:
-      The folder that the programs lie in, at most `LIMIT` bytes.
+      The folder of the programs, at most `LIMIT` bytes.
 
     Raises:
       TypeError, ValueError, OSError: `folder` is no path of this machine's, or cannot be made or
@@ -322,4 +322,4 @@ def _set(settings: dict[str, Any]) -> None:
     for name, value in settings.items():
         jax.config.update(name, value)
     if settings:
-        compilation_cache.reset_cache()  # JAX looks at them once, when it first compiles
+        compilation_cache.reset_cache()  # JAX reads them once, when it first compiles

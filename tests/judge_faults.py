@@ -106,7 +106,11 @@ TRAININGS: dict[str, Callable[[], dict[str, Any]]] = {
     "README without weight_decay, batches of 8": partial(train_readme, batch_size=8),
 }
 
-_README = "masks of a step used again in the next", "updates 1% short", "optimizer state not carried"
+_README = (
+    "masks of a step used again in the next",
+    "updates 1% short",
+    "optimizer state not carried",
+)
 
 TRIALS: list[tuple[str, str]] = [
     ("ReLU", "optimizer state not carried"),

@@ -83,9 +83,7 @@ def run_resumed() -> Arrays:
     for end in (3, epochs):
         report = callbacks.Report(1, {"accuracy": jaxnet.metrics.logit_is_right})
         saved = callbacks.Checkpoint(folder, resume=end > 3)
-        found = jaxnet.fit(
-            net, make_rows(), epochs=end, seed=3, callbacks=[report, saved], **task
-        )
+        found = jaxnet.fit(net, make_rows(), epochs=end, seed=3, callbacks=[report, saved], **task)
     return of_run(*found)
 
 

@@ -16,6 +16,7 @@ import jaxnet.lecture.cli
 import jaxnet.train.loop
 from jaxnet import callbacks, nn
 from jaxnet.callbacks import (
+    Callback,
     Checkpoint,
     Chunk,
     DeferredSigint,
@@ -227,6 +228,35 @@ def test_a_run_goes_on_from_the_state_that_a_callback_gives(precision):
     np.testing.assert_array_equal(history.losses, expected[1].losses)
     for one, other in [(state, expected[0]), (seen[2].state, begin)]:  # the next one sees it too
         assert_same_bits(one.params["0"]["weight"], other.params["0"]["weight"])
+
+
+class Begin(Callback):
+    """Starts a run from what it is given, and names an epoch."""
+
+    def __init__(self, given=None, epoch=None):
+        self.given, self.epoch = given, epoch
+
+    def on_start(self, run):
+        return self.given
+
+    def next_epoch(self, epoch):
+        return self.epoch
+
+
+def test_what_a_callback_gives_is_checked():
+    with pytest.raises(TypeError, match="what a callback gives, if not None, must be a TrainState"):
+        fit(2, Begin(5))
+    state, _ = fit(1)
+    with pytest.raises(ValueError, match="must have the structure of the state before it"):
+        fit(2, lambda chunk: state._replace(params={}))
+    with pytest.raises(ValueError, match="must give a later epoch than 0, or None, not 0"):
+        fit(2, Begin(epoch=0))
+
+
+def test_two_reports_of_one_epoch_are_one():
+    metrics = {"first": ACCURACY["accuracy"]}, {"second": ACCURACY["accuracy"]}
+    _, history = fit(2, Report(metrics=metrics[0]), Report(every=2, metrics=metrics[1]))
+    assert [list(report.metrics) for report in history.reports] == [["first"], ["first", "second"]]
 
 
 def test_a_state_of_another_precision_is_rejected():

@@ -249,6 +249,13 @@ def test_layers_that_bear_torchs_names_are_seen():
     assert found is not None and (found.stage, found.tensor) == ("outputs", "one#1")
 
 
+def test_a_net_that_is_one_dropout_is_compared():
+    """Its mask has no name, and is handed over by itself."""
+    certificate = certify(torch.nn.Dropout(0.5), data=(X, Y), epochs=2, batch_size=8)
+    assert certificate.agrees, certificate
+    assert certificate.checked["masks"] >= 2 * X.numel()
+
+
 def test_tensors_that_cannot_be_told_apart_are_refused():
     named = {"n1.weight": np.ones(3), "n2.weight": np.ones(3)}
     with pytest.raises(ValueError, match="several tensors with the values of n1.weight"):

@@ -12,12 +12,12 @@ import torch
 
 import jaxnet
 from jaxnet import convert
+from jaxnet.certificate.bounds import FINAL_WEIGHTS, REDUCTION, STEP, TRAJECTORY
 from jaxnet.convert.optimizers import label_parameters
 from jaxnet.convert.state import from_tensors
 from tests.helpers import assert_close, assert_same_bits, assert_same_state, to_numpy
 from tests.nets import NETS
 from torchref.handover import to_torch
-from jaxnet.certificate.bounds import FINAL_WEIGHTS, REDUCTION, STEP, TRAJECTORY
 
 
 def rows(*shape: int, seed: int = 0) -> np.ndarray:

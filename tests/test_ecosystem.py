@@ -20,10 +20,16 @@ from flax.training.train_state import TrainState as FlaxTrainState
 import jaxnet
 from jaxnet import nn
 from jaxnet.callbacks import Checkpoint
+from jaxnet.certificate.bounds import (
+    ELEMENTWISE,
+    FINAL_WEIGHTS,
+    REDUCTION,
+    SMALL_LOSSES,
+    TRAJECTORY,
+)
 from jaxnet.losses import binary_cross_entropy_with_logits
 from jaxnet.train.state import TrainState
 from tests.helpers import assert_close, assert_same_bits
-from jaxnet.certificate.bounds import ELEMENTWISE, FINAL_WEIGHTS, REDUCTION, SMALL_LOSSES, TRAJECTORY
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(24, 6)).astype(np.float32)

@@ -11,9 +11,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from jaxnet import nn
+from jaxnet.certificate.bounds import EPS, FLOAT64, Tolerance
 from tests.helpers import assert_close, each_row, examples
 from tests.layers import assert_same_layer, rows
-from jaxnet.certificate.bounds import EPS, FLOAT64, Tolerance
 
 KEY = jax.random.key(0)
 # Each example compiles several programs.

@@ -10,9 +10,9 @@ from flax.traverse_util import flatten_dict
 
 import jaxnet
 from jaxnet import nn
+from jaxnet.certificate.bounds import REDUCTION
 from tests.helpers import assert_close, assert_same_bits, assert_same_state
 from tests.layers import describe, describe_init, rows
-from jaxnet.certificate.bounds import REDUCTION
 
 KEY = jax.random.key(0)
 

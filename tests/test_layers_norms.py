@@ -11,6 +11,7 @@ from flax.errors import ModifyScopeVariableError
 
 import jaxnet
 from jaxnet import nn
+from jaxnet.certificate.bounds import EPS, REDUCTION, Tolerance, half_precision
 from tests.helpers import (
     assert_close,
     assert_same_bits,
@@ -19,7 +20,6 @@ from tests.helpers import (
     each_row,
 )
 from tests.layers import describe, describe_init, rows
-from jaxnet.certificate.bounds import EPS, REDUCTION, Tolerance, half_precision
 
 KEY = jax.random.key(0)
 

@@ -9,9 +9,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from jaxnet import nn
+from jaxnet.certificate.bounds import FLOAT64, REDUCTION, Tolerance
 from tests.helpers import assert_close, each_row, examples
 from tests.layers import assert_same_layer, rows
-from jaxnet.certificate.bounds import FLOAT64, REDUCTION, Tolerance
 
 KEY = jax.random.key(0)
 # Each example compiles two programs.

@@ -192,7 +192,7 @@ def compare_errors(name, steps):
         )
     )
     for measure in (np.max, lambda error: np.sqrt(np.mean(error**2))):
-        assert measure(error_jax) <= bounds.REFEREE_RATIO * measure(error_torch)
+        assert measure(error_jax) <= bounds.FLOAT64_RATIO * measure(error_torch)
 
 
 @each_experiment

@@ -16,16 +16,16 @@ import torch.nn.functional as F
 from hypothesis import given
 
 from jaxnet import losses
-from tests.helpers import assert_close, assert_same_function, each_row, examples
 from jaxnet.certificate.bounds import (
     ELEMENTWISE,
     ELEMENTWISE_RELATIVE,
     FLOAT64,
+    FLOAT64_RATIO,
     REDUCTION,
-    REFEREE_RATIO,
     Tolerance,
     half_precision,
 )
+from tests.helpers import assert_close, assert_same_function, each_row, examples
 
 INF, NAN = float("inf"), float("nan")
 REDUCTIONS = ("none", "mean", "sum")
@@ -443,7 +443,7 @@ def test_as_near_to_float64_as_torch(name, arrays):
     error_jax, error_torch = (
         np.sqrt(np.mean((loss - exact) ** 2)) for loss in (loss_jax, loss_torch)
     )
-    assert error_jax <= REFEREE_RATIO * error_torch
+    assert error_jax <= FLOAT64_RATIO * error_torch
 
 
 @pytest.mark.parametrize(("name", "arrays"), LARGE)

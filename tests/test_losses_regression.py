@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from hypothesis import given
 
 from jaxnet import losses
+from jaxnet.certificate.bounds import REDUCTION
 from tests.helpers import assert_close, assert_same_function, each_row, examples
 from tests.test_losses import INF, NAN, REDUCTIONS, assert_same_loss, both, floats, numbers
-from jaxnet.certificate.bounds import REDUCTION
 
 WEIGHTED = ("mse_loss", "l1_loss")
 NAMES = (*WEIGHTED, "smooth_l1_loss")

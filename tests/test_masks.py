@@ -1,5 +1,7 @@
 """The draws of many steps made at once are those of its steps, drawn in turn."""
 
+from typing import Any
+
 import flax.linen
 import jax
 import jax.numpy as jnp
@@ -58,8 +60,8 @@ def test_one_draw_is_many(name):
 
     after, found = begun, []
     for steps, count in shapes:
-        draw = jax.jit(lambda g, n=steps, x=jnp.ones((count, 6)): nn.draw_steps(net, g, x, n))
-        after, draws = draw(after)
+        draw = jax.jit(lambda g, x, n=steps: nn.draw_steps(net, g, x, n))
+        after, draws = draw(after, jnp.ones((count, 6)))
         found += [jax.tree.map(lambda values, n=n: values[n], draws) for n in range(steps)]
     in_turn = begun
     for number, (mine, theirs) in enumerate(zip(found, expected, strict=True)):
@@ -80,8 +82,8 @@ def test_a_run_draws_the_same_whatever_memory_its_draws_may_take(monkeypatch):
 
     def fit():
         jaxnet.cache.clear()  # a limit is no part of what tells programs apart
-        options = dict(loss=LOSS, optimizer=ADAM, epochs=2, seed=1, batch_size=8, shuffle=True)
-        return jaxnet.fit(NET, (X, Y), **options)
+        options: dict[str, Any] = dict(epochs=2, seed=1, batch_size=8, shuffle=True)
+        return jaxnet.fit(NET, (X, Y), loss=LOSS, optimizer=ADAM, **options)
 
     state, history = fit()
     needs = 8 * 8  # booleans of a step

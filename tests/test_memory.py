@@ -1,5 +1,6 @@
 """What is on the device while a run trains: one copy of the data, and all that a chunk needs."""
 
+import gc
 from typing import Any
 
 import jax
@@ -9,9 +10,9 @@ import pytest
 
 import jaxnet
 from jaxnet import nn
-from jaxnet.callbacks import Checkpoint, NanGuard, Report, Validation
+from jaxnet.callbacks import Callback, Checkpoint, NanGuard, Report, Validation
 from jaxnet.data import Batching, make_batching
-from jaxnet.train import SingleDevice, make_draws, make_train_step, start
+from jaxnet.train import OnMesh, SingleDevice, make_draws, make_train_step, start
 from jaxnet.train.epoch import Program, make_epochs
 from tests.tiny import ACCURACY, ADAM, LOSS, NET, X, Y
 
@@ -55,6 +56,33 @@ def test_there_is_one_copy_of_the_data(kind, around, tmp_path, options=WAYS[0]):
     if kind == "jax":
         assert copies == [{data[0].unsafe_buffer_pointer()}] * 3
     assert len(find_copies()) == (kind == "jax"), "a callback holds what the run had"
+
+
+def test_a_mesh_has_its_copy_alone():
+    """Two devices, a copy each, and none of the host's beside them."""
+    counts = []
+
+    def count(chunk):
+        gc.collect()
+        counts.append(len([a for a in jax.live_arrays() if a.shape == SHAPE]))
+
+    mesh = OnMesh(jax.make_mesh((2,), ("data",)))
+    train(make_data("numpy"), [Report(), count], placement=mesh, **WAYS[0])
+    assert counts == [1, 1, 1]
+
+
+def test_a_full_batch_of_a_mapped_array_is_on_the_device(tmp_path):
+    """Read once, not moved again at each chunk."""
+    x, y = make_data("numpy")
+    np.memmap(tmp_path / "x", x.dtype, "w+", shape=x.shape)[:] = x
+    data, kinds = (np.memmap(tmp_path / "x", x.dtype, "r", shape=x.shape), y), []
+
+    class Look(Callback):
+        def on_start(self, run):
+            kinds.extend(map(type, run.source.arrays))
+
+    train(data, [Look()])
+    assert all(issubclass(kind, jax.Array) for kind in kinds) and len(kinds) == 2
 
 
 @pytest.mark.parametrize("kind", ["numpy", "jax"])

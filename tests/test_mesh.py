@@ -103,7 +103,7 @@ def test_weights_are_sharded_where_specs_say_so(found):
 
 def test_parts_that_do_not_come_out_even_are_rejected(found):
     message = str(found[8]["wide.message"])
-    assert "cuts 3.bias, whose shape is (7,), into 8 parts of 7" in message
+    assert "shards 3.bias, whose shape is (7,), into 8 parts of 7" in message
 
 
 @pytest.mark.parametrize("written", DEVICES)
@@ -140,6 +140,29 @@ def test_a_spec_reaches_what_it_names():
         "0": {"weight": PartitionSpec(None, "model"), "bias": PartitionSpec()},
         "1": {"bias": PartitionSpec("data")},
     }
+
+
+def test_a_spec_reaches_the_moments_of_its_weight_and_no_other():
+    """Names that end alike, "0.weight" and "1.0.weight", and a nested layer's."""
+    mesh = jax.make_mesh((2,), ("model",))
+    inner = nn.Sequential([nn.Linear(4, 4), nn.ReLU()])
+    net = nn.Sequential([nn.Linear(4, 4), inner])
+    x, y = np.ones((8, 4), np.float32), np.zeros((8, 4), np.float32)
+    for specs, expected in [
+        ({"0": {"weight": PartitionSpec("model")}}, {"0.weight"}),
+        ({"1": {"0": {"weight": PartitionSpec("model")}}}, {"1.0.weight"}),
+    ]:
+        state, _ = jaxnet.fit(
+            net, (x, y), loss=jaxnet.losses.mse_loss, optimizer=jaxnet.optim.adam(), epochs=1,
+            seed=0, placement=OnMesh(mesh, specs),
+        )  # fmt: skip
+        for tree in (state.params, state.opt_state):
+            found = {
+                ".".join(str(key.key) for key in path if hasattr(key, "key"))
+                for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+                if leaf.sharding.spec == PartitionSpec("model")
+            }
+            assert found == expected
 
 
 def test_a_run_that_began_on_a_mesh_is_resumed_without_one():

@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict
 
 import jaxnet
 from jaxnet import nn
+from jaxnet.certificate.bounds import REDUCTION
 from jaxnet.nn._product import product
 from tests.helpers import (
     assert_close,
@@ -20,7 +21,6 @@ from tests.helpers import (
     each_row,
     to_numpy,
 )
-from jaxnet.certificate.bounds import REDUCTION
 
 KEY = jax.random.key(0)
 
@@ -249,7 +249,10 @@ def test_refusals(call, message):
     [
         # Past the annotations, which the tests check too.
         (lambda: inspect.unwrap(jaxnet.init)(DROPOUT, KEY), "generator must come from jaxnet"),
-        (lambda: inspect.unwrap(nn.draw_steps)(DROPOUT, KEY, X, 1), "generator must come from jaxnet"),
+        (
+            lambda: inspect.unwrap(nn.draw_steps)(DROPOUT, KEY, X, 1),
+            "generator must come from jaxnet",
+        ),
         (lambda: nn.Sequential(nn.Linear(5, 4)), "layers"),  # pyright: ignore
         (lambda: nn.Sequential([nn.Linear(5, 4), jax.nn.relu]), "layers"),  # pyright: ignore
         (

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from jaxnet import optim
-from tests.helpers import assert_close, assert_same_bits, each_row, to_numpy
 from jaxnet.certificate.bounds import EPS, STEP
 from jaxnet.certificate.bounds import SAME_FORMULA_FLOAT64 as SAME_FORMULA
+from tests.helpers import assert_close, assert_same_bits, each_row, to_numpy
 
 STEPS = 24
 SHAPES = {"weight": (32, 784), "bias": (32,), "scale": (1,)}

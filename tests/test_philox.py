@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import jaxnet
 import jaxnet.random as random
-from jaxnet.random.distributions import first_word_not_below
 from jaxnet.random._philox import draw_words, philox
+from jaxnet.random.distributions import first_word_not_below
 from tests.helpers import assert_same_bits, examples
 
 A100, H100 = {"multiprocessors": 108}, {"multiprocessors": 132}

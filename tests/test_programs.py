@@ -253,7 +253,7 @@ class Percent(float):
     [(1, 1.0), (0.0, -0.0), (np.int32(1), np.float32(1)), (Percent(0.101), Percent(0.104))],
 )
 def test_numbers_that_compare_or_look_the_same_are_told_apart(one, other):
-    make = cache.memoise(lambda net: object())
+    make = cache.memoize(lambda net: object())
     assert make(Scaled(one)) is make(Scaled(one)) is not make(Scaled(other))
     find = cache.by_value(lambda value: object())
     assert find(one) is find(one) is not find(other)
@@ -295,7 +295,7 @@ def test_a_function_as_a_port_is_looked_at_each_time():
 
 def test_a_bounded_number_of_programs_is_kept():
     made = []
-    make = cache.memoise(lambda number: made.append(number) or object())
+    make = cache.memoize(lambda number: made.append(number) or object())
     for number in range(cache.PROGRAMS + 1):
         make(number)
     make(1)

@@ -167,6 +167,32 @@ def test_a_state_may_be_any_tree_of_numbers(weight, tmp_path):
     assert int(state.step) == 6 and float(jax.tree.leaves(state.params)[0]) == 2.0**-6
 
 
+def test_a_state_of_ones_own_is_resumed():
+    """What `run` gives back goes on, its step given the state alone, by a pair or by itself."""
+    data = np.zeros(4, np.float32), np.zeros(4, np.float32)
+    whole = jaxnet.train.run(halve, jnp.ones(()), data, epochs=4, seed=0)
+    begun = jaxnet.train.run(halve, jnp.ones(()), data, epochs=2, seed=0)
+    resumed = jaxnet.train.run(halve, begun, data, epochs=4)
+    assert resumed[1].losses.tolist() == whole[1].losses.tolist() == [1, 0.5, 0.25, 0.125]
+    alone, history = jaxnet.train.run(halve, begun[0], data, epochs=2)
+    assert history.losses.tolist() == [0.25, 0.125] and int(alone.step) == 4
+    with pytest.raises(TypeError, match="whose state is a TrainState"):
+        jaxnet.train.run(halve, (begun[0].params, begun[1]), data, epochs=4, seed=0)
+
+
+def test_nan_in_the_data_is_the_steps_own_affair(tmp_path):
+    """`fit` rejects it; a step of one's own may know what it means, on disk as in memory."""
+    x = np.memmap(tmp_path / "x", np.float32, "w+", shape=4)
+    x[:] = [np.nan, 0, 0, 0]
+
+    def count(seen, batch, draws):
+        return seen + jnp.isnan(batch[0]).sum(), seen
+
+    for data in ((np.array(x), np.zeros(4)), (x, np.zeros(4))):
+        state, _ = jaxnet.train.run(count, jnp.float32(0), data, epochs=2, batch_size=2, seed=0)
+        assert float(state.params) == 2
+
+
 def test_a_run_goes_on_from_the_state_that_a_callback_gives():
     def reset(chunk):
         return chunk.state._replace(params=jnp.float32(8)) if chunk.epoch == 2 else None

@@ -16,8 +16,8 @@ from hypothesis import given
 from torch.optim import lr_scheduler
 
 from jaxnet import optim
-from tests.helpers import assert_close, assert_same_bits, each_row, examples, to_numpy
 from jaxnet.certificate.bounds import EPS, SAME_FORMULA_FLOAT64, Tolerance
+from tests.helpers import assert_close, assert_same_bits, each_row, examples, to_numpy
 
 # A rate against torch's in float64, relative to the rate: a sine of an angle of three roundings,
 # squared, then three more, so 7 eps at most. Measured: 3.8 eps along cosines, 1.7 along powers.

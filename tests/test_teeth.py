@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import jaxnet
 from jaxnet import nn, optim
 from jaxnet.certificate import STAGES
+from tests import judge_faults
 from tests.cases import certify_case
 from tests.faults import FAULTS, QUICK, TRAIN, find
 from tests.mutants import planted, replaced
@@ -44,6 +45,14 @@ def test_the_quick_faults_are_of_every_stage_and_every_room():
     assert rooms == {Path(fault.file).parent for fault in FAULTS.values()}
 
 
+def test_every_fault_has_its_place():
+    """Those of the slow tier too: code that moves takes its faults along."""
+    places = [(fault.file, fault.old, fault.new) for fault in FAULTS.values()]
+    for file, old, new in (*places, *judge_faults.FAULTS.values()):
+        with planted(file, replaced(file, old, new)) as changed:
+            assert changed, f"no function of {file} is changed by {new!r}"
+
+
 PLACES = {
     "TrainStep.__call__": (TRAIN + "step.py", "StepInfo(value,", "StepInfo(2 * value,"),
     "Program.run_steps": (TRAIN + "epoch.py", "losses.append(first)", "losses.append(2 * first)"),
@@ -55,8 +64,17 @@ PLACES = {
 @pytest.mark.parametrize("name", PLACES)
 def test_a_fault_is_planted_wherever_code_lives_and_is_gone_afterwards(name):
     def fit():
-        run = dict(loss=LOSS, optimizer=optim.sgd(0.1), epochs=2, seed=0, batch_size=8)
-        return jaxnet.fit(nn.Sequential([nn.Linear(6, 1)]), (X, Y), shuffle=True, **run)[1].losses
+        _, history = jaxnet.fit(
+            nn.Sequential([nn.Linear(6, 1)]),
+            (X, Y),
+            loss=LOSS,
+            optimizer=optim.sgd(0.1),
+            epochs=2,
+            batch_size=8,
+            shuffle=True,
+            seed=0,
+        )
+        return history.losses
 
     file, old, new = PLACES[name]
     before = fit()

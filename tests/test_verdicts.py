@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import jaxnet
-from jaxnet.certificate.comparison import Judge
+from jaxnet.certificate.comparison import Comparator
 from torchref import certify
 
 X = torch.randn(20, 6, generator=torch.Generator().manual_seed(1))
@@ -364,16 +364,16 @@ def test_a_hook_that_holds_the_net_sees_the_net_that_is_trained():
 @pytest.mark.parametrize("stage", ["outputs", "buffers", "loss", "gradients"])
 def test_rounding_is_drawn_before_a_step_is_called_a_fault(stage, monkeypatch):
     """Of a batch of one row, say, all of torch's own errors may be small, and the port's not."""
-    hold, doubted = Judge.hold, []
+    hold, doubted = Comparator.hold, []
 
-    def doubt(judge, at, tensor, jax, torch, view, **options):
-        held = hold(judge, at, tensor, jax, torch, view, **options)
+    def doubt(comparator, at, tensor, jax, torch, view, **options):
+        held = hold(comparator, at, tensor, jax, torch, view, **options)
         if at != stage or view.spread is not None:
             return held
         doubted.append(view)
         return held._replace(error=held.bound + 1, compared=np.ones_like(held.compared))
 
-    monkeypatch.setattr(Judge, "hold", doubt)
+    monkeypatch.setattr(Comparator, "hold", doubt)
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.ReLU(), nn.Linear(8, 1)

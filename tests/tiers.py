@@ -59,7 +59,7 @@ def find_catcher(name: str, file: str) -> str:
     told = [line for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
     if not told:
         raise RuntimeError(f"{name}: pytest ended with {done.returncode}\n{done.stdout[-2000:]}")
-    return told[0].split()[1]
+    return told[0].partition(" ")[2].partition(" - ")[0]
 
 
 def main() -> None:

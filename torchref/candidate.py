@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxnet.cache import memoise
+from jaxnet.cache import memoize
 from jaxnet.nn import Dropout, call_keywords, name_draws
 from torchref.matching import match_tensors, name_leaves, place
 from torchref.recorder import Named
@@ -42,7 +42,7 @@ class Port:
       weights, buffers: torch's, at the start.
       layers: torch's names of the layers whose outputs are wanted.
       shared: whether an equal port may use this one's programs. A user's net, loss or optimizer may
-        look at what has changed since, so that each port of a user's has programs of its own.
+        read what has changed since, so that each port of a user's has programs of its own.
 
     Raises:
       TypeError: `variables` has no "params".
@@ -121,7 +121,7 @@ class Port:
         return factory(*arguments) if self._shared else factory.__wrapped__(*arguments)
 
 
-@memoise
+@memoize
 def _make_step(net: Any, loss: Callable, layers: frozenset[str]) -> Callable[..., Seen]:
     def objective(params, model_state, x, y, masks):
         outputs: dict[str, Any] = {}
@@ -139,7 +139,7 @@ def _make_step(net: Any, loss: Callable, layers: frozenset[str]) -> Callable[...
     return step
 
 
-@memoise
+@memoize
 def _make_update(optimizer: optax.GradientTransformation) -> Callable[..., tuple[Any, Any, Any]]:
     @jax.jit
     def update(grads, opt_state, params):
@@ -149,7 +149,7 @@ def _make_update(optimizer: optax.GradientTransformation) -> Callable[..., tuple
     return update
 
 
-@memoise
+@memoize
 def _make_predict(net: Any) -> Callable[..., Any]:
     @jax.jit
     def predict(params, model_state, x):
@@ -161,7 +161,8 @@ def _make_predict(net: Any) -> Callable[..., Any]:
 def _call(net: Any, params: Any, model_state: Any, x: Any, *, train: bool, masks: Any) -> Any:
     """A module's or a function's outputs, and the other collections afterwards."""
     variables = {"params": params, **model_state}
-    keywords = call_keywords(net, train, masks if masks and name_draws(net) else None)
+    nothing = masks is None or (isinstance(masks, dict) and not masks)
+    keywords = call_keywords(net, train, None if nothing or not name_draws(net) else masks)
     if not isinstance(net, flax.linen.Module):
         out = net(variables, x, **keywords)
         return out if isinstance(out, tuple) else (out, model_state)

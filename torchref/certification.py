@@ -1,4 +1,4 @@
-"""A torch run and its port side by side: whether they agree, and where they first part."""
+"""A torch run and its port side by side: whether they agree, and where they first diverge."""
 
 import hashlib
 import platform
@@ -14,7 +14,7 @@ import torch
 import jaxnet
 from jaxnet import convert, precision
 from jaxnet.certificate import STAGES, Certificate
-from jaxnet.certificate.comparison import Diverged, Judge
+from jaxnet.certificate.comparison import Comparator, Diverged
 from torchref.candidate import Port
 from torchref.comparison import Comparison, relative_gaps
 from torchref.construction import Drawn, draw_initial, stream_kept, watch_construction
@@ -36,7 +36,7 @@ def certify(
     scheduler: Any = None,
     port: tuple[Callable, Any, Any] | None = None,
 ) -> Certificate:
-    """Train a torch net and its JAX port side by side, and say where they first part.
+    """Train a torch net and its JAX port side by side, and say where they first diverge.
 
     Both start from the same weights and the same stream. At each step the port is given torch's
     weights of that step and compared in the order in which an error travels: the rows of the batch
@@ -64,8 +64,8 @@ def certify(
       scheduler: of the optimizer, stepped once an epoch.
       port: your own `(apply, variables, optax_optimizer)`, with a fresh optimizer. `apply` is a
         Flax module's, or a function of `(variables, x)`; it may take `train` (or `training`,
-        `deterministic`, `use_running_average`) and `masks`, True where kept, nested by torch's
-        names, `{"1": keep}`. It returns the outputs, or the outputs and its new other collections.
+        `deterministic`, `use_running_average`) and `masks` or `draws`, True where kept, nested by
+        torch's names, `{"1": keep}`. It returns the outputs, or these and its other collections.
         `variables` is `{"params": ...}` with them. Tensors bear torch's names, or are found by
         their values, in any order of the axes. A learning rate that changes is the port's own.
 
@@ -99,9 +99,9 @@ def certify_script(
 ) -> Certificate:
     """Call `build()` after `torch.manual_seed(seed)`, as a script would, and certify what it gives.
 
-    `build` returns `(net, loss, optimizer, data)`, or a scheduler as a fifth. The stream goes on
+    `build` returns `(net, loss, optimizer, data)`, or a scheduler as a fifth. The stream continues
     from where `build` leaves it. Beside what `certify` compares, the initial weights of each layer
-    that torch's constructor has drawn are held against those that jaxnet draws at that place of the
+    that torch's constructor drew are compared with those that jaxnet draws at the same place of the
     stream; what the script has set itself is taken from torch.
 
     Args:
@@ -125,7 +125,7 @@ def certify_script(
         net, loss, optimizer, data = built[:4]
         scheduler = built[4] if len(built) == 5 else None
         plan = make_plan(net, loss, optimizer, scheduler, data, epochs, batch_size, shuffle)
-        convert.from_torch(plan.net)  # refuses the net as a whole, before its layers one by one
+        convert.from_torch(plan.net)  # rejects the net as a whole, before its layers one by one
         generator = jaxnet.random.set_state(torch.get_rng_state().numpy())
         tell = None if progress is None else _tell_of(plan, progress)
         return compare(plan, loss, None, generator, seed, draw_initial(net, begun), tell)
@@ -145,15 +145,15 @@ def compare(
     progress: Callable[[int], Any] | None = None,
 ) -> Certificate:
     """The certificate of a plan that is ready to run, torch's stream being where it begins."""
-    judge = Judge()
+    comparator = Comparator()
     with precision.use("parity"):
-        comparison = _prepare(plan, loss, port, generator, judge, progress)
+        comparison = _prepare(plan, loss, port, generator, comparator, progress)
         first = copy_named(plan.net.named_parameters())
         divergence = None
         try:
             # What torch's kernels explain comes last, so that it hides nothing that they do not.
             for name, tensor in sorted((drawn or {}).items(), key=lambda item: len(item[1].causes)):
-                judge.exactly("initial weights", name, *tensor)
+                comparator.exactly("initial weights", name, *tensor)
             comparison.run()
         except Diverged as diverged:
             divergence = diverged.divergence
@@ -164,11 +164,11 @@ def compare(
     losses = np.array(comparison.losses)
     return Certificate(
         divergence=divergence,
-        missing=tuple(_list_uncompared(judge, asked=True)),
-        uncompared=tuple(_list_uncompared(judge, asked=False)),
-        stages={name: judge.stages[name] for name in STAGES if name in judge.stages},
-        checked={name: judge.checked[name] for name in STAGES if name in judge.checked},
-        given={name: judge.given[name] for name in STAGES if name in judge.given},
+        missing=tuple(_list_uncompared(comparator, asked=True)),
+        uncompared=tuple(_list_uncompared(comparator, asked=False)),
+        stages={name: comparator.stages[name] for name in STAGES if name in comparator.stages},
+        checked={name: comparator.checked[name] for name in STAGES if name in comparator.checked},
+        given={name: comparator.given[name] for name in STAGES if name in comparator.given},
         steps=len(losses),
         losses=losses,
         gaps=relative_gaps(comparison.seen_losses, losses),
@@ -193,7 +193,7 @@ def compare(
 
 
 _ASKED = ("outputs", "loss", "gradients", "update")
-_CHAOS = "rounding alone decides torch's own run from its first step on: a smaller rate, or float64"
+_GROWN = "rounding grows to 1e-3 of torch's own loss in its first step: a smaller rate, or float64"
 
 
 def _is_asked(stage: str, name: str) -> bool:
@@ -201,11 +201,11 @@ def _is_asked(stage: str, name: str) -> bool:
     return stage in _ASKED or (stage, name) == ("whole run", "loss")
 
 
-def _list_uncompared(judge: Judge, asked: bool) -> Iterator[str]:
+def _list_uncompared(comparator: Comparator, asked: bool) -> Iterator[str]:
     """What was compared at no step, and why: what the call asked for, or the rest."""
-    for (stage, name), compared in judge.tensors.items():
+    for (stage, name), compared in comparator.tensors.items():
         if not compared and _is_asked(stage, name) == asked:
-            yield f"{stage} of {name}: {judge.why.get((stage, name)) or _CHAOS}"
+            yield f"{stage} of {name}: {comparator.why.get((stage, name)) or _GROWN}"
 
 
 def _prepare(
@@ -213,7 +213,7 @@ def _prepare(
     loss: Any,
     port: Any,
     generator: Any,
-    judge: Judge,
+    comparator: Comparator,
     progress: Callable[[int], Any] | None,
 ) -> Comparison:
     """The port beside the plan: jaxnet's translation, or the user's."""
@@ -234,11 +234,11 @@ def _prepare(
             raise ValueError("port must have an apply that takes masks: the net drops units")
         if any(float(state.get("step", 1)) > 0 for state in plan.optimizer.state.values()):
             raise ValueError("optimizer must be fresh beside a port of your own: it has a state")
-        return Comparison(plan, ours, generator, judge, progress=progress)
+        return Comparison(plan, ours, generator, comparator, progress=progress)
     jnet, variables = convert.from_torch(plan.net)
     if plan.scope:
         ours = Port(jnet.apply, variables, optax.identity(), jax_loss, **tensors, layers=names)
-        return Comparison(plan, ours, generator, judge, jnet, jax_loss, progress)
+        return Comparison(plan, ours, generator, comparator, jnet, jax_loss, progress)
     steps = plan.batching.steps
     optimizer = convert.optimizer_from_torch(
         plan.optimizer,
@@ -253,7 +253,7 @@ def _prepare(
     ours.opt_state = convert.opt_state_from_torch(
         plan.optimizer, plan.net, ours.opt_state, count=done
     )
-    return Comparison(plan, ours, generator, judge, jnet, jax_loss, progress)
+    return Comparison(plan, ours, generator, comparator, jnet, jax_loss, progress)
 
 
 def _port_loss(loss: Any) -> Callable:

@@ -173,7 +173,7 @@ def _explain(error: BaseException, target: str) -> str:
 
 @contextmanager
 def _scripts_folder(target: str) -> Iterator[None]:
-    """As for a script: its neighbours are found, also by what it imports later."""
+    """As for a script: its neighbors are found, also by what it imports later."""
     folder = str(Path(target.rpartition(":")[0]).resolve().parent)
     sys.path.insert(0, folder)
     try:

@@ -1,4 +1,4 @@
-"""One torch run, step by step beside its port: what `certify` looks at, in its order."""
+"""One torch run compared with its port step by step: what `certify` compares, in its order."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 import jaxnet
 from jaxnet.certificate import bounds
 from jaxnet.certificate.bounds import View
-from jaxnet.certificate.comparison import Held, Judge
+from jaxnet.certificate.comparison import Comparator, Held
 from jaxnet.random import Generator
 from torchref.candidate import Port, Seen
 from torchref.masks import Dropouts, flatten, make_draw, nest
@@ -32,20 +32,20 @@ _FIRST, _EVERY = 3, 16
 """Numbers are rounded in the first steps, and then in every so many, to save time."""
 
 _DOUBTED = 6
-"""Draws of a step whose numbers seem to part, before that is said."""
+"""Draws of a step whose numbers seem to diverge, before that is reported."""
 
 _ROWS = 2048
 """Rows that the reference evaluates at once, to save memory."""
 
 
 class Comparison(Loop):
-    """Runs a plan in torch and holds a port beside it.
+    """Runs a plan in torch and compares a port with it.
 
     Args:
       plan: torch's run, which is trained; `begun` is a snapshot of it as it is now.
       port: the port, with torch's weights of the start.
       generator: where the port's random numbers come from.
-      judge: compares, and notes what it saw.
+      comparator: compares, and notes what it saw.
       jnet, jax_loss: the net and the loss for `jaxnet.fit`, where jaxnet made the port.
       progress: called with the number of each step before it is compared.
     """
@@ -55,12 +55,12 @@ class Comparison(Loop):
         plan: Plan,
         port: Port,
         generator: Generator,
-        judge: Judge,
+        comparator: Comparator,
         jnet: Any = None,
         jax_loss: Any = None,
         progress: Callable[[int], Any] | None = None,
     ) -> None:
-        self.plan, self.port, self.judge, self._progress = plan, port, judge, progress
+        self.plan, self.port, self.comparator, self._progress = plan, port, comparator, progress
         self.begun = plan.snapshot()
         """To put back what the run changes."""
         self._jnet = jnet
@@ -75,7 +75,7 @@ class Comparison(Loop):
         self._order: np.ndarray | None = None
         self._epoch = self._position = 0
         self._arrays: dict[int, Any] = {}
-        self.whole = WholeRun(plan, port, judge, generator, jnet, jax_loss)
+        self.whole = WholeRun(plan, port, comparator, generator, jnet, jax_loss)
         self.losses: list[float] = []
         self.seen_losses: list[float] = []
         """The port's, from torch's weights."""
@@ -97,14 +97,16 @@ class Comparison(Loop):
 
     def run(self) -> None:
         """Compare everything; `Diverged` leaves at the first divergence."""
-        judge, port = self.judge, self.port
+        comparator, port = self.comparator, self.port
         weights, buffers = self._tensors()
         ours = port.name_params(port.params) | port.name_buffers(port.model_state)
         for name, value in (weights | buffers).items():
             if name in ours:
-                compare_bits(judge, "initial weights", name, ours[name], value)
+                compare_bits(comparator, "initial weights", name, ours[name], value)
             elif name in port.without:
-                judge.missing("initial weights", name, "a parameter that no leaf of the port holds")
+                comparator.missing(
+                    "initial weights", name, "a parameter that no leaf of the port holds"
+                )
         stream = torch.get_rng_state()
         with self.plan.kernels():
             with self._recorder:
@@ -116,7 +118,7 @@ class Comparison(Loop):
             after, generator = torch.get_rng_state(), self._generator
             if not self.plan.scope:
                 generator = self._compare_whole_run(weights | buffers, stream)
-        judge.exactly("stream", "generator", jaxnet.random.get_state(generator), after.numpy())
+        comparator.exactly("stream", "generator", jaxnet.random.get_state(generator), after.numpy())
 
     def _compare_whole_run(self, begin: Named, stream: torch.Tensor) -> Generator:
         weights, buffers = self._tensors()
@@ -144,21 +146,21 @@ class Comparison(Loop):
         assert self._order is not None
         ours = self._order[self._position : self._position + self._batching.size]
         self._position += self._batching.size
-        self.judge.epoch, self.judge.step = epoch, self.judge.step + 1
+        self.comparator.epoch, self.comparator.step = epoch, self.comparator.step + 1
         if self._progress is not None:
-            self._progress(self.judge.step)
-        self.judge.exactly("rows", "batch", ours.astype(rows.dtype), rows)
+            self._progress(self.comparator.step)
+        self.comparator.exactly("rows", "batch", ours.astype(rows.dtype), rows)
         self._views, self._doubted = Views(), False
         self._forget()
         self._reference.draws = _DRAWS if self._is_rounded() else 0
         return self._reference
 
     def _forget(self) -> None:
-        """Everything but what does not change, and the optimizer's state, which goes on."""
+        """Everything but what does not change, and the optimizer's state, which is kept."""
         self._reference.forget([self.plan.x, self.plan.y, *_list_state(self.plan.optimizer)])
 
     def _is_rounded(self) -> bool:
-        return self.judge.step <= _FIRST or not self.judge.step % _EVERY
+        return self.comparator.step <= _FIRST or not self.comparator.step % _EVERY
 
     def _look(self, stage: str, name: str, tensor: torch.Tensor) -> None:
         """The recorder has come upon a tensor."""
@@ -168,7 +170,7 @@ class Comparison(Loop):
             self._views[stage, name] = self._reference.look(tensor)
 
     def _before_update(self, *_: Any) -> None:
-        """The optimizer goes on from torch's gradients, and from its own state in float64."""
+        """The optimizer continues from torch's gradients, and from its own state in float64."""
         self._forget()
         self._reference.draws = 0
         self._reference.watch_steps(list(self.plan.net.parameters()))
@@ -177,7 +179,7 @@ class Comparison(Loop):
         self._step = step
 
     def after(self) -> None:
-        """A step of torch's is done: hold the port's beside it, from the same weights."""
+        """A step of torch's is done: compare the port's with it, from the same weights."""
         assert self._step is not None
         step = self._step
         x, y = self._array(step.batch["input"]), self._array(step.batch["target"])
@@ -186,7 +188,7 @@ class Comparison(Loop):
         seen = self.port.step(params, model_state, x, y, masks)
         for name, noise in seen.noise.items():
             if name in step.noise:
-                self.judge.exactly("masks", name, noise, step.noise[name])
+                self.comparator.exactly("masks", name, noise, step.noise[name])
         self._compare_forward(step, seen)
         if self.plan.scope != FORWARD:
             self._compare_loss(step, seen)
@@ -195,7 +197,7 @@ class Comparison(Loop):
             self._compare_update(step, seen, params)
         self.losses.append(float(step.loss))
         self.seen_losses.append(float(seen.loss))
-        self.port.model_state = seen.model_state  # what torch has not goes on
+        self.port.model_state = seen.model_state  # what torch lacks is kept
         self._step = None
 
     def _compare_masks(self, step: Step, x: Any) -> Any:
@@ -207,8 +209,8 @@ class Comparison(Loop):
         named = flatten(masks)
         for name, mask in step.masks.items():
             if name not in named:
-                self.judge.missing("masks", name, "a dropout that the port has not")
-            self.judge.exactly("masks", name, named[name], mask)
+                self.comparator.missing("masks", name, "a dropout that the port has not")
+            self.comparator.exactly("masks", name, named[name], mask)
         return nest(named)
 
     def _probability(self, name: str) -> float:
@@ -226,20 +228,22 @@ class Comparison(Loop):
             if ("buffers", name) in views:
                 self._hold("buffers", name, buffer, step.buffers[name])
             else:
-                compare_bits(self.judge, "buffers", name, np.asarray(buffer), step.buffers[name])
+                compare_bits(
+                    self.comparator, "buffers", name, np.asarray(buffer), step.buffers[name]
+                )
 
     def _compare_loss(self, step: Step, seen: Seen) -> None:
         held = self._hold("loss", "loss", seen.loss, step.loss)
         self._loss_bounds.append(float(held.bound) if held.compared else np.inf)
         if not np.isfinite(step.loss):
-            self.overflowed = self.overflowed or self.judge.step
+            self.overflowed = self.overflowed or self.comparator.step
 
     def _hold(self, stage: str, name: str, jax: Any, torch: Any, shown: str = "") -> Held:
-        judge, key, shown = self.judge, (stage, name), shown or name
-        held = judge.hold(stage, shown, jax, torch, self._views[key])
+        comparator, key, shown = self.comparator, (stage, name), shown or name
+        held = comparator.hold(stage, shown, jax, torch, self._views[key])
         if not held.agrees and self._doubt():
-            held = judge.hold(stage, shown, jax, torch, self._views[key])
-        judge.accept(stage, shown, jax, torch, self._views[key], held)
+            held = comparator.hold(stage, shown, jax, torch, self._views[key])
+        comparator.accept(stage, shown, jax, torch, self._views[key], held)
         return held
 
     def _doubt(self) -> bool:
@@ -262,9 +266,11 @@ class Comparison(Loop):
                 for name, grad in reversed(step.grads.items())
                 if name in ours
             }
-            return given, {n: self.judge.hold("gradients", n, *each) for n, each in given.items()}
+            return given, {
+                n: self.comparator.hold("gradients", n, *each) for n, each in given.items()
+            }
 
-        self.judge.finite = all(map(_is_finite, (*step.outputs.values(), step.loss)))
+        self.comparator.finite = all(map(_is_finite, (*step.outputs.values(), step.loss)))
         given, held = hold_all()
         if not _agree(held) and self._doubt():
             given, held = hold_all()
@@ -275,14 +281,14 @@ class Comparison(Loop):
                 step,
                 given,
                 held,
-                judge=self.judge,
+                comparator=self.comparator,
                 shown={name: value for name, value in seen.outputs.items() if name},
             )
             if explained is not None:
                 held, count = explained
                 self.kinks += count
         for name, each in given.items():
-            self.judge.accept("gradients", name, *each, held[name])
+            self.comparator.accept("gradients", name, *each, held[name])
             # By how much of a step the gradient's rounding may change it.
             exact, bound, size = np.abs(each[2].exact), held[name].bound, each[2].size
             unsure = np.divide(bound, exact, where=exact > 0, out=np.ones(exact.shape))
@@ -297,11 +303,11 @@ class Comparison(Loop):
         for name, leaf in self.port.name_others(seen.grads).items():
             if np.any(np.asarray(leaf) != 0):
                 what = "a leaf that torch has not, with a gradient"
-                self.judge.missing("gradients", name, what)
+                self.comparator.missing("gradients", name, what)
 
     def _compare_update(self, step: Step, seen: Seen, params: Any) -> None:
         """The optimizer alone: from torch's gradients, and from the same gradients ever since."""
-        port, judge = self.port, self.judge
+        port, comparator = self.port, self.comparator
         # Where torch has none, the port's own: what torch leaves alone, the port must leave alone.
         grads, _ = port.place(port.name_params(seen.grads) | step.grads, {})
         updates, port.opt_state, weights = port.update(grads, port.opt_state, params)
@@ -316,18 +322,18 @@ class Comparison(Loop):
             )
             change = weight.astype(np.float64) - before
             view, granted = grant(
-                judge, name, named[name], change, view,
+                comparator, name, named[name], change, view,
                 self._list_updates(name, before, view.exact),
             )  # fmt: skip
             for cause, share in granted.items():
                 self.granted[cause] = max(share, self.granted.get(cause, 0.0))
-            if judge.step == 1:
+            if comparator.step == 1:
                 self.decay |= find_decay(self._list_updates(name, before, view.exact), view)
-            judge.floats("update", name, named[name], change, view, own=False)
+            comparator.floats("update", name, named[name], change, view, own=False)
             # Added in float32, and once.
             update = named[name].astype(np.float64)
             summed = View(before + update, None, np.abs(before) + np.abs(update))
-            judge.floats("weights", name, after[name], weight, summed, own=False)
+            comparator.floats("weights", name, after[name], weight, summed, own=False)
 
     def _list_updates(self, name: str, before: np.ndarray, exact: np.ndarray) -> Any:
         return list_updates(
@@ -345,19 +351,19 @@ class Comparison(Loop):
         After the first epochs, the last one, and whenever enough steps have gone by: where an epoch
         is one step, to evaluate takes as long as that.
         """
-        steps = self.judge.step - self._evaluated
+        steps = self.comparator.step - self._evaluated
         if _FIRST < epoch < self.plan.epochs and steps < _EVERY:
             return
-        self._evaluated = self.judge.step
+        self._evaluated = self.comparator.step
         weights, buffers = self._tensors()
         params, model_state = self.port.place(weights, buffers)
         x, draws = self.plan.x, _DRAWS if self._is_rounded() else 0
         self._outputs = output = evaluate(self.plan)
         ours = self.port.predict(params, model_state, self._array(x.numpy()))
         view, place = self._view_rows(x, draws), ("evaluation", "outputs")
-        if not self.judge.hold(*place, ours, output, view).agrees:
+        if not self.comparator.hold(*place, ours, output, view).agrees:
             view = self._view_rows(x, _DOUBTED)
-        self.judge.floats(*place, ours, output, view)
+        self.comparator.floats(*place, ours, output, view)
 
     def _view_rows(self, x: torch.Tensor, draws: int) -> View:
         """What the reference knows of the outputs of all rows, some at a time to save memory."""

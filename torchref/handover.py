@@ -1,4 +1,4 @@
-"""A jaxnet run between two epochs put into torch's objects, for the torch loop to go on."""
+"""A jaxnet run between two epochs put into torch's objects, for the torch loop to resume."""
 
 import warnings
 from typing import Any

@@ -2,9 +2,9 @@
 
 A section builds its net, loss and optimizer (`certify_script` takes such a function), then trains
 them on tensors, with two callbacks, so that the loops stay as they are: `report(epoch, loss,
-accuracy)` stands where the lecture prints, and `watch(net, output, loss)`, between `backward` and
-`step`, is where one may look in. A net goes to the device and the type of X: in float64 the same
-seed gives the same weights, masks and orders, and a referee.
+accuracy)` is called where the lecture prints, and `watch(net, output, loss)` between `backward` and
+`step`. A net goes to the device and the type of X: in float64 the same seed gives the same weights,
+masks and orders, and so a float64 reference.
 """
 
 import itertools

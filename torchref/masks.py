@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jaxnet.cache import memoise
+from jaxnet.cache import memoize
 from jaxnet.nn import draw
 from jaxnet.random import Generator, dropout_mask
 
@@ -14,7 +14,7 @@ Dropouts = tuple[tuple[str, float, Any], ...]
 """Names, probabilities and shapes of the dropouts that torch's net ran, in their order."""
 
 
-@memoise
+@memoize
 def make_draw(jnet: Any) -> Callable[[Generator, Dropouts, Any], tuple[Generator, Any]]:
     """The masks of a step: of jaxnet's net, or of as many dropouts as torch's net ran."""
 

@@ -33,7 +33,7 @@ def match_tensors(
     A leaf under torch's dotted name is the tensor's. The others are found by value, with their axes
     in any order, as a Flax `kernel` is torch's `weight` transposed; of several that fit (the zeros
     of two biases), the one beside a tensor of the same layer, or else the first. `parents` says
-    where each layer's tensors lie, and is filled on the way. The first `skip` parts of a path (the
+    where each layer's tensors are, and is filled on the way. The first `skip` parts of a path (the
     name of a collection) do not count.
     """
     leaves = _leaves(tree, skip)
@@ -93,7 +93,7 @@ def _leaves(tree: Any, skip: int) -> list[_Leaf]:
 
 
 def _stem(leaf: _Leaf) -> str:
-    """The name without its numbers: LayerNorm_0 and LayerNorm_1 stand in their order."""
+    """The name without its numbers: LayerNorm_0 and LayerNorm_1 are in their order."""
     return re.sub(r"\d+", "", f"{leaf.parent}.{leaf.name}")
 
 

@@ -79,7 +79,7 @@ def make_plan(
         raise TypeError(f"net must be torch's Module, not {type(net).__name__}")
     scope = FORWARD if loss is None else "" if optimizer is not None else NO_UPDATES
     if loss is None and optimizer is not None:
-        raise ValueError("optimizer needs loss, which it minimises; loss is None")
+        raise ValueError("optimizer needs loss, which it minimizes; loss is None")
     if optimizer is None:
         optimizer = _Idle([*net.parameters()] or [torch.zeros(1)])
     loss = _Mean() if loss is None else loss
@@ -110,7 +110,7 @@ def make_plan(
     if not isinstance(torch_loss, torch.nn.Module):
         torch_loss = _Function(torch_loss)
     epochs = check_count("epochs", epochs)
-    make_batching(len(x), batch_size, shuffle)  # refuses a batch size that does not fit
+    make_batching(len(x), batch_size, shuffle)  # rejects a batch size that does not fit
     run = epochs, batch_size, shuffle, scope
     return Plan(net, torch_loss, optimizer, scheduler, x, y, *run)
 
@@ -126,7 +126,7 @@ class _Idle(torch.optim.Optimizer):
 
 
 class _Mean(torch.nn.Module):
-    """Stands where no loss was given."""
+    """The loss where none was given."""
 
     def forward(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         del targets
@@ -145,7 +145,7 @@ class _Function(torch.nn.Module):
 
 
 class Loop:
-    """What goes on around torch's loop."""
+    """What is called around torch's loop."""
 
     def before(self, epoch: int, rows: np.ndarray) -> Any:
         """A step begins: in here it runs."""

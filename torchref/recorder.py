@@ -264,7 +264,7 @@ Names = dict[int, list[str]]
 
 
 def module_names(net: torch.nn.Module) -> Names:
-    """The dotted names of every module: one that stands twice has two, in order."""
+    """The dotted names of every module: one that is used twice has two, in order."""
     names: dict[int, list[str]] = {}
     for name, module in net.named_modules(remove_duplicate=False):
         names.setdefault(id(module), []).append(name)
@@ -284,7 +284,7 @@ def leaves(net: torch.nn.Module) -> list[torch.nn.Module]:
 
 
 def _replay_noise(p: float, x: torch.Tensor, stream: torch.Tensor) -> np.ndarray:
-    """What a dropout multiplied x by: the same draw again, of ones that lie in memory as x does."""
+    """What a dropout multiplied x by: the same draw again, of ones with the memory layout of x."""
     after = torch.get_rng_state()
     torch.set_rng_state(stream)
     noise = torch.nn.functional.dropout(torch.ones_like(x, requires_grad=False), p, True)

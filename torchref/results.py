@@ -128,7 +128,7 @@ def _plain(value: Any) -> Any:
 
 
 def save(measured: Iterable[dict[str, Any]], path: Path) -> Path:
-    """Write the runs for `jaxnet report --torch PATH`; the file appears whole or not.
+    """Write the runs for `jaxnet report --torch PATH`; the file is written in full or not at all.
 
     A number that is not finite is null.
     """

@@ -11,7 +11,7 @@ import torch
 import jaxnet
 from jaxnet.cache import jit
 from jaxnet.certificate import bounds
-from jaxnet.certificate.comparison import Judge
+from jaxnet.certificate.comparison import Comparator
 from jaxnet.data.loader import Batching, start_epoch
 from jaxnet.random import Generator
 from torchref.candidate import Port
@@ -48,18 +48,24 @@ class Steps(NamedTuple):
 
 
 class WholeRun:
-    """A run of `jaxnet.fit`, or of a user's steps, that is held against torch's.
+    """A run of `jaxnet.fit`, or of a user's steps, that is compared with torch's.
 
     Args:
-      plan, port, judge: as for `torchref.comparison.Comparison`.
+      plan, port, comparator: as for `torchref.comparison.Comparison`.
       generator: where the port's random numbers come from.
       jnet, jax_loss: the net and the loss for `jaxnet.fit`; without them the port's own steps run.
     """
 
     def __init__(
-        self, plan: Plan, port: Port, judge: Judge, generator: Generator, jnet: Any, jax_loss: Any
+        self,
+        plan: Plan,
+        port: Port,
+        comparator: Comparator,
+        generator: Generator,
+        jnet: Any,
+        jax_loss: Any,
     ) -> None:
-        self._plan, self._port, self._judge = plan, port, judge
+        self._plan, self._port, self._comparator = plan, port, comparator
         self._jnet, self._jax_loss, self._generator = jnet, jax_loss, generator
         self._first = (port.params, port.model_state, port.opt_state)
         self._draw = make_draw(jnet)
@@ -73,12 +79,12 @@ class WholeRun:
         """Elements whose steps rounding decides, which both runs hold where they begin."""
 
     def compare(self, steps: Steps, begun: Snapshot, stream: torch.Tensor) -> Generator:
-        """Beside torch and beside torch moved by an ulp; gives the generator afterwards.
+        """Compare with torch and with torch perturbed by an ulp; gives the generator afterwards.
 
         Elements whose steps rounding decides are held still on both sides: else each run would go
         its own way, and so would torch's with other kernels.
         """
-        self._steps, judge = steps, self._judge
+        self._steps, comparator = steps, self._comparator
         self.still = {
             name: decided > bounds.DECIDED * size
             for name, (size, decided) in steps.sizes.items()
@@ -90,13 +96,13 @@ class WholeRun:
         self.last, self.own = self._port.name_params(params), runs.own.losses
         self._point_at(bound)
         counted = np.arange(len(self.own)) < self.chaos
-        judge.trajectory("whole run", "loss", self.losses, self.own, bound, where=counted)
+        comparator.trajectory("whole run", "loss", self.losses, self.own, bound, where=counted)
         found: Named = dict(self.last)
         for name, buffer in self._port.name_buffers(model_state).items():
             if runs.own.last[name].dtype.kind == "f":
                 found[name] = buffer
             else:
-                compare_bits(judge, "whole run", name, np.asarray(buffer), runs.own.last[name])
+                compare_bits(comparator, "whole run", name, np.asarray(buffer), runs.own.last[name])
         x = jax.device_put(copy_array(self._plan.x))
         found[OUTPUTS] = np.asarray(self._port.predict(params, model_state, x))
         # Runs that were moved by an ulp may then all have missed what may happen.
@@ -119,18 +125,18 @@ class WholeRun:
         # Of what does not move at all, that it stays is compared.
         counted = ((limit <= bounds.TOLD * went) | (went == 0)) & ~still
         if not counted.any():
-            self._judge.why["whole run", name] = (
+            self._comparator.why["whole run", name] = (
                 "rounding decides its steps" if still.all() else "rounding may move it as far"
             )
-        self._judge.trajectory("whole run", name, ours, there, limit, where=counted)
+        self._comparator.trajectory("whole run", name, ours, there, limit, where=counted)
 
     def _point_at(self, bound: np.ndarray) -> None:
         """A divergence of the whole run is reported at its first step out of bounds."""
         with np.errstate(invalid="ignore"):
             off = ~(np.abs(self.losses - self.own) <= bound) & np.isfinite(bound)
         step = int(np.argmax(off)) + 1 if off.any() else len(self.losses)
-        self._judge.step, steps = step, self._plan.batching.steps
-        self._judge.epoch = (step - 1) // steps + 1
+        self._comparator.step, steps = step, self._plan.batching.steps
+        self._comparator.epoch = (step - 1) // steps + 1
 
     def _run_alone(self) -> tuple[np.ndarray, Any, Any, Generator]:
         """The port's losses, parameters, other collections and generator."""
@@ -181,7 +187,9 @@ def _cut(batching: Batching, order: Any) -> Iterator[Any]:
         yield rows[begin : begin + batching.size]
 
 
-def compare_bits(judge: Judge, stage: str, name: str, ours: np.ndarray, torchs: np.ndarray) -> None:
+def compare_bits(
+    comparator: Comparator, stage: str, name: str, ours: np.ndarray, torchs: np.ndarray
+) -> None:
     """Integers and bits; torch counts in int64, JAX in int32."""
     integer = torchs.dtype.kind == "i"
-    judge.exactly(stage, name, ours.astype(torchs.dtype) if integer else ours, torchs)
+    comparator.exactly(stage, name, ours.astype(torchs.dtype) if integer else ours, torchs)

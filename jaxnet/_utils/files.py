@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the folder of those that can be had again."""
+"""Files that are written in full or not at all, and the user's cache folder."""
 
 import os
 from pathlib import Path

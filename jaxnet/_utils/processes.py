@@ -1,4 +1,4 @@
-"""A run in many processes, connected by `jax.distributed.initialize`: who writes, who agrees."""
+"""A run in many processes, connected by `jax.distributed.initialize`: who writes, what is equal."""
 
 import hashlib
 from collections.abc import Mapping

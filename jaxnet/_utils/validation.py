@@ -32,7 +32,7 @@ def nearest(name: Any, choices: Iterable[Any]) -> str:
 
 
 def check_pair(data: Any, of: str = "(x, y)") -> tuple[Any, Any]:
-    """Two things that belong together; refuse what is none, or another number of them."""
+    """The two parts of a pair; reject anything else."""
     if isinstance(data, Mapping | str) or not isinstance(data, Iterable) or hasattr(data, "dtype"):
         raise TypeError(f"data must be {of}, not {type(data).__name__}")
     parts = tuple(data)
@@ -42,7 +42,7 @@ def check_pair(data: Any, of: str = "(x, y)") -> tuple[Any, Any]:
 
 
 def check_rows(x: Any, y: Any) -> None:
-    """Refuse data whose two arrays are not of numbers or do not pair up row by row."""
+    """Reject arrays that do not hold numbers or differ in their number of rows."""
     check_real(x=x, y=y)
     if np.ndim(x) == 0 or np.ndim(y) == 0 or len(x) != len(y) or len(x) == 0:
         raise ValueError(
@@ -52,7 +52,7 @@ def check_rows(x: Any, y: Any) -> None:
 
 
 def check_real(**arrays: Any) -> None:
-    """Refuse what holds anything but real numbers: strings, objects, complex numbers, keys."""
+    """Reject anything but real numbers: strings, objects, complex numbers, keys."""
     for name, values in arrays.items():
         dtype: Any = getattr(values, "dtype", None)
         if not isinstance(values, jax.Array | np.ndarray):
@@ -66,7 +66,7 @@ def check_real(**arrays: Any) -> None:
 
 
 def check_finite(x: Any, numbers: Any = None) -> None:
-    """Refuse rows with nan or an infinity, by the first of them: every weight would become nan.
+    """Reject rows with nan or an infinity, naming the first: every weight would become nan.
 
     `numbers` says which rows these are, if not all in their order.
     """
@@ -93,7 +93,7 @@ def _is_finite(values):
 
 
 def check_devices(**trees: Any) -> None:
-    """Refuse arrays that were put on different devices, in one sentence."""
+    """Reject arrays that were put on different devices."""
     places: dict[frozenset, str] = {}
     for name, tree in trees.items():
         for leaf in committed_arrays(tree):
@@ -116,14 +116,14 @@ def committed_arrays(tree: Any) -> list[jax.Array]:
 
 
 def check_count(name: str, value: Any) -> int:
-    """A count as an int; refuse what is none, or below 1."""
+    """A count as an int; reject anything but an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
     return int(value)
 
 
 def check_number(name: str, value: Any) -> float:
-    """A real number as a float; refuse all else, and strings that read as one."""
+    """A real number as a float; reject anything else, numbers in strings too."""
     if not isinstance(value, str | bytes | bytearray):
         try:
             return float(value)
@@ -133,19 +133,19 @@ def check_number(name: str, value: Any) -> float:
 
 
 def check_function(name: str, value: Any, what: str = "a function") -> None:
-    """Refuse what cannot be called."""
+    """Reject what cannot be called."""
     if not callable(value):
         raise TypeError(f"{name} must be {what}, not {value!r}")
 
 
 def check_net(net: Any) -> None:
-    """Refuse what is no Flax module: a class of them that was not called, for one."""
+    """Reject anything but a Flax module, such as a class that was not called."""
     if not isinstance(net, flax.linen.Module):
         raise TypeError(f"net must be a Flax module, not {net!r}")
 
 
 def check_optimizer(optimizer: Any, name: str = "optimizer") -> None:
-    """Refuse what is no optimizer: a function of `jaxnet.optim` that was not called, for one."""
+    """Reject anything but an optimizer: also a function of `jaxnet.optim` that was not called."""
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(
             f"{name} must be an optax optimizer, such as jaxnet.optim.sgd(), not {optimizer!r}"
@@ -153,8 +153,10 @@ def check_optimizer(optimizer: Any, name: str = "optimizer") -> None:
 
 
 def check_stream(generator: Any) -> None:
-    """Refuse what no randomness comes from."""
-    if not hasattr(generator, "spare"):  # jaxnet.random.Generator's, which is not known here
+    """Reject anything but a random generator."""
+    if not hasattr(
+        generator, "next_normal_sample"
+    ):  # jaxnet.random.Generator's, which is not known here
         dtype = getattr(generator, "dtype", None)
         if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
             raise TypeError(
@@ -164,7 +166,7 @@ def check_stream(generator: Any) -> None:
 
 
 def check_mapping(name: str, value: Any, of: str) -> None:
-    """Refuse what has no names."""
+    """Reject anything but a mapping."""
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a mapping of {of}, not {type(value).__name__}")
 

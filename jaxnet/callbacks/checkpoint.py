@@ -21,8 +21,8 @@ class Checkpoint(Callback):
       folder: the run's own, made where it is missing; `jaxnet.checkpoint.Checkpoints` says what it
         holds. Of many processes all must see it; process 0 writes.
       keep: how many checkpoints stay; older ones are deleted once a newer one is complete.
-      resume: go on from the newest checkpoint that is whole; where there is none, begin. `epochs`
-        are the whole run's: more than before goes on, as many gives the run as it ended.
+      resume: resume from the newest checkpoint that is intact; without one, begin. `epochs` are
+        the whole run's: more than before continues it, as many returns the run as it ended.
       seconds: at least so many between two saves, and at least twenty times as long as the last one
         took; 0 saves after every chunk. The last of the epochs asked for is always saved.
 
@@ -32,7 +32,7 @@ class Checkpoint(Callback):
       OSError: the folder cannot be made or written.
 
     torch has `torch.save` and `torch.load` for one file at a time; when to save, how many to keep
-    and whether a file is whole are the caller's there.
+    and whether a file is intact are the caller's there.
 
     >>> import tempfile, jax.numpy as jnp, jaxnet
     >>> net, x = jaxnet.nn.Sequential([jaxnet.nn.Linear(1, 1)]), jnp.array([[1.0], [2.0]])
@@ -62,16 +62,16 @@ class Checkpoint(Callback):
         self._seconds = check_number("seconds", seconds)
         if not self._seconds >= 0:
             raise ValueError(f"seconds must be a number of at least 0, not {seconds!r}")
-        self._next = -float("inf")
 
     def on_start(self, run: Run) -> Any:
         """Open the folder; with `resume`, give the run as it has it."""
+        self._next = -float("inf")
         self._checkpoints = Checkpoints(self._folder, keep=self._keep, about=run.describe())
         epochs = self._checkpoints.list_epochs()
         if epochs and not self._resume:
             raise ValueError(
                 f"checkpoint {self._checkpoints.directory} has checkpoints already, up to epoch "
-                f"{epochs[-1]}: resume=True goes on from there, or choose an empty folder"
+                f"{epochs[-1]}: resume=True resumes from there, or choose an empty folder"
             )
         with use(run.precision):
             saved = self._checkpoints.restore(like=run.state)

@@ -12,7 +12,7 @@ class EarlyStopping(Callback):
     """Ends the run when a metric has not improved for `patience` reports in a row.
 
     A report improves where its value is better than the best before it by more than `min_delta`;
-    a NaN never does. It looks at the history alone, so a run that is resumed stops where the
+    a NaN never does. It depends on the history alone, so a run that is resumed stops where the
     uninterrupted one does.
 
     Args:

@@ -28,25 +28,25 @@ class JsonLines(Callback):
     A line is one object: the fields, "epoch", "loss", then the report's metrics. It is all there
     or not yet; nothing is held back.
     Numbers are written so that reading them gives the same floats; NaN and the infinities, which
-    JSON has not, are null.
+    JSON lacks, are null.
 
     A file that is there is appended to, never emptied: another run's lines come after those of
     the first, and fields tell them apart. With `resume=True` no line is written that the file has,
     and reports of a resumed run's earlier part that it lacks are, so that the whole run is there
     once, whatever processes it took. A line that cannot be written (a full disk) is a warning: the
-    run goes on.
+    run continues.
 
     Args:
       target: a path, or a text stream that is open, such as `sys.stdout`. A file is made at the
         first report; a stream is flushed after each line and left open.
-      resume: look at what the file has before writing.
+      resume: read the file's lines before writing.
       fields: what every line begins with, `experiment="logits"`.
 
     Raises:
       TypeError: `target` is neither, a stream is of bytes, or a field is nothing that JSON has.
       ValueError: a stream is closed or cannot be written, a field has a name of the line's own,
         or `resume` is asked of a stream; at the first report, a metric has such a name.
-      OSError: `target` is a folder, or lies in none.
+      OSError: `target` is a folder, or its folder does not exist.
 
     torch has none; Lightning's `CSVLogger` and Keras's write CSV.
 
@@ -129,19 +129,19 @@ def _as_json(name: str, value: Any) -> Any:
 
 
 def _as_file(target: Any) -> Path:
-    """A path; refuse what no lines can be appended to."""
+    """A path; reject one that no lines can be appended to."""
     if not isinstance(target, str | os.PathLike):
         raise TypeError(f"target must be a path or a text stream, not {target!r:.60}")
     path = Path(target)
     if path.is_dir():
         raise IsADirectoryError(f"target must be a file, not the folder {path}")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"target must lie in a folder that is there, not in {path.parent}")
+        raise FileNotFoundError(f"target must be in a folder that exists, not in {path.parent}")
     return path
 
 
 def _check_stream(stream: Any) -> None:
-    """Refuse what no text can be written to."""
+    """Reject a stream that no text can be written to."""
     if isinstance(stream, io.RawIOBase | io.BufferedIOBase):
         raise TypeError(f"target must be a stream of text, not {type(stream).__name__}")
     if getattr(stream, "closed", False):

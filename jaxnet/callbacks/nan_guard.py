@@ -63,10 +63,10 @@ def _are_finite(leaves: list[Any]) -> jax.Array:
 class NanGuard(Callback):
     """Ends a run whose loss or weights are no longer finite, with `NotFinite`.
 
-    After each chunk it looks at every loss and at the weights, before any other callback does.
+    After each chunk it checks every loss and the weights, before any other callback runs.
     Where one is bad, it repeats the chunk from the last finite state, epoch by epoch and then step
     by step, to find the first bad step, the tensor and the rows of the batch. In torch,
-    `torch.autograd.set_detect_anomaly` looks at every operation of every backward pass.
+    `torch.autograd.set_detect_anomaly` checks every operation of every backward pass.
 
     Raises:
       NotFinite: from the run, when a chunk is not finite.
@@ -95,7 +95,7 @@ class NanGuard(Callback):
         self._good = chunk  # with what the callbacks after this one make of it
 
     def on_end(self, run: Run) -> None:
-        """Let go of the run, and so of its data."""
+        """Drop the references to the run, and so to its data."""
         del self._run, self._good
 
     def _find(self, end: int) -> NotFinite:
@@ -163,7 +163,7 @@ def _hint(kind: str, largest: float) -> str:
     if kind in ("loss", "gradient") and largest > _EXP:
         return (
             f"the net's output reaches {largest:.4g}, and exp overflows float32 above 88.7: take a "
-            "loss of logits, as binary_cross_entropy_with_logits, in place of one by hand"
+            "loss of logits, as binary_cross_entropy_with_logits, in place of a naive one"
         )
     if kind in ("loss", "gradient"):
         return "look for a log, a root or a quotient of 0 in the loss"

@@ -17,7 +17,7 @@ class Progress(Callback):
 
     "compiling, first steps" until the first chunk is done; when the run has ended, the time that it
     took. Where standard error is no terminal, and with `quiet`, nothing. `NO_COLOR` in the
-    environment takes the colours away. It needs Rich.
+    environment turns the colors off. It needs Rich.
 
     Args:
       name: of the run, at most 14 letters on a terminal of 80 columns.

@@ -87,7 +87,7 @@ class Report(Callback):
         return chunk.state._replace(generator=generator)
 
     def on_end(self, run: Run) -> None:
-        """Let go of the run, and so of its data."""
+        """Drop the reference to the run, and so to its data."""
         self._run = None
 
     def _measure(self, state: TrainState, data: Any) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Two runs held against each other: what was compared, within which bounds, and the verdict."""
+"""Two runs compared with each other: what was compared, within which bounds, and the verdict."""
 
 from jaxnet.certificate import bounds
 from jaxnet.certificate.causes import kernel_causes

@@ -2,7 +2,7 @@
 
 A certificate: every number of a torch run has an exact value, in float64, and a size: the sum of
 the absolute values of the terms that make it, which is what rounding works on. An error is measured
-in `EPS` times that size. What it may be is learnt from the run itself: `DRAWN` times the largest
+in `EPS` times that size. What it may be is learned from the run itself: `DRAWN` times the largest
 error that rounding was seen to make of the tensor, by torch and in some draws of the reference, and
 `FLOORS` beside that.
 
@@ -62,18 +62,18 @@ GRANTED = 8.0
 """The same for the run with the differences that a port was granted: it should follow that one."""
 
 DECIDED = 1e-2
-"""An element is held still in whole runs where rounding decides more than this share of its steps:
-a whole step of Adam's may hang on the sign of what rounding leaves of a gradient that is 0."""
+"""An element is kept fixed in whole runs where rounding decides more than this share of its steps:
+a full step of Adam's may depend on the sign of what rounding leaves of a gradient that is 0."""
 
 RUN_LOSS = 1e-6
 RUN_WEIGHTS = 1e-4
 
 FEW, LONE = 1e-2, 1e-3
 """So many of a tensor's last weights may be off by so much of how far training moved them: a ReLU
-that stands otherwise in one row changes the steps of weights that hang on this row alone."""
+that chooses otherwise in one row changes the steps of weights that depend on this row alone."""
 
-CHAOS = 1e-3
-"""The share of a loss by which those runs differ, from which on rounding decides the whole run."""
+GROWN = 1e-3
+"""The share of a loss that rounding grows to; from that step on, losses are not compared."""
 
 TOLD = 0.1
 """A loss of a whole run counts as compared where its bound is at most this share of it, and its
@@ -128,13 +128,13 @@ REDUCTION = Tolerance(rtol=64 * EPS, atol=8 * EPS)
 
 # jaxnet's error against a float64 run, as a multiple of torch's own in float32, over a whole run of
 # the lecture: largest and root mean square. Measured: at most 1.2.
-REFEREE_RATIO = 1.5
+FLOAT64_RATIO = 1.5
 
 # The loss of any step of a whole run of the lecture, whose rounding errors feed on each other.
 # Measured: at most 3.6e-7.
 TRAJECTORY = Tolerance(rtol=1e-6, atol=0.0)
 
-# The same for a run that learns its few rows by heart: the loss of a row comes to 0.05 from
+# The same for a run that memorizes its few rows: the loss of a row comes to 0.05 from
 # outputs near 3, whose roundings do not shrink with it. Measured: 4.9e-8 in a loss of 0.047.
 SMALL_LOSSES = Tolerance(rtol=1e-6, atol=1e-7)
 

@@ -1,4 +1,4 @@
-"""What usually lies behind a difference: what the two arrays show, then what the stage suggests."""
+"""Likely causes of a difference: what the two arrays show, then what the stage suggests."""
 
 import itertools
 from collections.abc import Iterator
@@ -120,7 +120,7 @@ def _seen(jax: Numbers, torch: Numbers) -> Iterator[str]:
     if abs(ratio - 1) > 1e-5 and rest < 1e-3 * abs(ratio - 1):
         yield f"all of it is {ratio:.6g} times torch's: is a factor, or a sum for a mean, in it?"
     elif _alike(np.sort(jax), np.sort(torch)):
-        yield "the same numbers stand in another order"
+        yield "the same numbers are in another order"
     else:
         off = float(np.linalg.norm(jax - torch)) / np.sqrt(power)
         yield f"as a whole it is off by {off:.2g} of torch's"
@@ -136,9 +136,9 @@ def _seen_in_choices(jax: np.ndarray, torch: np.ndarray) -> Iterator[str]:
             yield f"it is torch's shifted by {abs(shift)}: is one draw too many or too few?"
             return
     if torch.dtype.kind == "b" and np.array_equal(jax, ~torch):
-        yield "it is torch's turned round: True must mean kept"
+        yield "it is torch's inverted: True must mean kept"
     elif torch.dtype.kind != "b" and np.array_equal(np.sort(flat_jax), np.sort(flat_torch)):
-        yield "the same rows stand in another order"
+        yield "the same rows are in another order"
 
 
 def _alike(left: np.ndarray, right: np.ndarray) -> bool:

@@ -1,4 +1,4 @@
-"""Holds two computations of the same numbers beside the exact ones, and stops where they part."""
+"""Compares two computations of the same numbers with the exact ones; stops where they diverge."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
@@ -37,7 +37,7 @@ STAGES = (
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first place where a port parts from torch."""
+    """The first place where a port diverges from torch."""
 
     epoch: int
     """Counted from 1; 0 before the first."""
@@ -83,7 +83,7 @@ class Stage(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What came of holding a tensor of floating-point numbers."""
+    """The comparison of a tensor of floating-point numbers."""
 
     error: Numbers
     """The port's distance from the exact numbers; 0 where nothing is compared."""
@@ -102,7 +102,7 @@ class Held(NamedTuple):
         return not (self.error > self.bound).any()
 
 
-class Judge:
+class Comparator:
     """Compares number with number; raises `Diverged` at the first that is out of bounds."""
 
     def __init__(self) -> None:
@@ -125,7 +125,7 @@ class Judge:
     ) -> None:
         """Integers, choices and bits, which must be equal; nan equals nan of the same bits.
 
-        `causes` are of a difference that somebody has looked into already.
+        `causes` are those of a difference whose causes are known already.
         """
         jax, torch = np.asarray(jax), np.asarray(torch)
         self.same_shape(stage, tensor, jax, torch)
@@ -199,7 +199,7 @@ class Judge:
         return Held(error, np.where(compared, torch_error, 0.0), bound, compared, rounded, why)
 
     def accept(self, stage: str, tensor: str, jax: Any, torch: Any, view: View, held: Held) -> None:
-        """Note what was held; stop where it is out of bounds."""
+        """Record a comparison; stop where it is out of bounds."""
         self._rounded[stage, tensor] = held.rounded
         self.count(stage, tensor, int(held.compared.sum()), held.compared.size)
         self.why[stage, tensor] = held.why
@@ -244,7 +244,7 @@ class Judge:
             self._diverge(stage, tensor, worst, jax, torch, **figures)
 
     def missing(self, stage: str, tensor: str, what: str) -> NoReturn:
-        """Something that one of the two has not."""
+        """Stop: one of the two lacks something."""
         self._stop(stage, tensor, None, what, likely_causes(stage, None, None))
 
     def count(self, stage: str, tensor: str, compared: int, given: int) -> None:

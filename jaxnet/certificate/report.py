@@ -117,14 +117,14 @@ def _notes(certificate: "Certificate") -> list[str]:
         notes.append(f"From step {certificate.overflowed} on torch's loss is not finite.")
     if certificate.divergence is None and certificate.chaos < certificate.steps:
         notes.append(
-            f"From step {certificate.chaos + 1} on rounding alone decides torch's own losses (its "
-            "run from\nweights and rows an ulp away): up to there the losses of whole runs are "
-            "compared."
+            f"From step {certificate.chaos + 1} on rounding has grown to 1e-3 of torch's "
+            "own losses (in its run from\nweights and rows an ulp away): up to there the losses of "
+            "whole runs are compared."
         )
     if certificate.kinks:
         notes.append(
             f"{certificate.kinks:,} times the port chose another side of a kink than torch, within "
-            "rounding:\nits gradients are held against those of its own choice."
+            "rounding:\nits gradients are compared with those of its own choice."
         )
     notes += [
         f"Granted, a difference of float32 arithmetic: {name}, {share:.2g} of a step."
@@ -187,7 +187,7 @@ def draw_gap(certificate: "Certificate") -> str:
             steps = np.arange(1, len(gaps) + 1)
             axes.plot(steps, np.maximum(gaps, 1e-9), linestyle="none", label=label, **style)
     axes.set(yscale="log", xlabel="step", ylabel="|jax - torch| / |torch|", ylim=(5e-10, None))
-    axes.set_title("Gap between the losses (equal ones stand at the bottom)", fontsize=10)
+    axes.set_title("Gap between the losses (equal ones are at the bottom)", fontsize=10)
     axes.axhline(2.0**-23, color="0.6", linewidth=0.8, linestyle="--", label="2^-23")
     figure.legend(fontsize=8, loc="outside lower center", ncols=3)
     out = io.StringIO()

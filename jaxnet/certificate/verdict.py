@@ -1,4 +1,4 @@
-"""What came out of holding a torch run and its port side by side."""
+"""The result of comparing a torch run with its port."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from jaxnet.certificate.report import save, write_text
 
 
 class Certificate(NamedTuple):
-    """What came out of holding a torch run and its port side by side."""
+    """The result of comparing a torch run with its port."""
 
     divergence: Divergence | None
     """The first place where the runs diverge; None where they do not."""
@@ -38,7 +38,7 @@ class Certificate(NamedTuple):
     """The first step in which torch's loss is not finite; 0 if there is none."""
     chaos: int
     """The step up to which the losses of the whole runs are compared: the last, or the one before
-    rounding alone decides torch's own."""
+    rounding grows to 1e-3 of torch's own loss."""
     noise: tuple[int, int]
     """Elements whose steps rounding decides, which both whole runs hold where they begin; and all
     elements."""
@@ -47,7 +47,7 @@ class Certificate(NamedTuple):
     granted: dict[str, float]
     """Known differences of float32 arithmetic, by name, with the largest share of a step."""
     kinks: int
-    """How often the port stood on another side of a kink than torch, within rounding."""
+    """How often the port was on another side of a kink than torch, within rounding."""
     settings: dict[str, Any]
     """Seed, epochs, batch size, classes of net, loss and optimizer."""
     digests: dict[str, str]

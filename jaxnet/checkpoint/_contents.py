@@ -70,7 +70,7 @@ def unpack(
 
 
 def name_leaves(state: TrainState) -> dict[str, Any]:
-    """A state's arrays by where they stand in it.
+    """A state's arrays by their path in it.
 
     >>> list(name_leaves(TrainState({"0": {"bias": 1.0}}, {}, (), (), 0)))
     ["params['0']['bias']", 'step']
@@ -87,7 +87,7 @@ def describe(arrays: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _as_leaf(array: np.ndarray, like: Any) -> Any:
-    """The array where `like` lies, and of its kind."""
+    """The array placed as `like` is, and of its kind."""
     if isinstance(like, jax.Array) and jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
         return put(key, like.sharding) if like.committed else key

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxnet._utils.files import as_path
-from jaxnet._utils.processes import any_process, barrier, is_primary
+from jaxnet._utils.processes import any_process, barrier, check_same, is_primary
 from jaxnet._utils.validation import check_count
 from jaxnet.checkpoint._contents import (
     CheckpointMismatchError,
@@ -44,7 +44,8 @@ class Checkpoints:
     Args:
       directory: made where it is missing.
       keep: how many stay; older ones are deleted once a newer one is complete.
-      about: what identifies the run, a dictionary of what JSON can hold.
+      about: what identifies the run, a dictionary of what JSON can hold; None compares the arrays
+        alone.
 
     Raises:
       ValueError: `keep` is below 1.
@@ -82,7 +83,7 @@ class Checkpoints:
         """The newest epoch that it could not save, None once a save has worked."""
         self._keep = check_count("keep", keep)
         try:
-            self._about = json.loads(json.dumps(dict(about or {})))
+            self._about = None if about is None else json.loads(json.dumps(dict(about)))
         except (TypeError, ValueError) as error:
             raise TypeError(f"about must be a dictionary that JSON can hold: {error}") from error
         self._unreadable: list[int] = []
@@ -93,7 +94,7 @@ class Checkpoints:
         self._open()
 
     def _open(self) -> None:
-        """Look at the folder anew."""
+        """List the folder anew."""
         self.close()
         self._manager = _open(self.directory, self._keep)
 
@@ -118,7 +119,7 @@ class Checkpoints:
                 f"directory {self.directory} has checkpoints, up to epoch {epochs[-1]}, of a run "
                 "that was not restored: restore it, or choose an empty folder"
             )
-        packed = pack(state, history, self._about)
+        packed = pack(state, history, self._about or {})
         self.failure = self._save(epoch, packed) if is_primary() else None
         if any_process(self.failure is not None):
             self.failed = epoch
@@ -137,18 +138,18 @@ class Checkpoints:
         except Exception as error:  # of whatever kind: Orbax's layers raise their own
             if replaced is not None:
                 replaced.replace(self.directory / str(epoch))
-                self._open()
+            self._open()  # Orbax's own list of the folder may be wrong now
             return f"epoch {epoch} could not be saved in {self.directory}: {_line(error)}"
         if replaced is not None:
             shutil.rmtree(replaced, ignore_errors=True)
         return None
 
     def list_epochs(self) -> list[int]:
-        """The epochs that have a checkpoint, whole or not, the oldest first."""
+        """The epochs that have a checkpoint, intact or not, the oldest first."""
         return sorted(self._manager.all_steps())
 
     def restore(self, like: TrainState) -> tuple[TrainState, History] | None:
-        """The newest run that is whole, for `jaxnet.fit(..., state=...)`; None where there is none.
+        """The newest intact run, for `jaxnet.fit(..., state=...)`; None where there is none.
 
         A checkpoint that is cut short, changed by a bit or not jaxnet's is named in a warning and
         skipped for the one before it; the next save gives it a name that ends in ".unreadable".
@@ -175,6 +176,7 @@ class Checkpoints:
                 continue
             self._compare(place, record, shapes)
             self.saved = epoch
+            check_same({"the newest checkpoint": str(epoch)})  # the folder may be late somewhere
             return unpack(arrays, record, like)
         if epochs:
             raise CorruptCheckpointError(
@@ -184,7 +186,9 @@ class Checkpoints:
 
     def _compare(self, place: Path, record: Mapping[str, Any], shapes: dict[str, str]) -> None:
         """Raise where a checkpoint is of another run."""
-        differences = list_differences(record["about"], self._about)
+        differences = []
+        if self._about is not None:
+            differences = list_differences(record["about"], self._about)
         others = list_differences(record["arrays"], shapes)
         differences += others[:_SHOWN]
         if more := others[_SHOWN:]:
@@ -217,7 +221,7 @@ class Checkpoints:
 
 
 def list_epochs(directory: str | os.PathLike) -> list[int]:
-    """The epochs that a folder has checkpoints of, whole or not; nothing is made or changed.
+    """The epochs that a folder has checkpoints of, intact or not; nothing is made or changed.
 
     >>> list_epochs("no/such/folder")
     []
@@ -268,7 +272,7 @@ def _write(manager: Any, epoch: int, arrays: dict[str, np.ndarray], record: Any)
 
 
 def _read(manager: Any, epoch: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays and the record of a checkpoint that is whole; an error for any other."""
+    """The arrays and the record of a checkpoint that is intact; an error for any other."""
     import orbax.checkpoint as ocp
 
     args = ocp.args.Composite(arrays=ocp.args.StandardRestore(), record=ocp.args.JsonRestore())

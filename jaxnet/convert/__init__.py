@@ -1,7 +1,7 @@
 """torch's nets, losses, optimizers and their state as jaxnet's, and back, without importing torch.
 
-torch's objects are read by their attributes. What cannot be translated exactly is refused by name
-and place, as `Unsupported`; nothing is approximated.
+torch's objects are read by their attributes. What cannot be translated exactly raises
+`Unsupported`, which names it and its place; nothing is approximated.
 """
 
 from jaxnet.convert._unsupported import Unsupported

@@ -1,4 +1,4 @@
-"""What a translation refuses, and how an object of torch's is told from one that looks like it."""
+"""What has no translation, and how an object of torch's is told from one that looks like it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,7 +28,7 @@ def torch_class(value: Any, package: str, method: str = "") -> str:
 
 
 def check_torch(name: str, value: Any, package: str, kind: str) -> None:
-    """Refuse what is none of torch's."""
+    """Reject anything but an object of torch's."""
     if not torch_class(value, package):
         raise Unsupported([f"{name} must be a {kind}, not {describe(value)}"])
 

@@ -1,4 +1,4 @@
-"""A torch run between two epochs as the state from which jaxnet goes on."""
+"""A torch run between two epochs as a state that jaxnet resumes from."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def train_state_from_torch(
     step: int = 0,
     loader_generator: Any = None,
 ) -> TrainState:
-    """Where a torch run stands between two epochs, for `jaxnet.fit(..., state=...)` to go on.
+    """The state of a torch run between two epochs, for `jaxnet.fit(..., state=...)` to resume.
 
     Args:
       net, optimizer: torch's, as the run left them.

@@ -152,7 +152,7 @@ def _translate(module: Any) -> nn.Module:
     name = torch_class(module, "torch.nn", "forward")
     if name != "Sequential":
         return _layer(module, name)
-    # named_children leaves out a layer that stands twice.
+    # named_children leaves out a layer that is used twice.
     children = {key: _translate(child) for key, child in module._modules.items()}
     return nn.Sequential(list(children.values()), names=tuple(children))
 

@@ -35,7 +35,7 @@ def optimizer_from_torch(
 ) -> optax.GradientTransformation:
     """One of torch's optimizers as the optax one that computes the same updates.
 
-    Several parameter groups become an `optax.partition` over the names of the parameters, labelled
+    Several parameter groups become an `optax.partition` over the names of the parameters, labeled
     by the number of the group. Parameters that the optimizer does not have, and those that need no
     gradient, stay as they are.
 
@@ -50,7 +50,7 @@ def optimizer_from_torch(
 
     Raises:
       Unsupported: another class, an option without an exact translation, a scheduler of another
-        optimizer or whose rate was changed by hand, or a parameter that is not the net's.
+        optimizer or whose rate was changed manually, or a parameter that is not the net's.
 
     >>> import torch
     >>> net = torch.nn.Linear(1, 1)
@@ -181,7 +181,7 @@ def _rates(optimizer: Any, scheduler: Any, steps: int, epochs: int) -> list[Any]
             raise Unsupported(
                 [
                     f"group {number} has lr {now}, but its {name} gives {expected} after "
-                    f"{scheduler.last_epoch} epochs: a rate set by hand has no translation"
+                    f"{scheduler.last_epoch} epochs: a rate set manually has no translation"
                 ]
             )
         rates.append(schedule)

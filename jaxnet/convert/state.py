@@ -13,7 +13,7 @@ from jaxnet.convert._unsupported import check_torch
 from jaxnet.nn import Variables
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
-"""The last part of a buffer's name: what lies in the collection "batch_stats"."""
+"""The last part of a buffer's name: what the collection "batch_stats" holds."""
 
 
 def as_array(tensor: Any) -> np.ndarray:
@@ -98,7 +98,7 @@ _PAIRS = 10_000  # of names, each compared: a second, about
 
 
 def check_tensors(found: Kinds, expected: Kinds, source: str = "state_dict") -> None:
-    """Refuse tensors that are not exactly those expected, with every fault in one ValueError."""
+    """Reject tensors that are not exactly those expected, with every fault in one ValueError."""
     missing = [name for name in expected if name not in found]
     extra = [name for name in found if name not in expected]
     faults = [f"{name}: missing" for name in missing]

@@ -142,8 +142,10 @@ def open_loader(
     if pairs:
         check_pair(loader.data.example)
         loader.data.check_finite()
-    source = loader.data.convert(precision)
-    return loader._replace(data=source if loader.batch_size is not None else read_all(source))
+    source = loader.data.convert(precision, finite=pairs)
+    if loader.batch_size is None:  # in JAX's arrays, which no chunk has to move again
+        source = read_all(source).convert(precision)
+    return loader._replace(data=source)
 
 
 def start_epoch(generator: Any, batching: Batching) -> tuple[Any, Int32[Array, " rows"] | None]:

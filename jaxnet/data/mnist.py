@@ -281,7 +281,7 @@ def _to_dataset(parts: Sequence[UInt8[np.ndarray, "_ 784"]]) -> Dataset:
 
 
 def _fill_cache(digits: Sequence[int]) -> Path:
-    """The cache folder, holding the four files: downloaded unless they lie there already."""
+    """The cache folder, holding the four files: downloaded unless they are there already."""
     cache = cache_folder()
     if len(_find_files(cache)) == len(MNIST_MD5):
         return cache

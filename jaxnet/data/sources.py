@@ -17,7 +17,7 @@ BLOCK = 2**22
 """Bytes of examples, about, that are read at once: two such blocks are in memory at a time."""
 
 _SAMPLE = 64
-"""Examples whose digest stands for those of a source that is too large to be read, at most."""
+"""At most so many examples are digested of a source that is too large to be read."""
 
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
@@ -50,12 +50,12 @@ class Source(Protocol):
         """Reject x with nan or an infinity, now or when it is read."""
         ...
 
-    def convert(self, precision: Precision) -> "Source":
+    def convert(self, precision: Precision, *, finite: bool = True) -> "Source":
         """The source with its floating-point numbers in a precision; called inside `use`."""
         ...
 
     def list_blanks(self) -> list[Any]:
-        """Sources that look to a compiler like the batches in which this one is evaluated."""
+        """Sources of the shapes in which this one is evaluated, to compile with."""
         ...
 
     def digest(self) -> list[str]:
@@ -64,7 +64,7 @@ class Source(Protocol):
 
 
 class InMemory:
-    """A pytree of arrays with one leading axis, the examples, which all lie in memory.
+    """A pytree of arrays in memory, whose leading axis is the examples.
 
     Args:
       arrays: `(x, y)`, for example; x and y may be pytrees of arrays themselves.
@@ -83,7 +83,7 @@ class InMemory:
 
     def __init__(self, arrays: Any):
         self.arrays = _as_arrays(arrays)
-        """The arrays, whole."""
+        """All examples."""
 
     @property
     def num_examples(self) -> int:
@@ -104,7 +104,7 @@ class InMemory:
         for values in jax.tree.leaves(_get_x(self.arrays)):
             check_finite(values)
 
-    def convert(self, precision: Precision) -> "InMemory":
+    def convert(self, precision: Precision, *, finite: bool = True) -> "InMemory":
         """The arrays as JAX's, their floats in a precision; called inside `use`."""
         return self.replace(jax.tree.map(lambda a: cast_array(a, precision), self.arrays))
 
@@ -178,23 +178,24 @@ class Mapped:
         return self._convert(batch)
 
     def blank(self, indices: np.ndarray) -> Any:
-        """Zeros in place of these examples: what they look like to a compiler."""
+        """Zeros of the shapes and types of these examples, to compile with."""
         shape = lambda a: np.zeros((len(indices), *a.shape[1:]), a.dtype)  # noqa: E731
         return jax.tree.map(shape, self.example)
 
     def check_finite(self) -> None:
-        """Nothing yet: rows are looked at when they are read for the first time."""
+        """Nothing yet: rows are checked when they are read for the first time."""
 
     def list_blanks(self) -> list[Any]:
         """Zeros, of each size of block."""
         sizes = {len(part) for part in split_range(self._count, self.block)}
         return [InMemory(self.blank(np.arange(size))) for size in sizes]
 
-    def convert(self, precision: Precision) -> "Mapped":
-        """The same files, read in a precision."""
-        if precision == self.precision:
+    def convert(self, precision: Precision, *, finite: bool = True) -> "Mapped":
+        """The same files, read in a precision, x with nan or not."""
+        finite = finite and self._finite
+        if (precision, finite) == (self.precision, self._finite):
             return self
-        return Mapped(self._data, precision, finite=self._finite)
+        return Mapped(self._data, precision, finite=finite)
 
     def digest(self) -> list[str]:
         """Type and shape of all examples, and SHA-256 of some from all over."""
@@ -217,7 +218,7 @@ def as_source(data: Any) -> Source:
     >>> as_source((np.ones((5, 3)), np.ones(5))).num_examples
     5
     """
-    if isinstance(data, InMemory | Mapped):
+    if isinstance(data, Source):  # one of these, or of the user's own
         return data
     if is_map_dataset(data):
         return Mapped(data)
@@ -266,8 +267,8 @@ def place_batches(take: _Read, indices: np.ndarray, sharding: Any = None) -> Any
     """The examples that an array of indices names, (*indices.shape, *example), on the device.
 
     With a sharding of the indices, they are placed as it says. Each shard is read once, and of what
-    is placed on another process's devices, nothing is. The arrays are nobody else's: JAX may use
-    their memory as it is.
+    is placed on another process's devices, nothing is. Nobody else holds the arrays: JAX may use
+    their memory without a copy.
     """
 
     def take_part(part: np.ndarray) -> Any:

@@ -79,7 +79,7 @@ class Facts:
 def look() -> Facts:
     """Read and measure this machine; compiles a few small programs.
 
-    Where torch is installed, a process of its own imports it, once for all looks.
+    Where torch is installed, a process of its own imports it, once for all questions.
     """
     names = (
         "jax_default_matmul_precision",
@@ -133,7 +133,7 @@ def _ask_torch(capability: str | None) -> str | None:
     code = "import torch; print(torch.backends.cpu.get_cpu_capability())"
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", code],  # not a torch.py that lies in this folder
+            [sys.executable, "-P", "-c", code],  # not a torch.py in this folder
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -204,7 +204,7 @@ def count_cores() -> int:
 
 
 def digest(values: np.ndarray) -> str:
-    """16 hexadecimal digits that stand for an array's bytes.
+    """Digest of an array's bytes, 16 hexadecimal digits.
 
     >>> digest(np.zeros(2, np.float32))
     'af5570f5a1810b7a'

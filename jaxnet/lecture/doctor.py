@@ -39,10 +39,10 @@ class Finding(NamedTuple):
 
 
 def examine(facts: Facts | None = None) -> tuple[Finding, ...]:
-    """Judge a machine: this one, unless facts of another are given.
+    """Examine a machine: this one, unless facts of another are given.
 
     torch is never imported here: its version is read from its metadata, another process asks it for
-    its kernels, and what a program sets inside torch cannot be seen. It is judged as it would run
+    its kernels, and what a program sets inside torch cannot be seen. It is examined as it would run
     here, on the CPU.
 
     >>> [finding.name for finding in examine() if finding.name in KNOWN_DRAWS]

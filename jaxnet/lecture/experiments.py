@@ -223,7 +223,7 @@ def make_record(
       seconds: of compiling, and of training with its reports.
       steps: optimizer steps taken.
       device: where it ran.
-      random: whose random numbers it used: "torch" (the CPU's), "torch cuda" (masks of a card's)
+      random: whose random numbers it used: "torch" (the CPU's), "torch cuda" (masks of a GPU's)
         or "jax".
       precision: how exactly it was computed, by its name in `jaxnet.precision`.
       devices, processes: how many computed it together.

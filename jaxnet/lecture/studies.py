@@ -28,16 +28,15 @@ class Overfitting(NamedTuple):
     accuracies: dict[float, tuple[np.ndarray, np.ndarray]]
     rows: int
     right_labels: float
-    """Share of the training labels that are right: what a net gets that learns none by heart."""
+    """Share of the training labels that are right: the accuracy of a net that memorizes none."""
 
 
 def overfit(data: Data | None = None) -> Overfitting:
-    """A net on few rows, some of them labelled wrong, with `Dropout(0.9)` and without.
+    """A net on few rows, some of them labeled wrong, with `Dropout(0.9)` and without.
 
     The lecture's own runs have 12,665 rows and do not overfit: their test rows do better than
-    their training rows. Here 49 of 200 drawn labels are turned round; the net gets those rows right
-    only by learning them by heart, and then gets others wrong. Adam, 200 full-batch
-    epochs.
+    their training rows. Here 49 of 200 drawn labels are flipped; the net gets those rows right only
+    by memorizing them, and then gets others wrong. Adam, 200 full-batch epochs.
 
     Args:
       data: rows of the digits 0 and 1, the bundled ones if None.
@@ -136,22 +135,22 @@ class Overflow(NamedTuple):
     """The loss of one row with target 0 at each logit, written in two ways, and the sigmoid."""
 
     logits: np.ndarray
-    by_hand: np.ndarray
+    naive: np.ndarray
     """Of exp(z) / (1 + exp(z)): nan where exp(z) overflows float32."""
     with_logits: np.ndarray
     probs: np.ndarray
 
 
 def overflow() -> Overflow:
-    """Where BCE by hand leaves float32's range, and the loss of logits does not.
+    """Where naive BCE leaves float32's range, and the loss of logits does not.
 
-    The loss of a row with target 0 is $\\log(1 + e^z)$, nearly z. By hand, the probability rounds
-    to 1 from z = 16.6 on, and `BCELoss` holds the logarithm of 0 at -100; `exp(z)` is infinite
+    The loss of a row with target 0 is $\\log(1 + e^z)$, nearly z. Naively, the probability rounds
+    to 1 from z = 16.6 on, and `BCELoss` clamps the logarithm of 0 at -100; `exp(z)` is infinite
     above z = 88.72, and infinity over infinity is nan.
 
     >>> study = overflow()
-    >>> wrong = study.logits[study.by_hand > study.with_logits + 1]
-    >>> lost = study.logits[np.isnan(study.by_hand)]
+    >>> wrong = study.logits[study.naive > study.with_logits + 1]
+    >>> lost = study.logits[np.isnan(study.naive)]
     >>> float(wrong.min()), float(lost.min())
     (16.75, 88.75)
     """
@@ -161,9 +160,9 @@ def overflow() -> Overflow:
     def each(loss: Any) -> np.ndarray:
         return np.asarray(jax.vmap(lambda z: loss(z[None, None], zero))(logits))
 
-    by_hand = each(manual_sigmoid_loss)
+    naive = each(manual_sigmoid_loss)
     with_logits = each(losses.binary_cross_entropy_with_logits)
-    return Overflow(logits, by_hand, with_logits, np.asarray(jax.nn.sigmoid(logits)))
+    return Overflow(logits, naive, with_logits, np.asarray(jax.nn.sigmoid(logits)))
 
 
 class Codes(NamedTuple):
@@ -178,7 +177,7 @@ class Codes(NamedTuple):
 def compare_codes(data: Data | None = None, state: TrainState | None = None) -> Codes:
     """The same net with one output that is to be 0, 1 or 2, and with three outputs.
 
-    Codes of 0, 1, 2 say that a 1 lies between a 0 and a 2, which is no fact of the digits; and a
+    Codes of 0, 1, 2 say that a 1 is between a 0 and a 2, which is no fact of the digits; and a
     net in doubt between 0 and 2 says 1. A one-hot vector is what a multinomial with n = 1 draws:
     it says which, and nothing else. The net of one output is trained on the mean square of its
     error with the epochs, seed and optimizer of `three_class`, and rounded.

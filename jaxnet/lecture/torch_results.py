@@ -42,7 +42,7 @@ class TorchRun(NamedTuple):
     certificate: dict[str, Any] | None
     """`{"agrees", "headline", "epochs", "text"}`; None where none was asked for."""
     rows: str
-    """Stands for the training and test rows, as `digest_rows` gives it."""
+    """Digest of the training and test rows, as `digest_rows` gives it."""
     loss_bound: float | None
     """How far the losses may be apart, relative; None where torchref states nothing."""
 
@@ -113,7 +113,7 @@ def _unpack(run: dict[str, Any]) -> TorchRun:
 
 
 def digest_rows(data: tuple[Dataset, Dataset]) -> str:
-    """Hexadecimal digits that stand for training and test rows: images and labels.
+    """Digest of training and test rows, in hexadecimal: images and labels.
 
     >>> import jaxnet
     >>> digest_rows(jaxnet.data.load_mnist((0, 1)))[:16]

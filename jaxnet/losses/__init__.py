@@ -1,4 +1,4 @@
-"""The losses of the lecture and their neighbours, with torch's arguments, edge cases and gradients.
+"""The losses of the lecture and their neighbors, with torch's arguments, edge cases and gradients.
 
 Each function is pure and may be jitted, vmapped and differentiated. Shapes and dtypes are always
 checked; values only where they are known, so not in an argument that jit, vmap or grad traces.

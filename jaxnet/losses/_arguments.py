@@ -32,7 +32,7 @@ def broadcast(name, weight, like):
 
 
 def check_reduction(reduction):
-    """Refuse a reduction that torch has not."""
+    """Reject a reduction that torch does not have."""
     known = "none", "mean", "sum"
     if reduction not in known:
         meant = nearest(reduction, known)
@@ -40,7 +40,7 @@ def check_reduction(reduction):
 
 
 def check_arrays(**arrays):
-    """Refuse what is no array, by its name; of weights, which may be None, what is not real."""
+    """Reject anything but an array, by name; of weights, which may be None, anything but reals."""
     for name, array in arrays.items():
         missing = array is None and name not in ("input", "target")
         if not missing and not isinstance(array, jax.Array | np.ndarray | np.generic):
@@ -55,13 +55,13 @@ def _is_real(array):
 
 
 def check_floating(name, array):
-    """Refuse an array of integers or booleans."""
+    """Reject an array of integers or booleans."""
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{name} has dtype {array.dtype}, expected a floating dtype")
 
 
 def check_same_shape(input, target):
-    """Refuse a target that would be broadcast."""
+    """Reject a target that would be broadcast."""
     if target.shape != input.shape:
         raise ValueError(f"target has shape {target.shape}, expected {input.shape} as in input")
 

@@ -40,7 +40,7 @@ def binary_cross_entropy(
     As in torch each logarithm is clamped at -100, so the loss is finite at 0 and 1, and the
     gradients are not those of the clamp: $(x - t) / \max((1 - x) x, 10^{-12})$ in `input`
     and $-\log(x / (1 - x))$, infinite at 0 and 1, in `target`. Differences: torch raises
-    RuntimeError for values and dtypes and refuses the gradient in `weight`, which is given here;
+    RuntimeError for values and dtypes and has no gradient in `weight`, which is given here;
     on a CPU, XLA takes a subnormal `input` for 0.
 
     >>> probs, targets = jnp.array([0.5, 1.0]), jnp.array([1.0, 0.0])
@@ -83,7 +83,7 @@ def binary_cross_entropy_with_logits(
     As in torch the gradients are $w\,((1 + (p - 1)\,t)\,\sigma(x) - p\,t)$ in `input`, exact in
     both tails, and $w\,(\log\sigma(-x) - p \log\sigma(x))$ in `target`. A logit of -inf gives nan,
     one of inf gives inf, or nan where `target` is 1. Differences: torch raises RuntimeError for
-    weights that do not fit and for dtypes, and refuses the gradients in the two weights, which are
+    weights that do not fit and for dtypes, and has no gradients in the two weights, which are
     given here.
 
     >>> logits, targets = jnp.array([0.0, 100.0]), jnp.array([1.0, 0.0])

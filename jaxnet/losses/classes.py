@@ -43,9 +43,9 @@ def cross_entropy(
     dtype; IndexError for a class outside [0, C). Inside jit such a class is not seen: its loss is
     then nan.
 
-    Differences: torch raises RuntimeError for most of these. It accepts what is refused here: a
+    Differences: torch raises RuntimeError for most of these. It accepts what is rejected here: a
     `label_smoothing` below 0 or nan (as 0), a target (1,) with an input (C,), and C = 0. It
-    refuses what is accepted here: class indices other than int64 and uint8, and beside indices a
+    rejects what is accepted here: class indices other than int64 and uint8, and beside indices a
     `weight` of another dtype than `input` (cast here) and its gradient.
 
     >>> logits, target = jnp.array([[0.0, 0.0], [100.0, 0.0]]), jnp.array([1, 1])
@@ -96,8 +96,8 @@ def nll_loss(
     dtype; IndexError for a class outside [0, C). Inside jit such a class is not seen: its loss is
     then nan.
 
-    Differences: torch raises RuntimeError for most of these. It accepts what is refused here: a
-    target (1,) with an input (C,), and C = 0. It refuses what is accepted here: class indices
+    Differences: torch raises RuntimeError for most of these. It accepts what is rejected here: a
+    target (1,) with an input (C,), and C = 0. It rejects what is accepted here: class indices
     other than int64 and uint8, a `weight` of another dtype than `input` (cast here) and its
     gradient.
 

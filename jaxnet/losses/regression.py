@@ -33,8 +33,8 @@ def mse_loss(
     Raises ValueError for an unknown `reduction` and for another shape, TypeError for a dtype.
 
     As in torch the mean of weights that sum to 0 is nan. Differences: torch warns of a `target` of
-    another shape and broadcasts it, so that (N, 1) and (N,) give (N, N): refused here. It casts
-    an integer `input` or `target`: refused here.
+    another shape and broadcasts it, so that (N, 1) and (N,) give (N, N): rejected here. It casts
+    an integer `input` or `target`: rejected here.
 
     >>> outputs, targets = jnp.array([1.0, 5.0]), jnp.array([0.0, 2.0])
     >>> print(mse_loss(outputs, targets), mse_loss(outputs, targets, weight=jnp.array([3, 1])))

@@ -14,19 +14,19 @@ Pair = int | Sequence[int]
 
 
 def check_array(x: Any) -> None:
-    """Refuse an input that is no array: a list, for one."""
+    """Reject an input that is not an array, such as a list."""
     if not isinstance(x, jax.Array | np.ndarray | np.generic):
         raise TypeError(f"x must be an array, not {type(x).__name__}")
 
 
 def check_input(x: Any) -> None:
-    """Refuse an input that is no array of real numbers."""
+    """Reject an input that is not an array of real numbers."""
     check_array(x)
     check_real(x=x)
 
 
 def check_floats(x: Any) -> None:
-    """Refuse an input that is no array of floating-point numbers: a product with weights needs it.
+    """Reject an input that is not an array of floats, as a product with weights needs.
 
     >>> check_floats(np.ones(2, np.uint8))
     Traceback (most recent call last):

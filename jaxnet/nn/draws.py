@@ -25,7 +25,7 @@ def draw(net: flax.linen.Module, generator: Generator, x: Any) -> tuple[Generato
     `net` is one `Dropout`.
 
     Raises:
-      TypeError: `generator` is not a `jaxnet.random.Generator`, or it is a card's, whose masks
+      TypeError: `generator` is not a `jaxnet.random.Generator`, or it is a GPU's, whose masks
         depend on the type of what they drop, and a dropout's input is not float32.
 
     >>> import jax.numpy as jnp, jaxnet

@@ -16,7 +16,7 @@ from jaxnet.random import Generator, kaiming_uniform, uniform
 
 Images = Float[Array | np.ndarray, "..."]
 
-# torch's names of what stands around the image, and NumPy's.
+# The padding modes: torch's names, and NumPy's.
 _PADDING_MODES = {"zeros": None, "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 

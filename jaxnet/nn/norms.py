@@ -172,7 +172,7 @@ class BatchNorm1d(_BatchNorm):
     """y = (x - mean) / sqrt(var + eps) * weight + bias in each channel: `torch.nn.BatchNorm1d`.
 
     Takes x of shape (N, C) or (N, C, L) with C = `num_features`. In training, mean and variance
-    (the biased one) are the batch's, and those of the collection "batch_stats" move towards them:
+    (the biased one) are the batch's, and those of the collection "batch_stats" move toward them:
 
         running_mean <- (1 - momentum) * running_mean + momentum * mean
         running_var  <- (1 - momentum) * running_var  + momentum * var * n / (n - 1)

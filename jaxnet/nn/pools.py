@@ -16,7 +16,7 @@ from jaxnet.random._arguments import as_integer
 
 @dataclasses.dataclass(frozen=True)
 class _Windows:
-    """Where the windows lie along one axis of `size` elements: the first at -padding."""
+    """The windows along one axis of `size` elements: the first begins at -padding."""
 
     size: int
     kernel: int

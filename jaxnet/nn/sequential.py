@@ -15,18 +15,17 @@ class Sequential(Module):
     """Layers one after another, their variables numbered from "0": `torch.nn.Sequential`.
 
     Layers without variables count too, so the numbers are those of torch's state_dict, and nested
-    ones nest. `draws` is nested like the parameters, `{"1": keep}`. Other Flax modules may stand
+    ones nest. `draws` is nested like the parameters, `{"1": keep}`. Other Flax modules may be
     among the layers: those whose call takes `train`, `deterministic` or `use_running_average` are
     told whether the net trains.
 
-    torch takes the layers as separate arguments, this takes a list of them; `names` stands for the
-    keys of an OrderedDict, and the variables then bear these instead of numbers. A layer object
-    with variables that stands twice, be it in nested ones, shares them in torch; here that is
-    refused.
+    torch takes the layers as separate arguments, this takes a list of them; `names` are the keys of
+    torch's OrderedDict, and the variables then bear these instead of numbers. A layer object with
+    variables that is used twice, also in nested layers, shares them in torch; here it is rejected.
 
     Raises:
       TypeError: `layers` is not a list of Flax modules.
-      ValueError: a layer with variables stands twice, `names` are not as many as the layers, each
+      ValueError: a layer with variables is used twice, `names` are not as many as the layers, each
         once, or have "params" among them, or `draws` names a layer that draws nothing.
 
     >>> import jax, jax.numpy as jnp

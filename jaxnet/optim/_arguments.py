@@ -14,7 +14,7 @@ LearningRate = float | int | Float[Array, ""] | optax.Schedule
 
 
 def check_lr(lr, name="lr"):
-    """Refuse a rate below 0, nan or no scalar, as far as its value is known."""
+    """Reject a rate that is below 0, nan or not a scalar, as far as its value is known."""
     if callable(lr):
         return
     if np.ndim(lr) != 0:
@@ -25,7 +25,7 @@ def check_lr(lr, name="lr"):
 
 
 def check_not_negative(name, value):
-    """Refuse a number below 0, and nan."""
+    """Reject a number below 0, and nan."""
     if not isinstance(value, Tracer):
         check_number(name, value)
     if not value >= 0.0:
@@ -33,7 +33,7 @@ def check_not_negative(name, value):
 
 
 def check_floating(params):
-    """Refuse parameters of integers or booleans."""
+    """Reject parameters of integers or booleans."""
     for leaf in jax.tree.leaves(params):
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise TypeError(f"params have dtype {jnp.result_type(leaf)}, expected a floating dtype")

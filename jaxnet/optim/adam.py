@@ -132,7 +132,7 @@ def _scale_by_adam(
 
     def init(params: Params) -> AdamState:
         check_floating(params)
-        # Separate zeros: jit refuses to donate one buffer twice.
+        # Separate zeros: jit cannot donate one buffer twice.
         zeros = [optax.tree.zeros_like(params) for _ in range(3 if amsgrad else 2)]
         return AdamState(jnp.zeros((), jnp.int32), *zeros)
 

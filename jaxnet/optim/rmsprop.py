@@ -29,7 +29,7 @@ def rmsprop(
     *,
     maximize: bool = False,
 ) -> optax.GradientTransformation:
-    r"""RMSprop with momentum, L2 penalty and centring, as `torch.optim.RMSprop`.
+    r"""RMSprop with momentum, L2 penalty and centering, as `torch.optim.RMSprop`.
 
     $g_t = \pm\nabla_t + \lambda\,p_t$, the sign being minus under `maximize`; then
     $v_t = \alpha\,v_{t-1} + (1 - \alpha)\,g_t^2$, and the update to be added to $p_t$ is
@@ -102,7 +102,7 @@ def _scale_by_rmsprop(
     def init(params: Params) -> RMSpropState:
         check_floating(params)
 
-        # Separate zeros: jit refuses to donate one buffer twice.
+        # Separate zeros: jit cannot donate one buffer twice.
         def zeros():
             return optax.tree.zeros_like(params)
 

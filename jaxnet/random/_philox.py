@@ -1,6 +1,6 @@
-"""The stream of torch's CUDA generator: Philox words, and which thread of the card draws which.
+"""The stream of torch's CUDA generator: Philox words, and which thread of the GPU draws which.
 
-Integers again, so it costs little and gives the same on every backend, with or without a card.
+Integers again, so it costs little and gives the same on every backend, with or without a GPU.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ Words = UInt32[Array, "*n"]
 )
 @dataclass(frozen=True)
 class CudaStream:
-    """How far a card's stream has come, and what of the card decides who draws what."""
+    """The position of a GPU's stream, and what of the GPU decides which thread draws what."""
 
     blocks: Any  # JAX also rebuilds it around what is no array
     """Philox blocks that every thread has left behind, uint32 (2,), low word first: a quarter of
@@ -45,7 +45,7 @@ class CudaStream:
 
 
 def start_cuda(multiprocessors: Any, threads_per_multiprocessor: Any) -> CudaStream:
-    """The stream after `torch.manual_seed`, on a card of this size."""
+    """The stream after `torch.manual_seed`, on a GPU of this size."""
     for name, value, least in (
         ("multiprocessors", multiprocessors, 1),
         ("threads_per_multiprocessor", threads_per_multiprocessor, _BLOCK),

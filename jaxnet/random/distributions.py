@@ -73,7 +73,7 @@ def bernoulli(generator: Generator, p: float, shape: Shape) -> tuple[Generator, 
       ValueError: `p` is not between 0 and 1, or a size is negative.
 
     torch gives floats 0 and 1, this gives booleans. `p` is a Python float, a constant of the
-    compiled program. A generator of `manual_seed(..., device="cuda")` draws from the card's stream
+    compiled program. A generator of `manual_seed(..., device="cuda")` draws from the GPU's stream
     instead, as torch does for a tensor there.
 
     >>> import jaxnet
@@ -151,9 +151,9 @@ def dropout_mask(
     The order is that of the elements in memory, row by row; torch follows the strides of x, so a
     transposed input gets its mask in another order there. A generator of
     `manual_seed(..., device="cuda")` gives the mask that torch's CUDA kernel makes for float32
-    numbers on that card: kept where $2^{-32} w + 2^{-33} < 1 - p$, in float32, for one Philox word
+    numbers on that GPU: kept where $2^{-32} w + 2^{-33} < 1 - p$, in float32, for one Philox word
     w each, in an order that depends on whether 4 or 2 divide the number of elements. Never run
-    beside a card here. Where 4 divides, the first and last three zeros of a mask posted from an RTX
+    on a GPU here. Where 4 divides, the first and last three zeros of a mask posted from an RTX
     4080 SUPER agree; for odd counts, how many a P100 and a K80 kept of a million, and the order of
     the numbers that `rand` and `randn` gave on an A100 and an H100. Where only 2 divides, torch's
     source is all there is: unverified.
@@ -186,7 +186,7 @@ def _bernoulli_cuda(
 
 
 def first_word_not_below(p: float) -> int:
-    """The first word w of the card's with $2^{-32} w + 2^{-33} \\ge p$, both sides in float32.
+    """The first word w of the GPU's with $2^{-32} w + 2^{-33} \\ge p$, both sides in float32.
 
     >>> first_word_not_below(2.0**-20)
     4096

@@ -37,9 +37,9 @@ class Generator(NamedTuple):
     """How many of them are drawn, 0 to 624."""
     seed: UInt32[Array | np.ndarray, "*lanes 2"]
     """The 64 bits of the seed, low word first."""
-    spare: UInt32[Array | np.ndarray, "*lanes 3"]
-    """The normal number kept for a later call: 1 if there is one, and its float64, low word first;
-    zeros if there is none."""
+    next_normal_sample: UInt32[Array | np.ndarray, "*lanes 3"]
+    """The cached second sample of Box and Muller: 1 and its float64, low word first; zeros if there
+    is none."""
     cuda: CudaStream | None = None
     """The GPU's stream of a program that runs there."""
 
@@ -57,18 +57,18 @@ def manual_seed(
 
     With `device="cuda"` it is the state of a torch program whose net lives on a GPU: weights,
     orders and all else still come from the CPU's stream, but `dropout_mask` and `bernoulli` from
-    the card's, Philox keyed with all 64 bits. This argument alone decides it, never where JAX runs.
+    the GPU's, Philox keyed with all 64 bits. This argument alone decides it, never where JAX runs.
 
     Args:
       seed: from -2^63 to 2^64 - 1; a negative one counts from 2^64 down. As in torch, whatever
         `int(seed)` accepts will do.
       device: "cpu" or "cuda".
-      multiprocessors, threads_per_multiprocessor: of the card, as in
+      multiprocessors, threads_per_multiprocessor: of the GPU, as in
         `torch.cuda.get_device_properties`: masks depend on them. The defaults are an H100's.
 
     Raises:
-      TypeError, ValueError: `int(seed)` fails, or lies outside the range; `device` is another, or
-        the card's numbers are not positive, or it holds no block of 256 threads.
+      TypeError, ValueError: `int(seed)` fails, or is outside the range; `device` is another, or
+        the GPU's numbers are not positive, or it holds no block of 256 threads.
 
     >>> generator = manual_seed(1)
     >>> int(generator.key[0]), int(generator.key[1]), int(generator.position)
@@ -106,7 +106,7 @@ def manual_seed(
 
 
 def check_generator(generator: Any) -> None:
-    """Refuse what is not a `Generator`: a key of JAX's, most often."""
+    """Reject anything but a `Generator`, such as a key of JAX's."""
     if not isinstance(generator, Generator):
         raise TypeError(
             f"generator must come from jaxnet.random.manual_seed, not {type(generator).__name__}; "
@@ -119,7 +119,7 @@ def check_generator(generator: Any) -> None:
 
 
 def check_concrete(generator: Any) -> None:
-    """Refuse a generator that jit, scan or vmap traces."""
+    """Reject a generator that jit, scan or vmap traces."""
     check_generator(generator)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(generator)):
         raise TypeError(
@@ -236,7 +236,7 @@ def _draw(generator, count, finish):
         indices = jnp.arange(-(-windows // 2), dtype=jnp.int32)
         (_, last_but_one), rows = lax.scan(advance, (first, past), indices)
         last = next_block(last_but_one)
-    # torch's block, the one that holds the last word drawn, lies across two windows.
+    # torch's block, the one that holds the last word drawn, spans two windows.
     end = position + (count - 1) % BLOCK
     begin = BLOCK * (1 + end // BLOCK) - position
     around = jnp.concatenate([last_but_one, last, next_block(last)])

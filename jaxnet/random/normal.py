@@ -139,21 +139,23 @@ def _sincos(x: Float32[np.ndarray, "..."]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _draw_pairs(generator: Generator, count: int, mean: float, std: float):
-    kept = np.asarray(generator.spare)
-    spare = [float(kept[1:].view(np.float64)[0])] if kept[0] else []
+    kept = np.asarray(generator.next_normal_sample)
+    second = [float(kept[1:].view(np.float64)[0])] if kept[0] else []
     values = []
     for _ in range(count):
-        if not spare:
+        if not second:
             generator, bits = host_pairs(generator, 2)
             angle, u = (float(x) * 2.0**-53 for x in bits & np.uint64(2**53 - 1))
             radius = math.sqrt(-2.0 * math.log1p(-u))
-            spare = [radius * math.sin(2.0 * math.pi * angle)]
+            second = [radius * math.sin(2.0 * math.pi * angle)]
             sample = radius * math.cos(2.0 * math.pi * angle)
         else:
-            sample = spare.pop()
+            sample = second.pop()
         # Rounded once, as by a float64 FMA.
         values.append(float(Fraction(sample) * Fraction(std) + Fraction(mean)))
     kept = np.zeros(3, np.uint32)
-    if spare:
-        kept[0], kept[1:] = 1, np.array(spare).view(np.uint32)
-    return generator._replace(spare=kept), np.array(values, np.float64).astype(np.float32)
+    if second:
+        kept[0], kept[1:] = 1, np.array(second).view(np.uint32)
+    return generator._replace(next_normal_sample=kept), np.array(values, np.float64).astype(
+        np.float32
+    )

@@ -32,7 +32,7 @@ def get_state(generator: Generator) -> UInt8[np.ndarray, "5056"]:
     """The bytes of `torch.get_rng_state()` in the same state: hand them to `torch.set_rng_state`.
 
     The whole CPU state is in them: seed, words, position, and the normal number kept for the next
-    call. A card's stream has its own state in torch, and is not in them.
+    call. A GPU's stream has its own state in torch, and is not in them.
 
     Raises:
       TypeError: `generator` is traced.
@@ -46,7 +46,9 @@ def get_state(generator: Generator) -> UInt8[np.ndarray, "5056"]:
     """
     check_concrete(generator)
     key, position = np.asarray(generator.key), int(generator.position)
-    seed, spare = (np.asarray(words, "<u4") for words in (generator.seed, generator.spare))
+    seed, sample = (
+        np.asarray(words, "<u4") for words in (generator.seed, generator.next_normal_sample)
+    )
     state = np.zeros((), _LAYOUT)
     state["seed"] = seed.view("<u8")[0]
     state["left"] = BLOCK + 1 - position
@@ -55,8 +57,8 @@ def get_state(generator: Generator) -> UInt8[np.ndarray, "5056"]:
     fresh = position == BLOCK and np.array_equal(key, manual_seed(state["seed"]).key)
     state["next"] = 0 if fresh else position
     state["words"] = key
-    state["normal"] = spare[1:].view("<f8")[0]
-    state["has_normal"] = spare[0]
+    state["normal"] = sample[1:].view("<f8")[0]
+    state["has_normal"] = sample[0]
     return np.frombuffer(state.tobytes(), np.uint8).copy()
 
 
@@ -99,12 +101,12 @@ def set_state(state: Any) -> Generator:
         or (fields["words"] >> 32).any()
     ):
         raise ValueError("state must be one that torch.get_rng_state returned: this one is damaged")
-    spare = np.zeros(3, np.uint32)
+    sample = np.zeros(3, np.uint32)
     if fields["has_normal"]:
-        spare[0], spare[1:] = 1, np.array([fields["normal"]], "<f8").view("<u4")
+        sample[0], sample[1:] = 1, np.array([fields["normal"]], "<f8").view("<u4")
     return Generator(
         fields["words"].astype(np.uint32),
         np.asarray(BLOCK if fresh else following, np.int32),
         np.array([fields["seed"]], "<u8").view("<u4").astype(np.uint32),
-        spare,
+        sample,
     )

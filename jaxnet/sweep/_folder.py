@@ -1,4 +1,4 @@
-"""A sweep's folder: what is done is there whole, and a sweep that was cut short goes on from it."""
+"""A sweep's folder: its finished groups, from which an interrupted sweep resumes."""
 
 import json
 import warnings
@@ -38,7 +38,7 @@ class Folder:
         filled = path.is_dir() and any(part.suffix != ".part" for part in path.iterdir())
         if filled and not resume:
             raise FileExistsError(
-                f"directory must be empty or new, or resume=True go on with the sweep in it; "
+                f"directory must be empty or new, or resume=True resume the sweep in it; "
                 f"{path} holds files"
             )
         if filled:
@@ -69,7 +69,7 @@ class Folder:
         return found
 
     def write(self, lanes: Sequence[Lane], outcome: Outcome) -> None:
-        """One group, whole."""
+        """Write one group's file, in full or not at all."""
         if not self._made:
             self._make()
             self._made = True
@@ -109,7 +109,7 @@ def _digest(arrays: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _compare(path: Path, description: dict[str, Any]) -> None:
-    """Refuse a folder whose sweep is another, and say in what."""
+    """Reject the folder of another sweep, and say how it differs."""
     folder = path.parent
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

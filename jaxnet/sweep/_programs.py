@@ -14,8 +14,8 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnet import nn
-from jaxnet._utils.processes import fetch
-from jaxnet.cache import is_own, memoise
+from jaxnet._utils.processes import broadcast_from_primary, fetch
+from jaxnet.cache import is_own, memoize
 from jaxnet.data.loader import Batching, DataLoader, start_epoch
 from jaxnet.precision import Precision, cast_array, use
 from jaxnet.random import manual_seed
@@ -29,6 +29,7 @@ from jaxnet.train.step import TrainStep, make_draws, start
 
 SHARE = 0.5
 """Of the memory that is free, what the groups under way may take together."""
+_MIB = 2**20
 _UNKNOWN = 2**31  # bytes, where nothing says how many are free
 _GROUP = 8  # lanes of a group where nothing is gained by more: results come as they are done
 _GROUP_VMAPPED = 256
@@ -183,6 +184,7 @@ def find_group(
       ValueError: one lane needs more than `budget` bytes.
     """
     budget = find_budget() if budget is None else budget
+    budget = broadcast_from_primary(budget // _MIB) * _MIB if mesh is not None else budget
     parts = 1 if mesh is None else mesh.shape[AXIS]
     workers = _count_workers() if mesh is None else 1
     if mesh is not None and mesh.devices.flat[0].platform == "cpu":
@@ -195,9 +197,12 @@ def find_group(
             f"memory is {budget} bytes, but one lane needs {one.bytes}: a larger memory, fewer "
             "rows or a smaller net would do"
         )
-    workers = max(1, min(workers, budget // max(1, one.bytes)))
+    # The rows are there once, whatever lanes read them.
+    shared = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
+    each, room = max(1, one.bytes - shared), max(0, budget - shared)
+    workers = max(1, min(workers, room // each))
     width, most = _find_width(width)
-    most = max(1, min(most, budget // max(1, one.bytes * workers)))
+    most = max(1, min(most, room // (each * workers)))
     count = -(-len(program.lanes) // parts)
     turns = -(-count // (most * workers))
     size = -(-count // (turns * workers))  # groups as even as can be, a core each
@@ -242,7 +247,7 @@ def _compile(
     return Group(lanes, run, total)
 
 
-@memoise
+@memoize
 def _compile_lanes(
     recipe: Recipe,
     size: int,
@@ -277,7 +282,7 @@ def _compile_lanes(
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """Arrays, all of them on every device."""
-    return jax.tree.map(lambda values: put(values, MeshLayout(mesh).whole), tree)
+    return jax.tree.map(lambda values: put(values, MeshLayout(mesh).replicated), tree)
 
 
 def _find_width(width: int | None) -> tuple[int, int]:

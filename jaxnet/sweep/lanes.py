@@ -13,7 +13,7 @@ import optax
 
 from jaxnet import nn
 from jaxnet._utils.validation import nearest
-from jaxnet.cache import is_own, memoise
+from jaxnet.cache import is_own, memoize
 from jaxnet.random._arguments import as_integer, as_probability
 
 Grid = Mapping[str, Iterable[Any]]
@@ -55,7 +55,7 @@ def list_lanes(seeds: Iterable[Any], grid: Grid | None) -> list[Lane]:
 
 
 def check_seeds(seeds: Iterable[Any]) -> list[int]:
-    """Seeds as a list of integers; refuse none, one twice, and what is no seed of torch's."""
+    """Seeds as a list of integers; reject none, duplicates, and what torch does not take."""
     if isinstance(seeds, str) or not isinstance(seeds, Iterable):
         raise TypeError(f"seeds must be integers, range(64) for example, not {seeds!r}")
     try:
@@ -73,7 +73,7 @@ def check_seeds(seeds: Iterable[Any]) -> list[int]:
 
 
 def check_grid(grid: Grid | None) -> dict[str, list[Any]]:
-    """The grid with its values as lists; refuse what is none, or has a key without values."""
+    """The grid with its values as lists; reject anything but a mapping, and keys without values."""
     if grid is None:
         return {}
     if not isinstance(grid, Mapping):
@@ -96,7 +96,7 @@ def check_grid(grid: Grid | None) -> dict[str, list[Any]]:
 def group_lanes(lanes: Sequence[Lane], net: Any, optimizer: Any) -> list[Program]:
     """The lanes by program: together where they differ in nothing but seeds and traced numbers.
 
-    Every value is tried on what takes it, so that a wrong one is refused before the first run.
+    Every value is tried on what takes it, so that a wrong one is rejected before the first run.
     """
     takers = find_takers(lanes[0].point, net, optimizer)
     points = {repr(lane.point): lane.point for lane in lanes}
@@ -142,7 +142,7 @@ def _list_keywords(function: Callable) -> list[str]:
 
 
 def _may_drop(net: Any) -> bool:
-    """Whether a net has a Dropout among its layers; a function's net is looked at once made."""
+    """Whether a net has a Dropout among its layers; a function's net is checked once made."""
     return not isinstance(net, flax.linen.Module) or replace_p(net, 0.5)[1] > 0
 
 
@@ -183,7 +183,7 @@ def _make_program(
     return Program(nets[repr(point)], make_optimizer, traced, tuple(group))
 
 
-@memoise
+@memoize
 def _bind(optimizer: Any, fixed: tuple[tuple[str, Any], ...]) -> Callable:
     """The factory with these values."""
 

@@ -182,7 +182,7 @@ def collect(
 
 
 def take(outcome: Outcome, place: int) -> Outcome:
-    """One lane's part of many's."""
+    """The outcome of one lane, from that of many."""
     return jax.tree.map(lambda values: values[place], outcome)
 
 

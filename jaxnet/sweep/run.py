@@ -113,8 +113,8 @@ def run_sweep(
       width: lanes side by side in a group (`vmap`), where the choice made here is not wanted: on
         a CPU 1, with as many groups at a time as there are cores; on an accelerator all.
       directory: a folder, new or empty, where each group is written when it is done: `lanes.csv`,
-        `sweep.json` that says what sweep it is, and the states. What is there is always whole.
-      resume: go on with the sweep in `directory`; its lanes are not computed again. Another
+        `sweep.json` that says what sweep it is, and the states. Every file is complete.
+      resume: resume the sweep in `directory`; its lanes are not computed again. Another
         sweep's folder is rejected: other seeds, data, names, or other computations by them.
       hooks: called with a `Progress` after each group, and once for what `directory` had.
       mesh: `jax.make_mesh((8,), ("data",))`, devices that the lanes are sharded over: each computes
@@ -166,7 +166,9 @@ def run_sweep(
             description = _describe(task, optimizer, lanes, programs) | {"programs": texts}
             folder = Folder(Path(directory), description, resume)
             outcomes = folder.read(shapes)
-            barrier("jaxnet sweep")  # nothing is written before all have read
+            # Nothing is written before all have read, and found the same.
+            check_same({"directory": str(sorted(outcomes))})
+            barrier("jaxnet sweep")
 
         def tell(new: Sequence[Lane]) -> None:
             rows = [make_row(lane, outcomes[lane.number], counts) for lane in new]
@@ -251,7 +253,7 @@ def _check_limits(memory: Any, width: Any, directory: Any, resume: bool) -> None
     if width is not None:
         check_count("width", width)
     if resume and directory is None:
-        raise ValueError("resume=True needs directory: the folder of the sweep that goes on")
+        raise ValueError("resume=True needs directory: the folder of the sweep to resume")
 
 
 def _trace(

@@ -11,18 +11,19 @@ import numpy as np
 
 from jaxnet._utils.validation import check_function, check_net, check_optimizer
 from jaxnet.precision import MEANINGS, Precision, cast_array, check_precision, use
+from jaxnet.train._placing import put
 from jaxnet.train.state import History, TrainState, check_state
 
 
 def check_parts(net: Any, loss: Any, optimizer: Any) -> None:
-    """Reject what no step can be made of."""
+    """Reject a net, loss or optimizer that no step can be made of."""
     check_net(net)
     check_function("loss", loss, "a function loss(outputs, y)")
     check_optimizer(optimizer)
 
 
 def check_scalar(loss: Any) -> Any:
-    """The loss; reject what is no scalar."""
+    """The loss; reject anything but a scalar."""
     if not hasattr(loss, "shape") and not isinstance(loss, int | float):
         raise TypeError(f"loss must give a scalar, not a {type(loss).__name__}")
     if np.shape(loss) != ():
@@ -104,25 +105,40 @@ def check_types(state: TrainState | None, name: Precision) -> None:
 
 
 def check_given(given: Any, before: TrainState) -> TrainState:
-    """What a callback gives to go on from; reject what is no state, or of other types.
+    """The state that a callback returned, placed as the one before it; reject anything else.
 
-    Numbers of another type would have the rest of the run compiled and rounded otherwise.
+    Numbers of another type, or arrays on other devices, would have the rest of the run compiled and
+    rounded otherwise.
     """
-    check_state(given, "what on_chunk gives, if not None,")
+    check_state(given, "what a callback gives, if not None,")
+    structures = [jax.tree.structure(state) for state in (given, before)]
+    if structures[0] != structures[1]:
+        raise ValueError(
+            "what a callback gives must have the structure of the state before it, "
+            f"{structures[1]}, not {structures[0]}"
+        )
     kinds, expected = (sorted(map(str, _float_types(state))) for state in (given, before))
     if kinds != expected:
         raise ValueError(
-            f"what on_chunk gives must be {', '.join(expected)}, as the state before it, not "
+            f"what a callback gives must be {', '.join(expected)}, as the state before it, not "
             f"{', '.join(kinds)}"
         )
-    return given
+    return jax.tree.map(_place_like, given, before)
+
+
+def _place_like(leaf: Any, before: Any) -> Any:
+    if not isinstance(before, jax.Array) or not before.committed:
+        return leaf
+    if isinstance(leaf, jax.Array) and leaf.sharding == before.sharding:
+        return leaf
+    return put(leaf, before.sharding)
 
 
 @contextmanager
 def following(state: TrainState) -> Iterator[Callable[[Any], jax.Array]]:
     """The precision of a finished run's state, for `predict` and `evaluate`; gives a cast for data.
 
-    Weights in float64 are met by float64 data. Others are computed in float32, in full unless
+    With float64 weights, data are cast to float64. Others are computed in float32, in full unless
     `jax_default_matmul_precision` or `use("fast")` around the call says otherwise. A net without
     weights takes data as JAX does.
     """

@@ -14,7 +14,7 @@ def shard_specs(specs: Any, params: Any, mesh: Mesh) -> Any:
     """A sharding for each of the weights, from one spec for all, or a nested mapping of some.
 
     A spec in the mapping holds for the tensor of that name, or for all tensors below it; a tensor
-    that is not named is whole on every device.
+    that is not named is replicated.
 
     Raises:
       ValueError: a name is none of the weights', or a spec does not fit its tensor: an axis that
@@ -68,7 +68,7 @@ def _fit_spec(spec: PartitionSpec, leaf: Any, mesh: Mesh, key: str, place: str) 
             parts *= mesh.shape[axis]
         if size % parts:
             raise ValueError(
-                f"specs: {spec} cuts {name}, whose shape is {shape}, into {parts} parts of "
+                f"specs: {spec} shards {name}, whose shape is {shape}, into {parts} parts of "
                 f"{size}, which do not come out even"
             )
     return NamedSharding(mesh, spec)

@@ -14,7 +14,7 @@ class Stop(Exception):
 
 
 class Callback:
-    """What a run calls before, between and after its chunks; every method may be left as it is.
+    """What a run calls before, between and after its chunks; every method is optional.
 
     Callbacks are called in the order of their `order`, those of one order in that of the list:
     guards see a state first, reports are made before they are read, and checkpoints hold what all
@@ -34,14 +34,14 @@ class Callback:
         return None
 
     def describe(self) -> dict[str, Any]:
-        """What of it decides a run's numbers or its history, for a checkpoint to compare."""
+        """Its settings that decide a run's numbers or history; a checkpoint compares them."""
         return {}
 
     def on_start(self, run: Run) -> Any:
-        """Before the first step. May give a state, or `(state, history)`, to start from."""
+        """Before the first step. May return a state, or `(state, history)`, to start from."""
 
     def on_chunk(self, chunk: "Chunk") -> TrainState | None:
-        """After each chunk. May give another state to go on from, or raise `Stop`."""
+        """After each chunk. May return another state to continue from, or raise `Stop`."""
 
     def on_end(self, run: Run) -> None:
         """After the last step; `run.error` is the exception that ended the run, if one did."""
@@ -49,7 +49,7 @@ class Callback:
 
 @dataclass
 class Chunk:
-    """What a callback is shown between two parts of a run."""
+    """What a callback is shown after a chunk of a run."""
 
     epoch: int
     """Epochs done."""
@@ -65,5 +65,8 @@ class Chunk:
 
     def add_report(self, report: Report) -> None:
         """Put a report into the chunk and into the history."""
+        if self.report is not None:  # of another `Report`, whose metrics these join
+            self.report.metrics.update(report.metrics)
+            return
         self.report = report
         self.history = self.history._replace(reports=(*self.history.reports, report))

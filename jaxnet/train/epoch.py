@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnet.cache import jit, memoise
+from jaxnet.cache import jit, memoize
 from jaxnet.data.loader import Batching, start_epoch
 from jaxnet.data.sources import place_batches, prefetch, split_range
 from jaxnet.precision import use
@@ -50,8 +50,8 @@ class Program:
           batch_size: examples of a batch.
         """
         steps = len(jax.tree.leaves(batches)[0])
-        # A scan has one length of draws: chunks of `size` steps, then what is left of them. Where
-        # all draws fit, which is the rule, there is one chunk and nothing left.
+        # Draws are made for `size` steps at a time, then for the steps that remain. Where all draws
+        # fit, which is the rule, they are made once.
         size = min(steps, self._count_ahead(state, batch_size))
         run = partial(self._scan_steps, fetch=fetch, batch_size=batch_size)
         whole = steps - steps % size
@@ -76,7 +76,7 @@ class Program:
         """The scan over training steps, all of whose draws are made first."""
         draws = None
         if self.draw is not None:
-            # On a mesh, what one device would draw, whole, and sharded with the examples later.
+            # On a mesh, drawn in full as one device would, and sharded with the examples later.
             steps = len(jax.tree.leaves(batches)[0])
             draws, generator = self.draw(state.generator, steps, batch_size)
             draws = self.layout.replicate(draws)
@@ -126,7 +126,7 @@ def get_loss(info: Any) -> Any:
 def begin_epoch(state: Any, batching: Batching) -> tuple[Any, Any]:
     """The state after the draws that begin an epoch, and the order of its examples.
 
-    None stands for the order in which they are.
+    None is the order in which they are stored.
     """
     source = "loader_generator" if batching.own else "generator"
     generator, order = start_epoch(getattr(state, source), batching)
@@ -172,24 +172,26 @@ def make_epochs(program: Program, batching: Batching, capacity: int) -> Callable
         # Of a constant length: neither the number of epochs nor that of a report is compiled in.
         losses = program.layout.replicate(jnp.zeros((capacity, *shape.shape), shape.dtype))
         state, losses = lax.fori_loop(0, epochs, epoch, (state, losses))
-        return state, program.layout.replicate(losses)
+        # What leaves the program would else be sharded as the compiler likes, and the next call
+        # would be compiled anew for it.
+        return program.layout.keep(state), program.layout.replicate(losses)
 
     return run
 
 
-@memoise
+@memoize
 def _compile_epochs(program: Program, batching: Batching, capacity: int) -> Any:
     return jax.jit(make_epochs(program, batching, capacity))
 
 
-@memoise
+@memoize
 def _compile_block(program: Program) -> Any:
     """`block(state, batches)`: a step for each of the stacked batches, as they were streamed."""
 
     def block(state, batches):
         batch_size = jax.tree.leaves(batches)[0].shape[1]
         state, losses = program.run_steps(state, batches, lambda batch: batch, batch_size)
-        return state, program.layout.replicate(losses)
+        return program.layout.keep(state), program.layout.replicate(losses)
 
     return jax.jit(block)
 

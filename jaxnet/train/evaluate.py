@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet._utils.validation import check_devices, check_function, check_net, check_real
-from jaxnet.cache import memoise
+from jaxnet.cache import memoize
 from jaxnet.data.sources import Mapped, as_source, place_batches, prefetch, split_range
 from jaxnet.nn import call_keywords
 from jaxnet.precision import use
@@ -25,7 +25,7 @@ def predict(net: flax.linen.Module, state: TrainState, x: Any) -> jax.Array:
     """The net's outputs in evaluation mode: no dropout.
 
     In torch this is `net.eval()(x)` under `torch.no_grad()`; here it may be jitted, vmapped and
-    differentiated. A state in float64 is met by x in float64; any other is computed in float32,
+    differentiated. With a state in float64, x is cast to float64; any other is computed in float32,
     multiplied in full unless `jax_default_matmul_precision` or `jaxnet.precision.use` around the
     call says otherwise. Under a jit of your own, a float64 state needs `use("float64")` around it.
 
@@ -49,7 +49,7 @@ def predict(net: flax.linen.Module, state: TrainState, x: Any) -> jax.Array:
         return _make_forward(net)(state.params, state.model_state, x)
 
 
-@memoise
+@memoize
 def _make_forward(net: Any):
     mode = call_keywords(net, train=False)
 
@@ -81,7 +81,7 @@ def evaluate(
       metrics: `{name: metric}`, each `metric(outputs, y)` giving one value for each row.
 
     Raises:
-      ValueError: the arrays differ in length or lie on different devices, or a metric does not
+      ValueError: the arrays differ in length or are on different devices, or a metric does not
         give one value for each row or takes the name "loss" from the loss.
 
     >>> import jaxnet
@@ -114,9 +114,9 @@ def evaluate(
 
 def _open(data: Any, state: TrainState, cast: Callable) -> Any:
     """A source, checked; its numbers may be nan, unlike those of `fit`."""
-    source = as_source(data)
+    source: Any = as_source(data)
     if source.streamed:
-        if source is data:  # a run's own, which is in its precision and has been looked at
+        if source is data:  # a run's own: in its precision, and checked
             return source
         wide = cast(np.zeros(0)).dtype == np.float64
         return Mapped(data, "float64" if wide else "parity", finite=False)
@@ -130,7 +130,7 @@ def _list_batches(source: Any, mesh: Any, cast: Callable) -> Iterable[Any]:
     """All rows at once, or block by block, the next one while the last one is computed."""
 
     def find_sharding(count: int) -> Any:
-        return None if mesh is None else MeshLayout(mesh).rows(count)
+        return None if mesh is None else MeshLayout(mesh).shard(count)
 
     if not source.streamed:
         where = find_sharding(source.num_examples)
@@ -144,7 +144,7 @@ def _list_batches(source: Any, mesh: Any, cast: Callable) -> Iterable[Any]:
     return prefetch(load, split_range(source.num_examples, source.block))
 
 
-@memoise
+@memoize
 def make_measure(net: Any, loss: Callable | None, metrics: tuple[tuple[str, Callable], ...]):
     """`measure(params, model_state, x, y)`, compiled: the loss, and of each metric the sum or mean.
 

@@ -9,6 +9,7 @@ import jax
 import optax
 
 from jaxnet import nn
+from jaxnet._utils.validation import check_devices
 from jaxnet.data.loader import open_loader
 from jaxnet.precision import Precision, cast, check_precision, use
 from jaxnet.random import Generator
@@ -62,10 +63,10 @@ def fit(
         takes it.
       shuffle: whether each epoch takes the rows in a new order.
       seed: an integer for torch's stream (weights, orders and masks as `torch.manual_seed(seed)`
-        gives them), a `jaxnet.random.Generator` to go on from where it is, or a `jax.random.key`
+        gives them), a `jaxnet.random.Generator` to continue from, or a `jax.random.key`
         for JAX's own.
       state: continue from here instead: no weights are drawn. The generator of a loader that has
-        its own goes on where the state has it. A pair `(state, history)`, as `fit` returns it,
+        its own continues from the state's. A pair `(state, history)`, as `fit` returns it,
         resumes that run: `epochs` are then the whole run's, reports fall where they would have
         fallen, and the history is the whole run's.
       callbacks: of `jaxnet.callbacks`: reports, validation, checkpoints, early stopping; or
@@ -105,18 +106,19 @@ def fit(
     placement = check_placement(placement)
     with use(check_precision(precision)), placement.host():
         loader = open_loader(data, batch_size, shuffle, precision, pairs=True)
-    state, past = split_run(state)
-    check_start(seed, state)
-    if state is not None:
-        check_optimizer_state(optimizer, state)
-    check_types(state, precision)
+    begun, past = split_run(state)
+    check_start(seed, begun)
+    if begun is not None:
+        check_optimizer_state(optimizer, begun)
+    check_types(begun, precision)
     x, _ = loader.data.example
     with use(precision), placement.host():
-        if state is None:
+        if begun is None:
             generator, variables = _draw_variables(net, seed, x)
-            state = start(optimizer, cast(variables, precision), generator)
+            begun = start(optimizer, cast(variables, precision), generator)
         steps = TrainStep(net, loss, optimizer), make_draws(net, x)
-    run = prepare(steps, (state, past), loader, epochs, precision, placement, seed)
+    run = prepare(steps, (begun, past), loader, epochs, precision, placement, seed)
+    del loader  # the run has its data where it is placed: no second copy stays here
     return drive(run, callbacks, begin)
 
 
@@ -125,5 +127,6 @@ def _draw_variables(net: Any, seed: Any, x: Any) -> tuple[Any, Any]:
     generator = as_generator(seed)
     if isinstance(generator, Generator):
         return nn.init(net, generator)
+    check_devices(seed=generator, x=x)
     generator, key = jax.random.split(generator)
     return generator, net.init(key, x, **nn.call_keywords(net, train=False))

@@ -49,13 +49,15 @@ def run(
       step: `step(state, batch, draws) -> (state, info)`, pure; `info` is the loss or has it, as
         `info.loss` or `info["loss"]`.
       state: a `TrainState`, whose fields may hold whatever `step` keeps there; or any other pytree,
-        which then is the `params` of one beside the generator, and `step` is given it alone. A pair
-        `(state, history)` is resumed, as in `fit`.
+        which then is the `params` of one beside the generator, and `step` is given it alone, also
+        when the state that is returned goes on. A pair `(state, history)`, as it is returned, is
+        resumed, as in `fit`.
       source: arrays `(x, y)`, pytrees of arrays each, a `DataLoader` or a `jaxnet.data` source. A
         batch has the structure of these.
       draw: `draw(generator, steps, batch_size) -> (draws, generator)`: what so many steps draw at
-        random, each array with a leading axis of steps; called under jit. None draws nothing, and
-        `step` is given None.
+        random, each array with a leading axis of steps; called under jit. For n steps it must draw
+        what n calls for one step draw in turn: how many are drawn at once is not its to know. None
+        draws nothing, and `step` is given None.
       epochs, batch_size, shuffle, callbacks, precision, placement: as in `fit`.
       seed: an integer for torch's stream, a `jaxnet.random.Generator` or a `jax.random.key`, which
         orders and draws come from; None takes the generator of `state`.
@@ -84,22 +86,35 @@ def run(
     if not isinstance(state, TrainState) and not is_pair(state):
         if seed is None:
             raise ValueError("run needs a seed where state is no TrainState with a generator")
-        state = TrainState(state, {}, (), None, jnp.zeros((), jnp.int32))
-        step = _OfParams(step)
+        state = OwnState(state, {}, (), None, jnp.zeros((), jnp.int32))
     state, past = split_run(state)
+    if not isinstance(state, TrainState):
+        raise TypeError(
+            "state must be (state, history) as run returns it, whose state is a TrainState, not "
+            f"({type(state).__name__}, History)"
+        )
+    if isinstance(state, OwnState):
+        step = _OfParams(step)
     if seed is not None:
         state = state._replace(generator=as_generator(seed))
     where = check_placement(placement)
     with use(check_precision(precision)), where.host():
         state = jax.tree.map(_as_strong, state)
         loader = open_loader(source, batch_size, shuffle, precision, pairs=False)
-    parts = (step, draw), (state, past), loader, epochs, precision, where, seed
-    return drive(prepare(*parts), callbacks, begin)
+    prepared = prepare((step, draw), (state, past), loader, epochs, precision, where, seed)
+    del loader  # the run has its data where it is placed: no second copy stays here
+    return drive(prepared, callbacks, begin)
+
+
+class OwnState(TrainState):
+    """A state of the user's own kind, as the `params` of a `TrainState`."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
 class _OfParams:
-    """A step of a state that is no `TrainState`."""
+    """A step whose state is not a `TrainState`, as a step of one."""
 
     step: Callable
 
@@ -129,9 +144,12 @@ def drive(run: Run, callbacks: Sequence[Any], begin: float) -> tuple[TrainState,
     """Compile a run, train it chunk by chunk and call its callbacks; `begin` is when it began."""
     ordered = order_callbacks(callbacks)
     run.notes = tuple(callback.describe() for callback in ordered)
-    # Callbacks too may compute with a float64 state. Whatever one of them raises, the others see
-    # the end.
-    with jax.enable_x64(run.precision == "float64"), ExitStack() as ends:
+    run.check_same()
+    # Callbacks, too, may compute with a float64 state. Whatever one of them raises, `on_end` of the
+    # others is called.
+    config: Any = jax.config
+    wide = run.precision == "float64" or config.jax_enable_x64
+    with jax.enable_x64(wide), ExitStack() as ends:
         try:
             over = False
             for callback in reversed(ordered):
@@ -180,7 +198,7 @@ def _start(callback: Callback, run: Run) -> bool:
         return True
     if given is not None:
         state, history = split_run(given)
-        run.state = state
+        run.state = check_given(state, run.state)
         if given is not state:
             run.history = history
     return False
@@ -200,8 +218,7 @@ def _train(run: Run, train: Callable, callbacks: Sequence[Callback]) -> None:
     seen, allowed = len(run.history.losses), 1 if watched else run.epochs
     while run.epoch < run.epochs:
         done = run.epoch
-        named = [callback.next_epoch(done) for callback in callbacks]
-        due = min([epoch for epoch in named if epoch is not None], default=run.epochs)
+        due = _find_due(callbacks, run)
         count = min(due, run.epochs, done + allowed) - done
         started = time.perf_counter()
         run.state, new = train(run.state, count)
@@ -222,6 +239,20 @@ def _train(run: Run, train: Callable, callbacks: Sequence[Callback]) -> None:
             break
     seconds = before + time.perf_counter() - begin
     run.history = run.history._replace(losses=run.history.losses.copy(), run_seconds=seconds)
+
+
+def _find_due(callbacks: Sequence[Callback], run: Run) -> int:
+    """The next epoch that a callback has named, the last one where none has."""
+    due = run.epochs
+    for callback in callbacks:
+        named = callback.next_epoch(run.epoch)
+        if named is not None and named <= run.epoch:
+            raise ValueError(
+                f"next_epoch of {callback!r:.60} must give a later epoch than {run.epoch}, or "
+                f"None, not {named}"
+            )
+        due = due if named is None else min(due, named)
+    return due
 
 
 def _call(run: Run, callbacks: Sequence[Callback], seen: int) -> bool:

@@ -1,4 +1,4 @@
-"""A run whose arguments fit each other, everything placed where it belongs."""
+"""A run whose arguments were checked, with its arrays placed on devices."""
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from jaxnet.train.step import TrainStep
 
 @dataclass
 class Run:
-    """A run whose arguments fit each other: what callbacks are shown at its start and its end."""
+    """A run whose arguments were checked: what callbacks get at its start and its end."""
 
     program: Program
     source: Any
@@ -38,6 +38,8 @@ class Run:
     """The folder in which the end of the run is saved, if it is."""
     digest: list[str] | None = None
     """Of the data, where it was taken before they were sharded over processes."""
+    begun: list[str] | None = None
+    """Of the first state, likewise."""
     notes: tuple[dict[str, Any], ...] = ()
     """What the callbacks' `describe` gave."""
 
@@ -53,7 +55,7 @@ class Run:
         return use(self.precision)(train)
 
     def iterate(self, state: TrainState) -> Generator[tuple[np.ndarray, Any, Any, Any], None, None]:
-        """One epoch step by step, to look into: rows, batch, draws and (before, after, info)."""
+        """One epoch, step by step: indices, batch, draws and (state before, state after, info)."""
         program, batching = self.program, self.batching
         step, draw = jax.jit(program.step), program.draw
         with use(self.precision):
@@ -72,7 +74,7 @@ class Run:
                 state = after
 
     def describe(self) -> dict[str, Any]:
-        """What makes a run this one, beside its arrays' shapes: for JSON."""
+        """What identifies a run, beside its arrays' shapes; JSON can hold it."""
         step = self.program.step
         named = isinstance(step, TrainStep)
         begin = f"a state at step {self.state.step}" if self.seed is None else name_seed(self.seed)
@@ -89,8 +91,16 @@ class Run:
             about |= note
         return about
 
+    def check_same(self) -> None:
+        """Reject a run that is not the same in every process, where many train it."""
+        layout = self.program.layout
+        if layout.shared:
+            about = {"epochs": self.epochs, "placement": layout.mesh.shape}
+            about |= {"the state, or seed,": self.begun, **self.describe()}
+            check_same({name: str(value) for name, value in about.items()})
+
     def _digest_step(self) -> dict[str, str]:
-        """What tells runs apart whose losses or optimizers bear one name: a rate, for one."""
+        """A digest of the step, which tells apart losses and optimizers of the same name."""
         shape = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)  # noqa: E731
         rows = self.batching.size
         batch = jax.tree.map(
@@ -120,7 +130,7 @@ def prepare(
     placement: Placement,
     seed: Any,
 ) -> Run:
-    """A run whose arguments fit each other, everything placed where it belongs."""
+    """Check that the arguments fit each other, and place state and data on devices."""
     state, past = started
     check_stream(state.generator)
     epochs = check_count("epochs", epochs)
@@ -131,19 +141,17 @@ def prepare(
         state = _attach_generator(state, loader.generator)
         begun = state
         state, source, layout = placement.place(state, loader.data, batching)
+    past = past._replace(precision=precision)
     run = Run(Program(*steps, layout), source, batching, epochs, state, past, precision, seed)
     if layout.shared:
         # Before they are sharded: afterwards a digest would gather all of them in every process.
         run.digest = loader.data.digest()
-        leaves = [digest_array(leaf) for leaf in jax.tree.leaves(begun) if _is_here(leaf)]
-        about = {"epochs": epochs, "placement": layout.mesh.shape, "the state, or seed,": leaves}
-        about |= run.describe()
-        check_same({name: str(value) for name, value in about.items()})
+        run.begun = [digest_array(leaf) for leaf in jax.tree.leaves(begun) if _is_here(leaf)]
     return run
 
 
 def _is_here(leaf: Any) -> bool:
-    """Whether this process has an array whole; one that is sharded already is what it is."""
+    """Whether this process holds all of an array, which is then not sharded over processes."""
     return not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
 
 

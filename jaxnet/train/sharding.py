@@ -7,7 +7,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.core
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -15,6 +14,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxnet._utils.validation import check_devices, committed_arrays
 from jaxnet.data.loader import Batching
 from jaxnet.data.sources import Source
+from jaxnet.train._placing import put
 from jaxnet.train._specs import shard_specs
 from jaxnet.train.state import TrainState
 
@@ -26,15 +26,17 @@ AXIS = "data"
 class Layout(Protocol):
     """How one run's arrays are placed, as its compiled program knows it; equal by value."""
 
-    shared: bool
-    """Whether other processes hold a part."""
+    @property
+    def shared(self) -> bool:
+        """Whether other processes hold a part."""
+        ...
 
     def shard_batch(self, tree: Any, batch_size: int) -> Any:
         """Inside jit: arrays of so many examples, sharded."""
         ...
 
     def replicate(self, tree: Any) -> Any:
-        """Inside jit: arrays that every device has whole."""
+        """Inside jit: arrays that are replicated on every device."""
         ...
 
     def keep(self, state: TrainState) -> TrainState:
@@ -42,7 +44,7 @@ class Layout(Protocol):
         ...
 
     def find_shardings(self, state: Any) -> Callable[[int], Any]:
-        """By their length, where stacked batches are placed beside a state; None is anywhere."""
+        """A function of the batch size: how stacked batches are sharded; None for the default."""
         ...
 
     def gather(self, tree: Any) -> Any:
@@ -91,7 +93,8 @@ class SingleDevice:
           ValueError: arrays were put on different devices.
         """
         arrays = () if source.streamed else source.arrays
-        check_devices(state=state, data=arrays)
+        pair = arrays if isinstance(arrays, tuple) and len(arrays) == 2 else (arrays, ())
+        check_devices(state=state, x=pair[0], y=pair[1])
         placed = committed_arrays((state, arrays))
         if placed and isinstance(placed[0].sharding, jax.sharding.SingleDeviceSharding):
             state, arrays = jax.device_put((state, arrays), placed[0].sharding)
@@ -124,7 +127,7 @@ class OnMesh:
     """Everything on the devices of a mesh, of one process or of many.
 
     The examples of each batch are sharded over the mesh's axis "data"; a batch that does not
-    divide by its size is computed whole on every device. Weights are replicated unless `specs`
+    divide by its size is computed in full on every device. Weights are replicated unless `specs`
     shards them. Masks and orders are drawn for the whole batch and then sharded: they do not depend
     on the mesh. Losses do, within the rounding of sums. Many processes, each of which calls
     `jax.distributed.initialize` first and passes the same arguments, train one run on a mesh over
@@ -151,7 +154,7 @@ class OnMesh:
         self.specs = specs
 
     def host(self) -> Any:
-        """A context that keeps arrays in the host's memory, as no device need hold them whole."""
+        """A context that creates arrays in host memory: no single device need hold all of them."""
         return _on_host()
 
     def place(
@@ -164,7 +167,7 @@ class OnMesh:
         state = jax.tree.unflatten(jax.tree.structure(state), placed)
         if not source.streamed:
             count = batching.num_examples
-            where = layout.whole if batching.batch_size else layout.rows(count)
+            where = layout.replicated if batching.batch_size else layout.shard(count)
             source = source.replace(jax.tree.map(lambda a: put(a, where), source.arrays))
         return state, source, layout
 
@@ -190,13 +193,13 @@ class MeshLayout:
         def constrain(values):
             if values.ndim == 0 or len(values) != batch_size:
                 return values
-            return lax.with_sharding_constraint(values, self.rows(batch_size))
+            return lax.with_sharding_constraint(values, self.shard(batch_size))
 
         return jax.tree.map(constrain, tree)
 
     def replicate(self, tree: Any) -> Any:
-        """Inside jit: every device computes these as one would, whatever becomes of them."""
-        return jax.tree.map(lambda a: lax.with_sharding_constraint(a, self.whole), tree)
+        """Inside jit: arrays that every device computes in full, as one device would."""
+        return jax.tree.map(lambda a: lax.with_sharding_constraint(a, self.replicated), tree)
 
     def keep(self, state: TrainState) -> TrainState:
         """Inside jit: a state placed as the first one was."""
@@ -206,21 +209,21 @@ class MeshLayout:
 
     def find_shardings(self, state: Any) -> Callable[[int], Any]:
         """The examples of each step, sharded."""
-        return lambda batch_size: self.rows(batch_size, axis=1)
+        return lambda batch_size: self.shard(batch_size, axis=1)
 
     def gather(self, tree: Any) -> Any:
         """A batch from the host, replicated."""
-        return jax.tree.map(lambda a: put(a, self.whole), tree)
+        return jax.tree.map(lambda a: put(a, self.replicated), tree)
 
     @property
-    def whole(self) -> NamedSharding:
+    def replicated(self) -> NamedSharding:
         """A copy on every device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
-    def rows(self, count: int, axis: int = 0) -> NamedSharding:
-        """Of so many rows: sharded where every device gets as many, else replicated.
+    def shard(self, count: int, axis: int = 0) -> NamedSharding:
+        """So many examples: sharded where every device gets as many, else replicated.
 
-        >>> tuple(MeshLayout(as_mesh(jax.make_mesh((1,), ("data",)))).rows(16).spec)
+        >>> tuple(MeshLayout(as_mesh(jax.make_mesh((1,), ("data",)))).shard(16).spec)
         ('data',)
         """
         parts = self.mesh.shape.get(AXIS, 1)
@@ -237,16 +240,16 @@ def check_placement(placement: Any) -> Placement:
     """
     if placement is None:
         return SingleDevice()
-    if not isinstance(placement, SingleDevice | OnMesh):
+    if not isinstance(placement, Placement):
         raise TypeError(f"placement must be a jaxnet.train.OnMesh, not {placement!r:.60}")
     return placement
 
 
 def as_mesh(mesh: Any, specs: Any = None) -> Mesh:
-    """A mesh whose arrays XLA may place as it needs; reject what is none, or shards nothing.
+    """A mesh whose arrays XLA may place as it needs; reject all else, and one that shards nothing.
 
     `jax.make_mesh` gives axes of explicit sharding, for which every operation of a net would have
-    to say where its result lies.
+    to say how its result is sharded.
     """
     if not isinstance(mesh, Mesh):
         raise TypeError(
@@ -263,7 +266,7 @@ def as_mesh(mesh: Any, specs: Any = None) -> Mesh:
 
 @contextmanager
 def _on_host() -> Iterator[None]:
-    """Arrays that are made in here are in the host's memory: no device need hold them whole."""
+    """Arrays are created in host memory in here: no single device need hold all of them."""
     try:
         host = jax.local_devices(backend="cpu")[0]
     except RuntimeError:  # JAX_PLATFORMS names accelerators alone
@@ -273,22 +276,8 @@ def _on_host() -> Iterator[None]:
         yield
 
 
-def put(values: Any, sharding: Any) -> jax.Array:
-    """An array where a sharding says, of which each process has all or, if it is a `jax.Array`,
-    its own part.
-    """
-    if isinstance(values, jax.Array) and jnp.issubdtype(values.dtype, jax.dtypes.prng_key):
-        words = put(jax.random.key_data(values), sharding)
-        return jax.random.wrap_key_data(words, impl=jax.random.key_impl(values))
-    elsewhere = isinstance(values, jax.Array) and not values.is_fully_addressable
-    if elsewhere or sharding.is_fully_addressable:
-        return jax.device_put(values, sharding)
-    host = np.asarray(values)
-    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
-
-
 def _list_shardings(state: TrainState, specs: Any, mesh: Mesh) -> list[NamedSharding]:
-    """A sharding for each leaf: weights by their specs, moments as their weights, the rest whole.
+    """A sharding for each leaf: weights by specs, moments as their weights, the rest replicated.
 
     A moment is a leaf of the optimizer's state whose path ends like a weight's and whose shape is
     that weight's.
@@ -299,10 +288,15 @@ def _list_shardings(state: TrainState, specs: Any, mesh: Mesh) -> list[NamedShar
     shardings = jax.tree_util.tree_leaves_with_path(shard_specs(specs, state.params, mesh))
     shapes = map(np.shape, jax.tree.leaves(state.params))
     known = [(path, shape, s) for (path, s), shape in zip(shardings, shapes, strict=True)]
+    # The longest path first: the moment of "1.0.weight" also ends as "0.weight" does.
+    known.sort(key=lambda weight: -len(weight[0]))
 
     def find(path: Any, leaf: Any) -> NamedSharding:
+        inside = path[1:]
         for end, shape, sharding in known:
-            if path[len(path) - len(end) :] == end and np.shape(leaf) == shape:
+            ends = inside[len(inside) - len(end) :] == end
+            whole_path = path[0].name == "params" and len(inside) != len(end)
+            if ends and not whole_path and np.shape(leaf) == shape:
                 return sharding
         return whole
 

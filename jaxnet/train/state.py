@@ -1,4 +1,4 @@
-"""What a run is made of: its state, and what it records on the way."""
+"""The state of a run, and the history that it records."""
 
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ class TrainState(NamedTuple):
 
 
 class StepInfo(NamedTuple):
-    """What a step computed on the way; what nobody reads costs nothing in a compiled run."""
+    """What a step computed besides the new state; a compiled run does not compute unused fields."""
 
     loss: Any
     outputs: Any
@@ -59,6 +59,6 @@ class History(NamedTuple):
 
 
 def check_state(state: Any, name: str = "state") -> None:
-    """Reject what is no run's state."""
+    """Reject anything but a `TrainState`."""
     if not isinstance(state, TrainState):
         raise TypeError(f"{name} must be a TrainState, not {type(state).__name__}")

@@ -91,7 +91,7 @@ class TrainStep:
             state = state._replace(generator=generator)
 
         # The outputs and the statistics come along as `aux`: one forward gives loss, gradients,
-        # BatchNorm's buffers and what a report may look at.
+        # BatchNorm's buffers and what a report may show.
         def objective(params):
             outputs, model_state = self.forward(state._replace(params=params), x, draws)
             return check_scalar(self.loss(outputs, y)), (outputs, model_state)
@@ -129,7 +129,7 @@ class TrainStep:
             return {"rngs": {"dropout": draws}}
         # A module of the user's own that draws nothing need not take the keyword.
         nothing = isinstance(draws, dict) and not draws
-        return {} if nothing else {nn.name_draws(self.net): draws}
+        return {} if nothing else {nn.name_draws(self.net) or "draws": draws}
 
 
 @dataclass(frozen=True)

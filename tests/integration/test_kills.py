@@ -127,7 +127,7 @@ def test_the_command_line_says_how_to_resume_after_ctrl_c(tmp_path):
     output, errors = process.communicate()
     assert process.returncode == 130 and "Traceback" not in errors and not output
     epoch = int(re.search(r"stopped after epoch (\d+) of 500, which is saved in", errors)[1])  # type: ignore
-    assert 0 < epoch < 500 and "to go on: jaxnet lecture --only full_batch" in errors
+    assert 0 < epoch < 500 and "to resume: jaxnet lecture --only full_batch" in errors
     assert errors.rstrip().endswith("--resume")
     done = subprocess.run([*command, "--resume"], capture_output=True, text=True)
     assert done.returncode == 0 and ".9936/.9986 .9936/.9986 ✓" in done.stdout, done.stderr

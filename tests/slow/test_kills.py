@@ -31,7 +31,7 @@ def test_a_sweep_ends_on_ctrl_c_and_the_command_says_how_to_resume(tmp_path):
     assert "Ctrl-C: finishing the runs that are under way" in errors
     done = int(re.search(r"stopped after (\d+) of 60 runs", errors)[1])  # type: ignore
     assert 0 < done < 60 and len(Path(folder, "lanes.csv").read_text().splitlines()) == 1 + done
-    assert errors.endswith(f"to go on: jaxnet {' '.join(arguments)} {folder} --resume\n")
+    assert errors.endswith(f"to resume: jaxnet {' '.join(arguments)} {folder} --resume\n")
     for rest in ([folder, "--resume"], [other]):
         subprocess.run([*command, *rest], check=True, capture_output=True)
     tables = [Path(path, "lanes.csv").read_text() for path in (folder, other)]

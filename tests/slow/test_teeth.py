@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from jaxnet.certificate.comparison import Judge
+from jaxnet.certificate.bounds import VISIBLE
+from jaxnet.certificate.comparison import Comparator
 from tests.cases import CASES, certify_case
 from tests.faults import FAULTS, QUICK
 from tests.mutants import Mutant, drawn, lines_run, mutants_of, planted
 from tests.test_teeth import certify_random, name_the_fault
 from torchref.comparison import Comparison
-from jaxnet.certificate.bounds import VISIBLE
 
 
 @pytest.mark.parametrize("name", [name for name in FAULTS if name not in QUICK])
@@ -21,7 +21,7 @@ def test_a_planted_fault_is_named_by_stage_and_tensor(name):
     name_the_fault(name)
 
 
-class Listening(Judge):
+class Listening(Comparator):
     """Keeps every number that the port gives, to see what a mutant changes."""
 
     heard: list[tuple[str, str, np.ndarray]] = []
@@ -64,7 +64,7 @@ def largest_change(before: list, after: list) -> float:
 
 def test_drawn_mutants_are_caught(monkeypatch, record_property, count=100):
     """Changes of operators, constants and axes in the lines that the cases run."""
-    monkeypatch.setattr("torchref.certification.Judge", Listening)
+    monkeypatch.setattr("torchref.certification.Comparator", Listening)
     # Step by step is enough to see them: a whole run would show them later, and compile again.
     monkeypatch.setattr(Comparison, "_compare_whole_run", lambda self, *_: self._generator)
     lines = {name: lines_run(lambda name=name: certify_case(name, **EVEN)) for name in CASES}

@@ -162,7 +162,7 @@ class _Windows:
         )
         x = call.args[0]
         self.elements = self._unfold(torch.arange(x.numel()).reshape(x.shape), -1.0)
-        """Which element of the input stands in each place; -1 for none."""
+        """Which element of the input is in each place; -1 for none."""
 
     def cut(self, values: torch.Tensor) -> torch.Tensor:
         """(images and channels, places of a window, windows)"""
@@ -174,8 +174,8 @@ class _Windows:
         return torch.nn.functional.unfold(padded, **self._options)
 
 
-def _beyond(value: float, towards: float) -> float:
-    return float(np.nextafter(np.float32(value), np.float32(towards)))
+def _beyond(value: float, toward: float) -> float:
+    return float(np.nextafter(np.float32(value), np.float32(toward)))
 
 
 def _elements(where: torch.Tensor) -> list[int]:

@@ -7,7 +7,7 @@ chosen. Beside it run a few draws, in which each operation's result is rounded t
 torch had there, by a hash of its value: equal numbers stay equal, zeros stay zeros. And each number
 has a size, the sum of the absolute values of the terms that make it, which is what rounding works
 on. The numbers of a storage are kept by storage, so that views, hooks and changes in place are seen
-by all who look at it. Nothing of the caller's net or optimizer is copied or changed.
+by all who read it. Nothing of the caller's net or optimizer is copied or changed.
 """
 
 from collections.abc import Sequence
@@ -214,7 +214,7 @@ class Reference(TorchDispatchMode):
         )
 
     def _align(self, call: Call) -> None:
-        """Numbers that lie on another side of a kink than torch's become torch's."""
+        """Numbers that are on another side of a kink than torch's become torch's."""
         for edge in operations.edges(call):
             real = call.args[0].detach()
             for draw in range(1 + self.draws):

@@ -1,7 +1,7 @@
-"""A gradient that is off because the port stands on another side of a kink, within rounding.
+"""A gradient that is off because the port is on another side of a kink, within rounding.
 
 Where a ReLU takes a number that lies within rounding of 0, or two numbers of a pool lie within
-rounding of each other, float32 may choose either way, and gradients follow. A gradient that parts
+rounding of each other, float32 may choose either way, and gradients follow. A gradient that differs
 from torch's is accepted where flipping some of these choices explains it within the plain bound.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from jaxnet.certificate.bounds import DRAWN, EPS, LIMIT, MOST, NEAR, View
-from jaxnet.certificate.comparison import Held, Judge
+from jaxnet.certificate.comparison import Comparator, Held
 from torchref.plan import Plan
 from torchref.recorder import Recorder, Step
 from torchref.reference.choices import Kink, Near, is_choice, is_seen, list_known, list_possible
@@ -93,7 +93,7 @@ def explain(
     given: Given,
     held: Mapping[str, Held],
     *,
-    judge: Judge,
+    comparator: Comparator,
     shown: Mapping[str, Any],
 ) -> tuple[dict[str, Held], int] | None:
     """The gradients held anew against those of a step in which some kinks are turned.
@@ -105,8 +105,8 @@ def explain(
     def hold(turned: Sequence[Kink]) -> tuple[dict[str, Held], int] | None:
         views = run(_Finder(turned, draws=2))
         found = {
-            # torch stands on the other side, and tells nothing of rounding on this one.
-            name: judge.hold("gradients", name, ours, torchs, views[name], own=False)
+            # torch is on the other side, and tells nothing of rounding on this one.
+            name: comparator.hold("gradients", name, ours, torchs, views[name], own=False)
             for name, (ours, torchs, _) in given.items()
         }
         return (found, len(turned)) if all(each.agrees for each in found.values()) else None

@@ -185,7 +185,7 @@ def count_terms(call: Call, result: torch.Tensor) -> int:
         return args[1].shape[-1] + 1
     if name == "convolution":
         return args[1][0].numel() + 1
-    if name == "convolution_backward":  # towards the input: a kernel's; else rows and places
+    if name == "convolution_backward":  # toward the input: a kernel's; else rows and places
         return args[2][:, 0].numel() if result.shape == args[1].shape else args[0][:, 0].numel()
     if name == "embedding_dense_backward":
         return max(1, args[1].numel() // max(1, args[2]))

@@ -159,14 +159,14 @@ def evaluate(plan: Plan) -> np.ndarray:
 
 
 class _Mover:
-    """Moves each number to one of its neighbours, or a little further; a 0 stays 0."""
+    """Moves each number to one of its neighbors, or a little further; a 0 stays 0."""
 
     def __init__(self, generator: torch.Generator) -> None:
         self._generator, self._factors = generator, torch.ones(0)
 
     def __call__(self, tensor: torch.Tensor) -> None:
         # To draw signs for every gradient of every step takes longer than a small net's step: each
-        # takes a piece of what was drawn for the largest, from somewhere.
+        # takes a slice of what was drawn for the largest, at a random offset.
         enough = tensor.numel() + _SPARE
         if len(self._factors) < enough:
             up = torch.rand(enough, generator=self._generator) < 0.5
@@ -182,7 +182,7 @@ def bound_losses(runs: Perturbed, alone: np.ndarray) -> tuple[np.ndarray, int]:
 
     It is what an ulp at the run's start has come to by about that step, beside what rounding may
     make of that loss `alone`, from torch's own weights. From the step on in which one of them has
-    come to `CHAOS` of the loss, nothing counts as compared, and the bound is what an ulp comes to
+    come to `GROWN` of the loss, nothing counts as compared, and the bound is what an ulp comes to
     anywhere in the run; where that is much, the largest loss, too, and infinite where these are not
     finite.
     """
@@ -192,11 +192,11 @@ def bound_losses(runs: Perturbed, alone: np.ndarray) -> tuple[np.ndarray, int]:
     )
     bound = bounds.RUN * _widen(moved, np.abs(own)) + bounds.GRANTED * granted
     with np.errstate(invalid="ignore"):
-        lost = ~((moved <= bounds.CHAOS * np.abs(own)) & (bound <= bounds.TOLD * np.abs(own)))
+        lost = ~((moved <= bounds.GROWN * np.abs(own)) & (bound <= bounds.TOLD * np.abs(own)))
         lost |= is_unsteady(own, alone)
     count = int(np.argmax(lost)) if lost.any() else len(own)
     scale, furthest = np.abs(own).max(initial=0.0), moved.max(initial=0.0)
-    decided = furthest > bounds.CHAOS * scale or is_unsteady(own, alone).any()
+    decided = furthest > bounds.GROWN * scale or is_unsteady(own, alone).any()
     largest = bound.max(initial=0.0) + (scale if decided else 0.0)
     bound[count:] = largest if np.isfinite(furthest) else np.inf
     bound = bound + bounds.RUN_LOSS * np.abs(own) + alone
@@ -204,14 +204,14 @@ def bound_losses(runs: Perturbed, alone: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def is_unsteady(own: np.ndarray, alone: np.ndarray) -> np.ndarray:
-    """Where rounding was seen to change a step's own loss by more than `CHAOS` of the largest."""
+    """Where rounding was seen to change a step's own loss by more than `GROWN` of the largest."""
     scale = np.abs(own).max(initial=0.0)
     seen = alone / bounds.DRAWN
-    return (seen > bounds.CHAOS * scale) & np.isfinite(alone) & (scale > 0)
+    return (seen > bounds.GROWN * scale) & np.isfinite(alone) & (scale > 0)
 
 
 def _widen(gap: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """The largest gap of the last steps, as a share of the loss: all runs may meet at one."""
+    """The largest gap of the last steps, as a share of the loss: all runs may cross in one step."""
     with np.errstate(invalid="ignore"):
         share = np.divide(gap, size, where=size > 0, out=np.zeros(gap.shape))
     padded = np.pad(np.where(np.isfinite(share), share, 0.0), (_BEFORE, 0))
@@ -233,7 +233,7 @@ def bound_last(name: str, begin: np.ndarray, runs: Perturbed) -> np.ndarray:
 
 
 def _find_gap(others: Sequence[np.ndarray], own: np.ndarray) -> np.ndarray:
-    """How far the others lie from these at most."""
+    """The largest distance of the others from these."""
     if not others:
         return np.zeros(np.shape(own))
     with np.errstate(invalid="ignore"):

@@ -10,7 +10,7 @@ from torchref.reference.operations import Call, is_float, outputs
 from torchref.reference.shadows import Shadows
 
 _NEAR = 2.0**-20
-"""Of the terms, how far a function is looked at: where a kink lies within rounding, across it."""
+"""The distance, as a share of the terms, over which a slope is taken: across a kink in reach."""
 
 
 def measure(shadows: Shadows, call: Call, exact: Any, beside: Any = None) -> Any:
@@ -68,17 +68,17 @@ def _measure_linear(shadows: Shadows, call: Call, exact: Any) -> Any:
 
 
 def _measure_function(shadows: Shadows, call: Call, tensor: torch.Tensor, exact: Any) -> Any:
-    """What a function of one tensor, by element, makes of terms that cancelled in it."""
+    """What a function of one tensor, by element, makes of terms that canceled in it."""
     x = shadows.value(tensor, 0).clone()
     more = shadows.size(tensor) - x.abs()
     more = torch.where(torch.isinf(x), 0.0, more)  # a mask's -inf is no sum
-    cancelled = bool((more > 1e-9 * x.abs()).any())
+    canceled = bool((more > 1e-9 * x.abs()).any())
     if exact is None:
         exact = outputs(call.run(lambda a: x.clone() if a is tensor else shadows.wide(a)))
     if len(exact) != 1 or exact[0].shape != x.shape:
         return [e.abs() if is_float(e) else e for e in exact]
     size = exact[0].abs()
-    if cancelled:  # the slope, from a difference that is small beside the terms
+    if canceled:  # the slope, from a difference that is small beside the terms
         sides = (_NEAR, -_NEAR) if operations.edges(call) else (_NEAR,)
         for step in sides:
             near = torch.nan_to_num(x + step * more)
@@ -90,7 +90,7 @@ def _measure_function(shadows: Shadows, call: Call, tensor: torch.Tensor, exact:
 
 def _weigh(shadows: Shadows, tensor: torch.Tensor) -> torch.Tensor:
     """What a number counts for in a product: itself, or, where it is what rounding left of
-    terms that cancelled, these."""
+    terms that canceled, these."""
     if shadows.find(tensor).plain:
         return shadows.size(tensor)
     value, size = shadows.value(tensor, 0).abs(), _sum_size(shadows, tensor)

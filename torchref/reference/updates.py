@@ -14,9 +14,9 @@ import numpy as np
 import optax
 import torch
 
-from jaxnet.cache import memoise
+from jaxnet.cache import memoize
 from jaxnet.certificate.bounds import View
-from jaxnet.certificate.comparison import Judge
+from jaxnet.certificate.comparison import Comparator
 from torchref.reference.float64 import Reference
 
 DECAY, CORRECTION = "adamw-decay-rounding", "adam-bias-correction"
@@ -29,22 +29,27 @@ Updates = Iterable[tuple[tuple[str, ...], np.ndarray]]
 
 
 def grant(
-    judge: Judge, name: str, ours: np.ndarray, change: np.ndarray, view: View, others: Updates
+    comparator: Comparator,
+    name: str,
+    ours: np.ndarray,
+    change: np.ndarray,
+    view: View,
+    others: Updates,
 ) -> tuple[View, dict[str, float]]:
     """The update with the known differences that explain the port's; each with its size.
 
     Args:
-      judge: holds `ours` against them.
+      comparator: holds `ours` against them.
       name: the parameter.
       ours, change: the port's update, and torch's as its weights show it.
       view: the exact one.
       others: what `list_updates` gives; it is asked only where `ours` is not the exact one.
     """
-    if judge.hold("update", name, ours, change, view, own=False).agrees:
+    if comparator.hold("update", name, ours, change, view, own=False).agrees:
         return view, {}
     for causes, other in others:
         changed = view._replace(exact=other)
-        if judge.hold("update", name, ours, change, changed, own=False).agrees:
+        if comparator.hold("update", name, ours, change, changed, own=False).agrees:
             return changed, dict.fromkeys(causes, _find_share(other, view.exact))
     return view, {}
 
@@ -78,7 +83,7 @@ def _find_share(other: np.ndarray, exact: np.ndarray) -> float:
     return float(np.abs(other - exact).max(initial=0.0) / scale) if scale else 0.0
 
 
-@memoise
+@memoize
 def hold_still(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
     """The optimizer without its updates where the second part of the state, booleans, is True."""
     own = optax.with_extra_args_support(optimizer)

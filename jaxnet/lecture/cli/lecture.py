@@ -72,7 +72,7 @@ Split = tuple[Dataset, Dataset]
 @click.option(
     "--keep", type=click.IntRange(1), default=3, show_default=True, help="Checkpoints that stay."
 )
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoints.")
+@click.option("--resume", is_flag=True, help="Resume from the newest checkpoints.")
 @click.option(
     "--on-nan",
     type=Named(get_args(OnNan)),
@@ -111,8 +111,8 @@ def command(
     Exit status 1 says that a published figure was missed, that a row does not use torch's random
     numbers, that a run went wrong or that its end could not be saved; 2 that the input was wrong.
 
-    With --checkpoint, a run is saved at most once a second and at its end, and --resume goes on
-    bit for bit. Ctrl-C finishes what is under way, saves, and says how to go on.
+    With --checkpoint, a run is saved at most once a second and at its end, and --resume resumes it
+    bit for bit. Ctrl-C finishes what is under way, saves, and says how to resume.
 
     ten_class is beyond the lecture: it runs only where --only names it, on the four files in --root
     or downloaded.
@@ -191,7 +191,7 @@ class Paths(NamedTuple):
 
 
 def _check_paths(paths: Paths, precision: Precision, resume: bool) -> None:
-    """Refuse what cannot be written, and options that do not go together."""
+    """Reject paths that cannot be written, and options that do not go together."""
     check_file("--json", paths.json)
     check_file("--jsonl", paths.jsonl)
     check_folder("--figures", paths.figures)
@@ -200,7 +200,7 @@ def _check_paths(paths: Paths, precision: Precision, resume: bool) -> None:
     if paths.torch is not None and precision != "parity":
         raise ValueError(f"--torch holds runs in parity, not --precision {precision}")
     if resume and paths.checkpoint is None:
-        raise ValueError("--resume needs --checkpoint DIR, the folder to go on from")
+        raise ValueError("--resume needs --checkpoint DIR, the folder to resume from")
 
 
 def _prepare(
@@ -213,7 +213,7 @@ def _prepare(
     if paths.jsonl is not None:
         if paths.jsonl.is_file() and paths.jsonl.stat().st_size and not resume:
             raise ValueError(
-                f"--jsonl {paths.jsonl} has lines already: --resume goes on with them, or choose "
+                f"--jsonl {paths.jsonl} has lines already: --resume appends to them, or choose "
                 "another file"
             )
         paths.jsonl.parent.mkdir(parents=True, exist_ok=True)
@@ -254,7 +254,7 @@ def _conclude(
 
 
 def _bring_home(result: Result) -> Result:
-    """A result that one process can work with: its state whole, on a device of its own."""
+    """A result with its state on one device of this process."""
     if all(leaf.is_fully_addressable for leaf in jax.tree.leaves(result.state)):
         return result
     return result._replace(state=jax.tree.map(lambda leaf: jnp.asarray(fetch(leaf)), result.state))
@@ -283,7 +283,7 @@ def draw_all(
 def _prepare_checkpoints(
     chosen: Sequence[Experiment], folder: Path | None, resume: bool
 ) -> Mapping[str, Path | None]:
-    """Where each experiment is saved; refused where one has checkpoints and does not go on."""
+    """Where each experiment is saved; rejected where one has checkpoints and is not resumed."""
     if folder is None:
         return dict.fromkeys(experiment.id for experiment in chosen)
     folders = {experiment.id: folder / experiment.id for experiment in chosen}
@@ -294,7 +294,7 @@ def _prepare_checkpoints(
         if epochs and not resume:
             raise ValueError(
                 f"--checkpoint {path} has checkpoints already, up to epoch {epochs[-1]}: --resume "
-                "goes on from there, or choose another folder"
+                "resumes from there, or choose another folder"
             )
     if resume and not any(found.values()):
         click.echo(f"Note: {folder} has nothing to resume; the runs begin.", err=True)

@@ -1,4 +1,4 @@
-"""What the commands share: options, folders seen to before the work, how a run is resumed."""
+"""What the commands share: options, checks of folders before the work, how a run is resumed."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from jaxnet.lecture.torch_results import TorchRun, check_same, load_torch
 
 
 class Named(click.Choice):
-    """A choice whose refusal names the nearest."""
+    """A choice whose error names the nearest."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """The choice, or an error that says which may have been meant."""
@@ -109,7 +109,7 @@ def check_beside(
 
 
 def write_json(path: Path, listed: list[Any]) -> None:
-    """A list as JSON, the file whole or not there."""
+    """Write a list as JSON; the file is written in full or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(listed, indent=2) + "\n")
 
@@ -117,7 +117,7 @@ def write_json(path: Path, listed: list[Any]) -> None:
 def say_how_to_resume() -> str:
     """How this command is resumed."""
     kept = [part for part in ["jaxnet", *sys.argv[1:]] if part != "--resume"]
-    return f"to go on: {shlex.join([*kept, '--resume'])}"
+    return f"to resume: {shlex.join([*kept, '--resume'])}"
 
 
 @contextmanager
@@ -162,7 +162,7 @@ def _check_writable(option: str, path: Path) -> None:
 
 @contextmanager
 def ends(context: click.Context, checkpoint: Path | None, *, quiet: bool = False) -> Iterator[None]:
-    """A run that ends before its time says so in a sentence, and how to go on.
+    """A run that ends before its time says so in a sentence, and how to resume it.
 
     Quiet where another process says it.
     """

@@ -55,6 +55,9 @@ def connect(
             f"{', '.join(place)} go together, or none of them where the cluster tells; {missing} "
             "is missing"
         )
+    config: Any = jax.config
+    # The service takes SIGTERM and nobody asks it: a process that is told to end is to end.
+    config.update("jax_enable_preemption_service", False)
     with input_errors():
         jax.distributed.initialize(coordinator, num_processes, process_id)
 

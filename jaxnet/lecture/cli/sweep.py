@@ -81,7 +81,7 @@ class Seeds(click.ParamType):
     type=FOLDER,
     help="Folder for lanes.csv and the last weights, written as groups of runs finish.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the sweep in --out.")
+@click.option("--resume", is_flag=True, help="Resume the sweep in --out.")
 @click.option("--figures", type=FOLDER, help="Draw pictures there.")
 @click.option(
     "--memory", type=click.IntRange(min=1), help="MiB to use.  [default: half of what is free]"
@@ -126,10 +126,10 @@ def command(
         check_folder("--figures", figures)
         check_folder("--out", out)
         if resume and out is None:
-            raise ValueError("--resume needs --out DIR, the folder to go on with")
+            raise ValueError("--resume needs --out DIR, the folder to resume")
         if out is not None and not resume and out.is_dir() and any(out.iterdir()):
             raise ValueError(
-                f"--out {out} holds files: --resume goes on with a sweep that is there, or choose "
+                f"--out {out} holds files: --resume resumes a sweep that is there, or choose "
                 "a folder that is empty or new"
             )
         data = load_mnist(experiment.classes, root)

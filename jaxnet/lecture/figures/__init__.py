@@ -14,13 +14,13 @@ from jaxnet.lecture.figures.studies import (
     draw_overfitting,
     draw_sigmoid,
 )
-from jaxnet.lecture.figures.style import BLUE, GREEN, GREY, ORANGE, canvas, check_picture
+from jaxnet.lecture.figures.style import BLUE, GRAY, GREEN, ORANGE, canvas, check_picture
 from jaxnet.lecture.figures.training import draw_training
 
 __all__ = [
     "BLUE",
     "GREEN",
-    "GREY",
+    "GRAY",
     "ORANGE",
     "canvas",
     "check_picture",

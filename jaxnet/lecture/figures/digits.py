@@ -33,7 +33,7 @@ def draw_digits(data: Dataset, path: Path, *, columns: int = 8) -> Path:
 def draw_predictions(result: Result, test: Dataset, path: Path, *, columns: int = 8) -> Path:
     """Test digits with what the net says of them: some that it has right, and its mistakes.
 
-    A row of digits spread evenly over the test rows, then the mistakes, those of which the net was
+    A row of digits taken evenly from the test rows, then the mistakes, those of which the net was
     surest first, two rows at most; "1, not 0" means that the net says 1 of a 0.
     """
     check_result(result)
@@ -58,10 +58,10 @@ def draw_predictions(result: Result, test: Dataset, path: Path, *, columns: int 
             for axis, place in zip(line, places, strict=False):
                 show_digit(axis, test.images[place])
                 said, label = chosen[place], test.labels[place]
-                text, colour = (
+                text, color = (
                     (f"{said}", BLUE) if said == label else (f"{said}, not {label}", ORANGE)
                 )
-                axis.set_title(text, color=colour, fontsize=12, loc="center")
+                axis.set_title(text, color=color, fontsize=12, loc="center")
         more = f", the surest {len(shown)} below" if len(wrong) > len(shown) else ", below"
         figure.suptitle(
             f"{result.record['experiment']}: {len(wrong):,} of {len(chosen):,} test digits wrong"
@@ -144,8 +144,8 @@ def show_confusion(axis: Any, counts: np.ndarray) -> None:
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
-        colour = "white" if share[row, column] > 0.5 else "black"
-        axis.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=12)
+        color = "white" if share[row, column] > 0.5 else "black"
+        axis.text(column, row, f"{count:,}", ha="center", va="center", color=color, fontsize=12)
     axis.set(xlabel="the net says", ylabel="the digit is")
     axis.set_xticks(range(len(counts)))
     axis.set_yticks(range(len(counts)))
@@ -159,7 +159,7 @@ def show_digit(axis: Any, image: np.ndarray) -> None:
 
 
 def check_digits(data: Any, name: str = "data") -> None:
-    """Refuse what is no digits, or none."""
+    """Reject anything but a `Dataset` with at least one row."""
     if not isinstance(data, Dataset):
         raise TypeError(f"{name} must be a Dataset of digits, not {type(data).__name__}")
     if len(data.labels) == 0:
@@ -167,6 +167,6 @@ def check_digits(data: Any, name: str = "data") -> None:
 
 
 def check_result(result: Any) -> None:
-    """Refuse what no experiment gave."""
+    """Reject anything but the `Result` of an experiment."""
     if not isinstance(result, Result):
         raise TypeError(f"result must be a jaxnet.lecture.Result, not {type(result).__name__}")

@@ -1,4 +1,4 @@
-"""What the lecture teaches beside its experiments, one picture a lesson."""
+"""What the lecture teaches beside its experiments, one picture a study."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxnet.lecture.figures.digits import show_confusion
-from jaxnet.lecture.figures.style import BLUE, GREEN, GREY, ORANGE, canvas
+from jaxnet.lecture.figures.style import BLUE, GRAY, GREEN, ORANGE, canvas
 from jaxnet.lecture.studies import BatchNoise, Codes, Overfitting, Overflow
 
 
@@ -20,7 +20,7 @@ def draw_overfitting(study: Overfitting, path: Path) -> Path:
             axis.plot(study.epochs, train, color=BLUE, label=seen)
             axis.plot(study.epochs, test, color=ORANGE, label="test rows")
             right = f"share of right labels, {study.right_labels:.3f}"
-            axis.axhline(study.right_labels, color=GREY, linestyle="--", linewidth=1, label=right)
+            axis.axhline(study.right_labels, color=GRAY, linestyle="--", linewidth=1, label=right)
             name = f"with Dropout({p})" if p else "without dropout"
             axis.set(title=f"{name}: test ends at {test[-1]:.3f}", xlabel="epoch")
         axes[0].set_ylabel("accuracy")
@@ -33,10 +33,10 @@ def draw_batch_sizes(study: BatchNoise, path: Path) -> Path:
     _check(study, BatchNoise)
     with canvas(path, 9.0, 3.7) as figure:
         left, right = figure.subplots(1, 2)
-        colours = (BLUE, ORANGE, "black")
-        for (size, losses), colour in zip(study.curves.items(), colours, strict=True):
+        colors = (BLUE, ORANGE, "black")
+        for (size, losses), color in zip(study.curves.items(), colors, strict=True):
             rows = np.minimum(size * np.arange(1, len(losses) + 1), study.rows)
-            left.plot(rows, losses, color=colour, linewidth=1, label=f"batches of {size:,}")
+            left.plot(rows, losses, color=color, linewidth=1, label=f"batches of {size:,}")
         left.set(
             title="one shuffled epoch, the same weights",
             xlabel="rows seen",
@@ -45,7 +45,7 @@ def draw_batch_sizes(study: BatchNoise, path: Path) -> Path:
         left.legend(loc="best")
         right.loglog(study.sizes, study.noise, "o-", color=ORANGE, label="measured")
         root = study.noise[0] * np.sqrt(study.sizes[0] / study.sizes)
-        right.loglog(study.sizes, root, "--", color=GREY, label="1 / square root of the size")
+        right.loglog(study.sizes, root, "--", color=GRAY, label="1 / square root of the size")
         right.set(
             title="noise of a batch's loss, one net",
             xlabel="rows of a batch",
@@ -58,14 +58,14 @@ def draw_batch_sizes(study: BatchNoise, path: Path) -> Path:
 
 
 def draw_sigmoid(study: Overflow, path: Path) -> Path:
-    """BCE by hand against BCE of logits, and why logit > 0 is sigmoid > 1/2."""
+    """Naive BCE against BCE of logits, and why logit > 0 is sigmoid > 1/2."""
     _check(study, Overflow)
     with canvas(path, 9.0, 3.7) as figure:
         left, right = figure.subplots(1, 2)
-        z, lost = study.logits, np.isnan(study.by_hand)
+        z, lost = study.logits, np.isnan(study.naive)
         left.plot(z, study.with_logits, color=BLUE, linewidth=4, alpha=0.45, label="with logits")
-        left.plot(z, study.by_hand, color=ORANGE, linewidth=1.2, label="by hand")
-        jumped = study.by_hand > study.with_logits + 1
+        left.plot(z, study.naive, color=ORANGE, linewidth=1.2, label="naive")
+        jumped = study.naive > study.with_logits + 1
         if jumped.any():
             left.annotate(
                 "the probability is\n1 in float32",
@@ -76,14 +76,14 @@ def draw_sigmoid(study: Overflow, path: Path) -> Path:
             )
         if lost.any():
             first = z[lost].min()
-            label = "by hand is nan: exp(z)\nis infinite in float32"
+            label = "naive is nan: exp(z)\nis infinite in float32"
             left.axvspan(first, z.max(), color=ORANGE, alpha=0.15, linewidth=0, label=label)
         left.set(title="BCE of a row with target 0", xlabel="logit z", ylabel="loss")
         left.legend(loc="lower right", fontsize=8.5)
         near = np.abs(z) <= 6
         right.plot(z[near], study.probs[near], color=BLUE, linewidth=2)
-        right.axvline(0, color=GREY, linewidth=1)
-        right.axhline(0.5, color=GREY, linewidth=1)
+        right.axvline(0, color=GRAY, linewidth=1)
+        right.axhline(0.5, color=GRAY, linewidth=1)
         above = near & (z > 0)
         right.fill_between(z[above], 0.5, study.probs[above], color=BLUE, alpha=0.15, linewidth=0)
         right.text(0.4, 0.56, 'logit > 0: "1"', fontsize=10)
@@ -98,13 +98,13 @@ def draw_codes(study: Codes, path: Path) -> Path:
     with canvas(path, 11.0, 4.0) as figure:
         first, second, third = figure.subplots(1, 3, width_ratios=(1.25, 1, 1))
         bins = np.linspace(-0.5, 3.5, 81)
-        for (digit, outputs), colour in zip(
+        for (digit, outputs), color in zip(
             study.outputs.items(), (BLUE, GREEN, ORANGE), strict=True
         ):
             shown = np.clip(outputs, bins[0], bins[-1])
-            first.hist(shown, bins=bins, color=colour, alpha=0.65, label=f"a {digit}")
+            first.hist(shown, bins=bins, color=color, alpha=0.65, label=f"a {digit}")
         for edge in (0.5, 1.5):
-            first.axvline(edge, color=GREY, linestyle="--", linewidth=1)
+            first.axvline(edge, color=GRAY, linestyle="--", linewidth=1)
         first.set(
             title="one output for codes 0, 1, 2",
             xlabel="output (rounded at the dashes)",
@@ -128,8 +128,8 @@ def draw_multinomial(path: Path) -> Path:
             draws = random.multinomial(n, probs, size=6)
             axis.imshow(draws.T, cmap="Blues", vmin=0, vmax=n, aspect="equal")
             for (draw, digit), count in np.ndenumerate(draws):
-                colour = "white" if count > 0.5 * n else "black"
-                axis.text(draw, digit, str(count), ha="center", va="center", color=colour)
+                color = "white" if count > 0.5 * n else "black"
+                axis.text(draw, digit, str(count), ha="center", va="center", color=color)
             what = "each draw is a one-hot vector" if n == 1 else "counts"
             axis.set(title=f"multinomial, n = {n}: {what}", xlabel="draw", ylabel="class")
             axis.set_xticks(range(6), range(1, 7))

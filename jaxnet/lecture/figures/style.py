@@ -1,4 +1,4 @@
-"""How every picture looks: drawn without a screen, told apart by the colour-blind too."""
+"""How every picture looks: drawn without a screen, told apart by the color-blind too."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from jaxnet._utils.files import as_path, write_whole
 from jaxnet._utils.validation import check_number
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
+BLUE, ORANGE, GRAY, GREEN = "#0072B2", "#D55E00", "#009E73", "#777777"
 """Okabe and Ito's: jaxnet is orange and torch blue wherever both are shown."""
 
 _STYLE: Any = {
@@ -50,7 +50,7 @@ def canvas(path: Path, width: float, height: float) -> Iterator[Figure]:
 
 
 def check_picture(path: str | os.PathLike) -> None:
-    """Refuse the name of a file that is no picture's.
+    """Reject a file name that does not end as a picture's does.
 
     >>> check_picture("digits.png")
     """

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnet.lecture.figures import BLUE, GREY, ORANGE, canvas
+from jaxnet.lecture.figures import BLUE, GRAY, ORANGE, canvas
 from jaxnet.sweep.result import Sweep, group_rows, quantiles, short
 
 BINS = 30
@@ -28,7 +28,7 @@ def draw_histogram(
             axis.hist(shown, bins=edges, color=BLUE, edgecolor="white", linewidth=0.8)
             low, middle, high = quantiles(shown, [0.05, 0.5, 0.95])
             axis.axvspan(low, high, color=BLUE, alpha=0.12, linewidth=0, label="5% to 95%")
-            axis.axvline(middle, color=GREY, linewidth=1.2, label=f"median {short(middle)}")
+            axis.axvline(middle, color=GRAY, linewidth=1.2, label=f"median {short(middle)}")
             if figure is not None:
                 label = f"asked about: {short(figure)}"
                 axis.axvline(figure, color=ORANGE, linestyle="--", linewidth=1.8, label=label)
@@ -65,15 +65,15 @@ def list_edges(values: Sequence[float]) -> np.ndarray:
 def draw_curves(sweep: Sweep, path: Path) -> Path:
     """The loss of each step: the median over seeds, with the band from 5% to 95% of them."""
     groups = group_rows(sweep.table)
-    colours = _list_colours(len(groups))
+    colors = _list_colors(len(groups))
     with canvas(path, 7.0, 4.2) as drawing:
         axis = drawing.subplots()
-        for (point, rows), colour in zip(groups.items(), colours, strict=True):
+        for (point, rows), color in zip(groups.items(), colors, strict=True):
             losses = sweep.losses[[row["lane"] for row in rows]]
-            steps, low, middle, high = _summarise(losses)
+            steps, low, middle, high = _summarize(losses)
             lead = f"{point}: " if point else ""
-            axis.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
-            axis.plot(steps, middle, color=colour, linewidth=1.4, label=f"{lead}median")
+            axis.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
+            axis.plot(steps, middle, color=color, linewidth=1.4, label=f"{lead}median")
         count = len(sweep.table) // len(groups)
         axis.set(title=f"loss, band: 5% to 95% of {count} seeds", xlabel="step", ylabel="loss")
         if len(groups) > 1:
@@ -82,8 +82,8 @@ def draw_curves(sweep: Sweep, path: Path) -> Path:
     return path
 
 
-def _summarise(losses: np.ndarray) -> tuple[Any, ...]:
-    """Steps and three quantiles; of long runs, of each stretch of steps the mean of each lane."""
+def _summarize(losses: np.ndarray) -> tuple[Any, ...]:
+    """Steps and three quantiles; of long runs, of each interval of steps the mean of each lane."""
     lanes, steps = losses.shape
     size = -(-steps // POINTS)
     cuts = np.arange(0, steps, size)
@@ -95,7 +95,7 @@ def _summarise(losses: np.ndarray) -> tuple[Any, ...]:
     return cuts + (counts + 1) / 2, *np.quantile(finite, [0.05, 0.5, 0.95], axis=0)
 
 
-def _list_colours(count: int) -> Sequence[Any]:
+def _list_colors(count: int) -> Sequence[Any]:
     import matplotlib
 
     if count <= 2:

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxnet.lecture.experiments import Result
 from jaxnet.lecture.figures.digits import check_result
-from jaxnet.lecture.figures.style import BLUE, GREY, ORANGE, canvas
+from jaxnet.lecture.figures.style import BLUE, GRAY, ORANGE, canvas
 from jaxnet.lecture.torch_results import TorchRun
 
 FLOOR, LOST = 1e-9, "not finite"
@@ -29,8 +29,8 @@ def relative_gaps(ours: np.ndarray, torch: np.ndarray) -> np.ndarray:
 def draw_training(result: Result, path: Path, torch: TorchRun | None = None) -> Path:
     """Loss of every step, and accuracy at the reports beside the published figure.
 
-    With torch's run of the same experiment, both lie on one axis (torch's broad and blue beneath
-    jaxnet's thin and orange), and under each stands the gap between the two on a logarithmic axis.
+    With torch's run of the same experiment, both are on one axis (torch's broad and blue beneath
+    jaxnet's thin and orange), and under each is the gap between the two on a logarithmic axis.
     """
     check_result(result)
     if torch is not None and not isinstance(torch, TorchRun):
@@ -81,10 +81,10 @@ def _draw_accuracies(axes: Any, record: dict[str, Any], torch: TorchRun | None) 
         axes[0].plot(epochs, torchs, color=BLUE, linewidth=4, alpha=0.45, label="torch, train")
     axes[0].plot(epochs, ours, color=ORANGE, marker="o", markersize=4, label="train")
     test = [record["test_accuracy"]]
-    axes[0].plot(epochs[-1:], test, "s", color=GREY, label="test, at the end")
+    axes[0].plot(epochs[-1:], test, "s", color=GRAY, label="test, at the end")
     if published := record["published"]["train"]:
         label = f"published, train: {published}"
-        axes[0].axhline(published, color=GREY, linestyle="--", linewidth=1, label=label)
+        axes[0].axhline(published, color=GRAY, linestyle="--", linewidth=1, label=label)
     axes[0].set(title="accuracy")
     axes[0].legend(loc="best")
     if torch is not None:
@@ -92,14 +92,14 @@ def _draw_accuracies(axes: Any, record: dict[str, Any], torch: TorchRun | None) 
         _draw_gaps(axes[1], epochs, gaps, 1e-1, markersize=6)
         axes[1].set_ylabel("gap")
         note = "the same rows are right at every report" if not gaps.any() else ""
-        axes[1].set_title(note, fontsize=9.5, color=GREY)
+        axes[1].set_title(note, fontsize=9.5, color=GRAY)
 
 
 def _draw_gaps(axis: Any, places: Any, gaps: np.ndarray, top: float, **style: Any) -> None:
-    """Gaps on a logarithmic axis up to `top` or to the largest; equal ones stand at the bottom."""
+    """Gaps on a logarithmic axis up to `top` or to the largest; equal ones are at the bottom."""
     finite = np.isfinite(gaps)
     top = max(top, 3 * gaps[finite].max(initial=0.0))
-    axis.plot(places, np.where(finite, np.maximum(gaps, FLOOR), np.nan), ".", color=GREY, **style)
+    axis.plot(places, np.where(finite, np.maximum(gaps, FLOOR), np.nan), ".", color=GRAY, **style)
     if not finite.all():
         axis.plot(
             np.asarray(places)[~finite],

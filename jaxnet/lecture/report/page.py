@@ -79,7 +79,7 @@ def write_report(
             )
     speed = _read_benchmarks(benchmarks)
     pictures = _draw(results, data, progress)
-    rows = [_summarise(result, torch.get(name)) for name, result in by_id.items()]
+    rows = [_summarize(result, torch.get(name)) for name, result in by_id.items()]
     beside = [torch[name] for name in by_id if name in torch]
     machines = {"jaxnet": describe() | {"jaxnet": jaxnet.__version__}}
     if beside:
@@ -111,7 +111,7 @@ def write_report(
 
 
 def _sum_up(rows: list[dict[str, Any]]) -> str:
-    """What these runs say, no more: where torch stands beside and where it does not."""
+    """What these runs show: where torch's runs are beside them, and where they are not."""
     beside = [row for row in rows if "gap" in row]
     if not beside:
         return "torch's own runs are not shown here."
@@ -125,7 +125,7 @@ def _sum_up(rows: list[dict[str, Any]]) -> str:
 
 
 def check_page(path: str | os.PathLike) -> None:
-    """Refuse the name of a file that is no page's.
+    """Reject a file name that does not end in .html.
 
     >>> check_page("report.html")
     """
@@ -153,7 +153,7 @@ def _highlight(code: str) -> Markup:
 
 
 def _style_code() -> str:
-    """Colours of the code, light and dark."""
+    """Colors of the code, light and dark."""
     light = HtmlFormatter(style="xcode", cssclass="code").get_style_defs(".code")
     dark = HtmlFormatter(style="github-dark", cssclass="code").get_style_defs(
         "[data-theme=dark] .code"
@@ -201,7 +201,7 @@ def _tell(
         "experiments": [
             {
                 "name": name,
-                **_summarise(by_id[name], torch.get(name)),
+                **_summarize(by_id[name], torch.get(name)),
                 "certificate": torch[name].certificate if name in torch else None,
             }
             for name in names
@@ -217,7 +217,7 @@ def _tell(
     }
 
 
-def _summarise(result: Result, torch: TorchRun | None) -> dict[str, Any]:
+def _summarize(result: Result, torch: TorchRun | None) -> dict[str, Any]:
     """A row of the table: figures, gaps, seconds."""
     record = result.record
     published = find(record["experiment"]).published
@@ -305,7 +305,7 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 
 def _as_json(value: Any) -> Markup:
-    """JSON that may stand in a page: arrays as lists, nothing that ends a script."""
+    """JSON that a page may hold: arrays as lists, nothing that ends a script."""
 
     def plain(array: Any) -> Any:
         if isinstance(array, np.ndarray):

@@ -62,7 +62,7 @@ SECTIONS = (
         "On the GPU",
         "What changes when the net goes to a GPU?",
         (
-            "In torch the net and the arrays are moved, and the masks change: a card has its own "
+            "In torch the net and the arrays are moved, and the masks change: a GPU has its own "
             "stream. In JAX a program is compiled for where its arrays are: the training rows are "
             "moved, and the weights are made beside them. "
             "jaxnet draws the CPU's masks wherever it runs, so that the device changes no integer.",
@@ -88,11 +88,11 @@ SECTIONS = (
     Section(
         "logits",
         "2A",
-        "By hand, and with logits",
+        "A naive loss, and one of logits",
         "Where should the sigmoid be?",
         (
-            "The net may end in numbers of any size, logits, and the loss take their sigmoid. By "
-            "hand that is exp(z) / (1 + exp(z)), which is 1 in float32 from z = 16.6 on and nan "
+            "The net may end in numbers of any size, logits, and the loss take their sigmoid. "
+            "Naively that is exp(z) / (1 + exp(z)), which is 1 in float32 from z = 16.6 on and nan "
             "from 88.7 on; a loss of logits is the same number without either. A logit above 0 is "
             "a probability above 1/2, so that the decision needs no sigmoid at all.",
         ),
@@ -106,7 +106,7 @@ SECTIONS = (
         "One-hot encoding",
         "How does one write down which of three digits it is?",
         (
-            "As 0, 1, 2 a one lies between a zero and a two, and a net in doubt between 0 and 2 "
+            "As 0, 1, 2 a one is between a zero and a two, and a net in doubt between 0 and 2 "
             "says 1. A one-hot vector says which, and nothing else. The lecture calls it the most "
             "exact: a draw from a multinomial distribution with n = 1 is a one-hot vector.",
         ),
@@ -135,11 +135,11 @@ PICTURES = {
     "digits": "Sample digits, as the lecture shows them.",
     "weights": "The 32 hidden units' weights as images, and what training has added to them: rings "
     "and strokes.",
-    "overfitting": "Train against test on few rows, some of them labelled wrong, without dropout "
+    "overfitting": "Train against test on few rows, some of them labeled wrong, without dropout "
     "and with it.",
     "batch_sizes": "The loss over a shuffled epoch at three batch sizes; the size against its "
     "noise.",
-    "sigmoid": "Where the loss by hand jumps and overflows; why the sign of a logit decides.",
+    "sigmoid": "Where the naive loss jumps and overflows; why the sign of a logit decides.",
     "multinomial": "Draws of a multinomial with n = 1 are one-hot vectors.",
     "codes": "Codes 0, 1, 2 against one-hot: the net of one output takes many a 2 for a 1.",
     "confusion": "Which digit is taken for which.",
