@@ -9,7 +9,7 @@ import platform
 import sys
 import weakref
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,21 @@ _SETTINGS = {
 _forget: list[Callable[[], Any]] = []
 
 
+@dataclasses.dataclass(frozen=True)
+class _Call:
+    """A call of a factory, equal to another by its key."""
+
+    key: Any
+    make: Callable[[], Any] = dataclasses.field(compare=False)
+
+
+def _remember(most: int) -> Any:
+    """What `_Call`s made, the last so many of them."""
+    remembered = functools.lru_cache(most)(lambda call: call.make())
+    _forget.append(remembered.cache_clear)
+    return remembered
+
+
 def clear() -> None:
     """Drop every program that jaxnet has compiled in this process, and what it gives out by value.
 
@@ -69,8 +84,7 @@ def memoize(factory: Callable) -> Callable:
     >>> make(1) is make(1), make(1) is make(1.0)
     (True, False)
     """
-    remembered = functools.lru_cache(maxsize=PROGRAMS)(_Call.make)
-    _forget.append(remembered.cache_clear)
+    remembered = _remember(PROGRAMS)
 
     @functools.wraps(factory)
     def call(*arguments):
@@ -134,11 +148,8 @@ def by_value(factory: Callable | None = None, *, arrays: bool = False) -> Any:
     A function, and so an optimizer of functions, equals itself alone: two `optim.adam(lr=1e-3)`
     would each have their programs compiled. Arguments count as the same where their types and all
     their bits are. Where one is no plain value (an array, a tracer, a function that no such factory
-    has made) a new object is made, as if this were not here.
-
-    Args:
-      factory: makes the object; pure, and not called where it is remembered.
-      arrays: whether NumPy's arrays count as values, by their bytes: no one else may hold them.
+    has made) a new object is made, as if this were not here. With `arrays`, NumPy's count as
+    values, by their bytes: no one else may hold them.
 
     >>> scale = by_value(lambda number=1.0: (lambda x: number * x))
     >>> scale(2.0) is scale(number=2.0), scale(2.0) is scale(2)
@@ -147,8 +158,7 @@ def by_value(factory: Callable | None = None, *, arrays: bool = False) -> Any:
     if factory is None:
         return functools.partial(by_value, arrays=arrays)
     signature = inspect.signature(factory)
-    remembered = functools.lru_cache(maxsize=_VALUES)(_Call.make)
-    _forget.append(remembered.cache_clear)
+    remembered = _remember(_VALUES)
 
     @functools.wraps(factory)
     def call(*arguments, **keywords):
@@ -168,32 +178,11 @@ def by_value(factory: Callable | None = None, *, arrays: bool = False) -> Any:
     return call
 
 
-class _Call:
-    """A call of a factory, equal to another by its key."""
-
-    def __init__(self, key: Hashable, make: Callable[[], Any]):
-        self._key, self._make = key, make
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Call) and self._key == other._key
-
-    def make(self) -> Any:
-        """What the factory gives."""
-        return self._make()
-
-
 _given_out: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def _as_key(value: Any, arrays: bool) -> Hashable:
-    """What tells plain values apart: 1 from 1.0, and 0.0 from -0.0, which compare as equal.
-
-    Raises:
-      TypeError: it is no plain value.
-    """
+    """What tells plain values apart, equal ones such as 1 and 1.0 too; a TypeError for others."""
     if value is None or isinstance(value, str):
         return type(value), value
     if isinstance(value, _NUMBERS):
@@ -258,7 +247,8 @@ def kept_programs(keep: bool = True) -> Iterator[str | None]:
     own = config.jax_compilation_cache_dir
     folder = None
     if keep and config.jax_enable_compilation_cache:
-        folder = own or _find_folder()
+        with suppress(OSError, RuntimeError):  # no home, for one
+            folder = own or str(_make_folder(cache_folder() / "programs"))
     if folder is None:
         settings: dict[str, Any] = {"jax_enable_compilation_cache": False}
     else:
@@ -281,14 +271,6 @@ def _settings(folder: str) -> dict[str, Any]:
         if getattr(jax.config, name) == default:
             settings[name] = ours
     return settings
-
-
-def _find_folder() -> str | None:
-    """The folder in the user's cache, or None where it cannot be made or written."""
-    try:
-        return str(_make_folder(cache_folder() / "programs"))
-    except (OSError, RuntimeError):  # no home, for one
-        return None
 
 
 def _make_folder(above: Path) -> Path:

@@ -255,8 +255,8 @@ FAULTS = {
     ),
     "groups swapped": Fault(
         "adam", "jaxnet/convert/optimizers.py",
-        'str(number): _translate(optimizer, group, rate)',
-        'str(len(rates) - 1 - number): _translate(optimizer, group, rate)', "update", "0.weight",
+        'str(number): _translate(name, group, rate)',
+        'str(len(rates) - 1 - number): _translate(name, group, rate)', "update", "0.weight",
     ),
     "schedule an epoch early": Fault(
         "nesterov", OPTIM + "schedules.py", "epoch_of(count) // step_size",
@@ -264,8 +264,8 @@ FAULTS = {
     ),
     "schedule stepped each step": Fault(
         "adamw", "jaxnet/convert/optimizers.py",
-        "return optim.exponential_lr(rate, scheduler.gamma, steps_per_epoch=steps)",
-        "return optim.exponential_lr(rate, scheduler.gamma, steps_per_epoch=1)",
+        "return factory(rate, steps_per_epoch=steps, **values)",
+        "return factory(rate, steps_per_epoch=1, **values)",
         "update", "0.weight", 2,
     ),
     "optimizer state not carried by the loop": Fault(

@@ -25,14 +25,11 @@ _IMAGE = [
     lambda: torch.nn.Conv2d(4, 4, 3, padding=1),
     lambda: torch.nn.Conv2d(4, 4, 3, padding="same", groups=2, bias=False),
     lambda: torch.nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"),
-    lambda: torch.nn.BatchNorm2d(4),
-    torch.nn.ReLU,
-    lambda: torch.nn.Dropout(0.15),
+    lambda: torch.nn.BatchNorm2d(4), torch.nn.ReLU, lambda: torch.nn.Dropout(0.15),
     lambda: torch.nn.MaxPool2d(3, stride=1, padding=1),
     lambda: torch.nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False),
-    lambda: torch.nn.GELU(),
-    lambda: torch.nn.AdaptiveAvgPool2d((5, None)),
-]
+    lambda: torch.nn.GELU(), lambda: torch.nn.AdaptiveAvgPool2d((5, None)),
+]  # fmt: skip
 
 
 def vector(*layers: torch.nn.Module) -> Net:
@@ -43,21 +40,15 @@ def vector(*layers: torch.nn.Module) -> Net:
 
 def images(*layers: torch.nn.Module) -> Net:
     """A net of layers that take and give images of four channels, 6 by 6 but for pools."""
-    net = torch.nn.Sequential(
-        torch.nn.Conv2d(1, 4, 3, stride=1, padding=1),
-        *layers,
-        torch.nn.AdaptiveAvgPool2d(2),
-        torch.nn.Flatten(),
-        torch.nn.Linear(16, 2),
-    )
-    return net, torch.randn(6, 1, 6, 6)
+    first, pool = torch.nn.Conv2d(1, 4, 3, stride=1, padding=1), torch.nn.AdaptiveAvgPool2d(2)
+    last = torch.nn.Flatten(), torch.nn.Linear(16, 2)
+    return torch.nn.Sequential(first, *layers, pool, *last), torch.randn(6, 1, 6, 6)
 
 
 def words() -> Net:
     """Two words in, as numbers."""
-    net = torch.nn.Sequential(
-        torch.nn.Embedding(9, 3, padding_idx=2), torch.nn.Flatten(), torch.nn.Linear(6, 2)
-    )
+    table = torch.nn.Embedding(9, 3, padding_idx=2)
+    net = torch.nn.Sequential(table, torch.nn.Flatten(), torch.nn.Linear(6, 2))
     return net, torch.randint(9, (7, 2))
 
 

@@ -5,7 +5,6 @@ import importlib
 import json
 import pkgutil
 import re
-import subprocess
 import sys
 import types
 import typing
@@ -23,65 +22,46 @@ from tests.bad_calls.__main__ import Watch
 from tests.bad_calls.commands import CALLS
 from tests.bad_calls.files import make_files
 from tests.helpers import each_row
+from tests.integration import ROOT, run_python
 
-ROOT = Path(jaxnet.__file__).parent.parent
 ROWS = collect()
 
-RECORD = "a plain record: whoever takes it checks it"
-ERROR = "an error"
-NOTHING = "takes nothing that could be wrong"
+
+def _named(reason: str, names: str) -> dict[str, str]:
+    return {f"jaxnet.{name}": reason for name in names.split()}
+
+
 TAKES_NO_BAD_INPUT = {
-    "jaxnet.cache.clear": NOTHING,
+    **_named(
+        "a plain record: whoever takes it checks it",
+        "History TrainState callbacks.Chunk callbacks.Run certificate.Divergence certificate.Stage"
+        " certificate.bounds.Tolerance certificate.bounds.View data.Batching data.Dataset"
+        " lecture.Published lecture.Result lecture.doctor.Finding lecture.studies.BatchNoise"
+        " lecture.studies.Codes lecture.studies.Overfitting lecture.studies.Overflow"
+        " lecture.torch_results.TorchRun optim.AdagradState optim.AdamState optim.DampeningState"
+        " optim.RMSpropState random.Generator sweep.Lane sweep.Progress train.Program train.Report"
+        " train.StepInfo",
+    ),
+    **_named(
+        "an error",
+        "callbacks.Interrupted callbacks.NotFinite callbacks.Stop convert.Unsupported"
+        " checkpoint.CheckpointMismatchError checkpoint.CorruptCheckpointError sweep.Interrupted",
+    ),
+    **_named(
+        "takes nothing that could be wrong",
+        "cache.clear callbacks.Callback callbacks.DeferredSigint callbacks.NanGuard"
+        " lecture.studies.overflow train.SingleDevice",
+    ),
     "jaxnet.cache.kept_programs": "takes a truth value alone",
-    "jaxnet.callbacks.Callback": NOTHING,
-    "jaxnet.callbacks.Chunk": RECORD,
-    "jaxnet.callbacks.DeferredSigint": NOTHING,
-    "jaxnet.callbacks.Interrupted": ERROR,
-    "jaxnet.callbacks.NanGuard": NOTHING,
-    "jaxnet.callbacks.NotFinite": ERROR,
     "jaxnet.callbacks.Progress": "shows any name; the run's epochs were checked",
-    "jaxnet.callbacks.Run": RECORD,
-    "jaxnet.callbacks.Stop": ERROR,
-    "jaxnet.certificate.Divergence": RECORD,
-    "jaxnet.certificate.Stage": RECORD,
-    "jaxnet.certificate.bounds.Tolerance": RECORD,
-    "jaxnet.certificate.bounds.View": RECORD,
     "jaxnet.certificate.bounds.half_precision": "multiplies the number that it is given",
     "jaxnet.certificate.headline": "a sentence about what `certify` gave",
     "jaxnet.certificate.kernel_causes": "looks at arrays of which `certify` gave the shapes",
-    "jaxnet.checkpoint.CheckpointMismatchError": ERROR,
-    "jaxnet.checkpoint.CorruptCheckpointError": ERROR,
-    "jaxnet.convert.Unsupported": ERROR,
-    "jaxnet.data.Batching": RECORD,
-    "jaxnet.data.Dataset": RECORD,
     "jaxnet.data.Source": "a protocol",
-    "jaxnet.History": RECORD,
-    "jaxnet.lecture.Published": RECORD,
-    "jaxnet.lecture.Result": RECORD,
-    "jaxnet.lecture.doctor.Finding": RECORD,
     "jaxnet.lecture.make_record": "packs what `run` and torchref measured, and looks at none of it",
-    "jaxnet.lecture.studies.BatchNoise": RECORD,
-    "jaxnet.lecture.studies.Codes": RECORD,
-    "jaxnet.lecture.studies.Overfitting": RECORD,
-    "jaxnet.lecture.studies.Overflow": RECORD,
-    "jaxnet.lecture.studies.overflow": NOTHING,
-    "jaxnet.lecture.torch_results.TorchRun": RECORD,
     "jaxnet.nn.Identity": "takes anything and gives it back",
     "jaxnet.nn.Module": "the base of the layers: has no arguments of its own",
-    "jaxnet.optim.AdagradState": RECORD,
-    "jaxnet.optim.AdamState": RECORD,
-    "jaxnet.optim.DampeningState": RECORD,
-    "jaxnet.optim.RMSpropState": RECORD,
     "jaxnet.precision.as_array": "takes what `jax.numpy.asarray` takes, in its words",
-    "jaxnet.random.Generator": RECORD,
-    "jaxnet.sweep.Interrupted": ERROR,
-    "jaxnet.sweep.Lane": RECORD,
-    "jaxnet.sweep.Progress": RECORD,
-    "jaxnet.train.Program": RECORD,
-    "jaxnet.train.Report": RECORD,
-    "jaxnet.train.SingleDevice": NOTHING,
-    "jaxnet.train.StepInfo": RECORD,
-    "jaxnet.TrainState": RECORD,
 }
 """Public names without a row, each with the reason."""
 
@@ -91,14 +71,7 @@ OURS = (ValueError, TypeError, OSError)
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, dict[str, Any]]:
     """What came of every row, in a process of its own that checks no annotations."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.bad_calls"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(run_python("-W", "error", "-m", "tests.bad_calls").splitlines()[-1])
 
 
 def faults(row: Row, outcome: dict[str, Any]) -> Iterator[str]:

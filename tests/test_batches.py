@@ -16,11 +16,6 @@ from jaxnet.precision import use
 from tests.helpers import assert_same_bits, assert_same_state, examples
 
 
-def torch_generator(generator: random.Generator) -> torch.Generator:
-    """torch's own generator in this state."""
-    return torch.Generator().set_state(torch.from_numpy(random.get_state(generator)))
-
-
 @examples(10)
 @given(
     seed=st.integers(-(2**63), 2**64 - 1),
@@ -35,15 +30,12 @@ def test_three_epochs_with_draws_between(seed, rows, size, shuffle, drop_last, o
     batching = make_batching(rows, min(rows, size), shuffle, drop_last, own)
     generator, its_own = random.manual_seed(seed), random.manual_seed(7)
     torch.manual_seed(seed)
-    its_own_torch = torch_generator(its_own)
+    its_own_torch = torch.Generator()
+    its_own_torch.set_state(torch.from_numpy(random.get_state(its_own)))
     numbers: Any = torch.arange(rows)
-    loader = torch.utils.data.DataLoader(
-        numbers,
-        batch_size=batching.size,
-        shuffle=shuffle,
-        drop_last=drop_last,
-        generator=its_own_torch if own else None,
-    )
+    options = {"shuffle": shuffle, "drop_last": drop_last}
+    options["generator"] = its_own_torch if own else None
+    loader = torch.utils.data.DataLoader(numbers, batch_size=batching.size, **options)
     for _ in range(3):
         batches = list(loader)
         if own:
@@ -64,14 +56,7 @@ def test_three_epochs_with_draws_between(seed, rows, size, shuffle, drop_last, o
 @given(
     seed=st.integers(-(2**63), 2**64 - 1),
     case=st.sampled_from(
-        [
-            (10, [3, 7]),
-            (10, [0.3, 0.3, 0.4]),
-            (11, [0.5, 0.5]),
-            (1, [1]),
-            (5, [5]),
-            (7, [0.9, 0.1]),
-        ]
+        [(10, [3, 7]), (10, [0.3, 0.3, 0.4]), (11, [0.5, 0.5]), (1, [1]), (5, [5]), (7, [0.9, 0.1])]
     ),
 )
 def test_random_split(seed, case):

@@ -1,6 +1,7 @@
 """Compiled programs kept on disk: found again, bounded, and out of the way where not wanted."""
 
 import platform
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -123,31 +124,32 @@ def test_what_a_killed_process_leaves_is_cleared(hits, tmp_path):
     assert hits and sorted(Path(str(folder)).glob("*-cache")) == programs
 
 
-def test_settings_of_the_user_stand(hits):
-    jax.config.update("jax_enable_compilation_cache", False)
+@contextmanager
+def setting(name: str, value):
+    """As a user sets it."""
+    before = getattr(jax.config, name)
+    jax.config.update(name, value)
     try:
-        with kept_programs() as folder:
-            assert folder is None
+        yield
     finally:
-        jax.config.update("jax_enable_compilation_cache", True)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 5.0)
-    try:
+        jax.config.update(name, before)
+
+
+def test_settings_of_the_user_stand(hits):
+    with setting("jax_enable_compilation_cache", False), kept_programs() as folder:
+        assert folder is None
+    with setting("jax_persistent_cache_min_compile_time_secs", 5.0):
         with kept_programs() as folder:
             compile_something()
         assert not list(Path(str(folder)).glob("*-cache"))
-    finally:
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
 def test_the_users_own_folder_decides(hits, tmp_path):
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "own"))
-    try:
+    with setting("jax_compilation_cache_dir", str(tmp_path / "own")):
         before = read_settings()
         with kept_programs() as folder:
             assert read_settings() == before
         assert folder == str(tmp_path / "own") and not (tmp_path / "jaxnet").exists()
-    finally:
-        jax.config.update("jax_compilation_cache_dir", None)
 
 
 def test_the_folder_stays_within_its_limit(hits, monkeypatch):

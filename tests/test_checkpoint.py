@@ -1,6 +1,7 @@
 """Runs that are saved, damaged, killed and resumed."""
 
 import random
+import shutil
 import sys
 import time
 import warnings
@@ -9,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from click.testing import CliRunner
 
@@ -48,9 +50,8 @@ def fit(epochs: int, *around: Any, **options: Any):
     options = SHUFFLED | {"net": NET, "data": (X, Y), "report": Report(2)} | options
     report = options.pop("report")
     around = (*around, *([] if report is None else [report]))
-    return jaxnet.fit(
-        options.pop("net"), options.pop("data"), epochs=epochs, callbacks=around, **options
-    )
+    net, data = options.pop("net"), options.pop("data")
+    return jaxnet.fit(net, data, epochs=epochs, callbacks=around, **options)
 
 
 def save_each(checkpoints: Checkpoints):
@@ -104,8 +105,6 @@ def damaged(monkeypatch):
 LOADER = DataLoader(
     (X, Y), batch_size=5, shuffle=True, generator=jaxnet.random.manual_seed(7), drop_last=True
 )
-
-
 PLAIN: dict[str, Any] = dict(batch_size=None, shuffle=False, report=None)
 RESUMED: dict[str, dict[str, Any]] = {
     "shuffled": {},
@@ -186,8 +185,6 @@ def test_no_changed_bit_is_restored(saved, folder):
 
 def test_the_digest_covers_arrays_and_record(saved, folder, monkeypatch):
     """Even where Orbax reads other numbers without a word."""
-    import orbax.checkpoint as ocp
-
     read = ocp.CheckpointManager.restore
     for part, name in [("arrays", "params['0']['weight']"), ("record", "run_seconds")]:
 
@@ -214,10 +211,6 @@ def _empty(folder):
 
 
 def _put_foreign(folder):
-    import shutil
-
-    import orbax.checkpoint as ocp
-
     shutil.rmtree(folder)
     with ocp.CheckpointManager(folder.parent) as manager:
         manager.save(int(folder.name), args=ocp.args.StandardSave({"step": np.arange(3)}))

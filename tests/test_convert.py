@@ -1,6 +1,8 @@
 """torch's nets, losses, optimizers and state as jaxnet's: equal, or refused."""
 
-import functools
+import itertools
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,8 @@ import optax
 import pytest
 import safetensors.torch
 import torch
+from torch import optim
+from torch.optim import lr_scheduler
 
 import jaxnet
 from jaxnet import convert
@@ -16,12 +20,10 @@ from jaxnet.certificate.bounds import FINAL_WEIGHTS, REDUCTION, STEP, TRAJECTORY
 from jaxnet.convert.optimizers import label_parameters
 from jaxnet.convert.state import from_tensors
 from tests.helpers import assert_close, assert_same_bits, assert_same_state, to_numpy
+from tests.layers import rows
 from tests.nets import NETS
+from tests.test_train import assert_same_tree, torch_epoch
 from torchref.handover import to_torch
-
-
-def rows(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -144,14 +146,12 @@ def test_float64_needs_x64():
         assert_close(jnet.apply(variables, x), net(torch.tensor(x)), REDUCTION)
 
 
+SMOOTHED: dict[str, Any] = {"ignore_index": 1, "label_smoothing": 0.2}
 LOSSES = {
     "bce": (lambda: torch.nn.BCELoss(torch.rand(4, 1)), "probs"),
     "logits": (lambda: torch.nn.BCEWithLogitsLoss(pos_weight=torch.tensor([2.5])), "binary"),
     "logits_sum": (lambda: torch.nn.BCEWithLogitsLoss(torch.rand(3), reduction="sum"), "binary"),
-    "classes": (
-        lambda: torch.nn.CrossEntropyLoss(torch.rand(3), ignore_index=1, label_smoothing=0.2),
-        "classes",
-    ),
+    "classes": (lambda: torch.nn.CrossEntropyLoss(torch.rand(3), **SMOOTHED), "classes"),
     "nll": (lambda: torch.nn.NLLLoss(torch.rand(3), ignore_index=2), "classes"),
     "mse": (lambda: torch.nn.MSELoss(), "real"),
     "l1": (lambda: torch.nn.L1Loss(reduction="sum"), "real"),
@@ -189,31 +189,27 @@ def test_losses_without_a_translation(loss, message):
 
 
 OPTIMIZERS = {
-    "sgd": functools.partial(torch.optim.SGD, lr=0.1),
-    "sgd_all": functools.partial(
-        torch.optim.SGD, lr=0.1, momentum=0.9, dampening=0.3, weight_decay=0.01, maximize=True
+    "sgd": partial(optim.SGD, lr=0.1),
+    "sgd_all": partial(
+        optim.SGD, lr=0.1, momentum=0.9, dampening=0.3, weight_decay=0.01, maximize=True
     ),
-    "nesterov": functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True),
-    "adam": functools.partial(torch.optim.Adam, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1),
-    "amsgrad": functools.partial(torch.optim.Adam, amsgrad=True, maximize=True),
-    "decoupled": functools.partial(torch.optim.Adam, decoupled_weight_decay=True, weight_decay=0.1),
-    "adamw": functools.partial(torch.optim.AdamW, weight_decay=0.2),
-    "rmsprop": functools.partial(
-        torch.optim.RMSprop, alpha=0.9, momentum=0.5, centered=True, weight_decay=0.01
+    "nesterov": partial(optim.SGD, lr=0.1, momentum=0.9, nesterov=True),
+    "adam": partial(optim.Adam, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1),
+    "amsgrad": partial(optim.Adam, amsgrad=True, maximize=True),
+    "decoupled": partial(optim.Adam, decoupled_weight_decay=True, weight_decay=0.1),
+    "adamw": partial(optim.AdamW, weight_decay=0.2),
+    "rmsprop": partial(optim.RMSprop, alpha=0.9, momentum=0.5, centered=True, weight_decay=0.01),
+    "adagrad": partial(
+        optim.Adagrad, lr_decay=0.1, initial_accumulator_value=0.2, weight_decay=0.01
     ),
-    "adagrad": functools.partial(
-        torch.optim.Adagrad, lr_decay=0.1, initial_accumulator_value=0.2, weight_decay=0.01
-    ),
-    "tensors": functools.partial(torch.optim.Adam, lr=torch.tensor(0.01)),
+    "tensors": partial(optim.Adam, lr=torch.tensor(0.01)),
 }
 
 SCHEDULERS = {
-    "step": functools.partial(torch.optim.lr_scheduler.StepLR, step_size=2, gamma=0.5),
-    "exponential": functools.partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.7),
-    "cosine": functools.partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=4, eta_min=1e-3),
-    "lambda": functools.partial(
-        torch.optim.lr_scheduler.LambdaLR, lr_lambda=lambda epoch: 1 / (1 + epoch)
-    ),
+    "step": partial(lr_scheduler.StepLR, step_size=2, gamma=0.5),
+    "exponential": partial(lr_scheduler.ExponentialLR, gamma=0.7),
+    "cosine": partial(lr_scheduler.CosineAnnealingLR, T_max=4, eta_min=1e-3),
+    "lambda": partial(lr_scheduler.LambdaLR, lr_lambda=lambda epoch: 1 / (1 + epoch)),
 }
 
 
@@ -224,12 +220,8 @@ def mlp() -> torch.nn.Sequential:
 def grouped(optimizer, net):
     """Three groups, one of them frozen, one parameter left out."""
     net[0].bias.requires_grad_(False)
-    return optimizer(
-        [
-            {"params": [net[0].weight], "lr": 0.05},
-            {"params": [net[2].weight, net[0].bias], "weight_decay": 0.3},
-        ]
-    )
+    second = {"params": [net[2].weight, net[0].bias], "weight_decay": 0.3}
+    return optimizer([{"params": [net[0].weight], "lr": 0.05}, second])
 
 
 def hold_side_by_side(net, optimizer, translated, *, steps=6, after=lambda: None):
@@ -241,21 +233,18 @@ def hold_side_by_side(net, optimizer, translated, *, steps=6, after=lambda: None
         optimizer.zero_grad()
         net(x).square().mean().backward()
         before = convert.from_torch(net)[1]["params"]
-        grads = from_tensors(
-            {
-                k: torch.zeros_like(p) if p.grad is None else p.grad
-                for k, p in net.named_parameters()
-            }
-        )["params"]
+        named = net.named_parameters()
+        slopes = {k: torch.zeros_like(p) if p.grad is None else p.grad for k, p in named}
+        grads = from_tensors(slopes)["params"]
         updates, opt_state = translated.update(grads, opt_state, before)
         optimizer.step()
         after()
         expected = net.state_dict()
-        for key, weight in convert.to_state_dict(
-            {"params": optax.apply_updates(before, updates)}
-        ).items():
+        changes = convert.to_state_dict({"params": updates})
+        after_jax = convert.to_state_dict({"params": optax.apply_updates(before, updates)})
+        for key, weight in after_jax.items():
             ulp = np.spacing(np.abs(to_numpy(expected[key])))
-            moved = np.abs(convert.to_state_dict({"params": updates})[key])
+            moved = np.abs(changes[key])
             gap = np.abs(weight - to_numpy(expected[key]))
             assert np.all(gap <= 2 * ulp + 4 * STEP.rtol * moved), (key, step)
     return opt_state
@@ -289,22 +278,15 @@ def test_schedulers_of_groups(name, schedule):
     net = mlp()
     optimizer = grouped(OPTIMIZERS[name], net)
     scheduler = SCHEDULERS[schedule](optimizer)
-    translated = convert.optimizer_from_torch(
-        optimizer, net, scheduler=scheduler, steps_per_epoch=2, epochs=9
-    )
-    done = iter(range(1, 99))
-    hold_side_by_side(
-        net,
-        optimizer,
-        translated,
-        steps=18,
-        after=lambda: scheduler.step() if next(done) % 2 == 0 else None,
-    )
+    counts: Any = {"steps_per_epoch": 2, "epochs": 9}
+    translated = convert.optimizer_from_torch(optimizer, net, scheduler=scheduler, **counts)
+    after = itertools.cycle([lambda: None, scheduler.step])
+    hold_side_by_side(net, optimizer, translated, steps=18, after=lambda: next(after)())
 
 
 def by_hand(net):
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 5)
+    scheduler = lr_scheduler.StepLR(optimizer, 5)
     optimizer.param_groups[0]["lr"] = 0.05
     return optimizer, scheduler
 
@@ -317,10 +299,7 @@ def by_hand(net):
         (by_hand, "group 0 has lr 0.05, but its StepLR gives 0.1"),
         (lambda net: (by_hand(net)[0], by_hand(net)[1]), "scheduler is another optimizer's"),
         (
-            lambda net: (
-                o := torch.optim.SGD(net.parameters()),
-                torch.optim.lr_scheduler.LinearLR(o),
-            ),
+            lambda net: (o := torch.optim.SGD(net.parameters()), lr_scheduler.LinearLR(o)),
             "LinearLR, which has no translation(?s:.*)supported: StepLR",
         ),
     ],
@@ -353,21 +332,14 @@ def train_torch(net, optimizer, scheduler, epochs, own=None):
     losses = []
     for _ in range(epochs):
         net.train()
-        for x, y in loader:
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(net(x), y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
+        losses += torch_epoch(net, optimizer, loader)
         scheduler.step()
     return losses
 
 
 HANDED = {
-    "sgd": functools.partial(
-        torch.optim.SGD, lr=0.1, momentum=0.9, dampening=0.3, weight_decay=0.01
-    ),
-    "amsgrad": functools.partial(torch.optim.Adam, amsgrad=True),
+    "sgd": partial(optim.SGD, lr=0.1, momentum=0.9, dampening=0.3, weight_decay=0.01),
+    "amsgrad": partial(torch.optim.Adam, amsgrad=True),
     "rmsprop": OPTIMIZERS["rmsprop"],
     "adagrad": OPTIMIZERS["adagrad"],
 }
@@ -379,7 +351,7 @@ def begin(name):
     torch.manual_seed(7)
     net = example()
     optimizer = HANDED[name](net.parameters())
-    return net, optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5)
+    return net, optimizer, lr_scheduler.StepLR(optimizer, 2, 0.5)
 
 
 @pytest.mark.parametrize("name, own", QUICK)
@@ -393,33 +365,21 @@ def test_a_run_is_handed_over_between_epochs_and_back(name, own, tmp_path):
     net, optimizer, scheduler = begin(name)
     loader_generator = torch.Generator().manual_seed(3) if own else None
     found = train_torch(net, optimizer, scheduler, 1, loader_generator)
-    translated = convert.optimizer_from_torch(
-        optimizer, net, scheduler=scheduler, steps_per_epoch=7, epochs=5
-    )
+    counts: Any = {"steps_per_epoch": 7, "epochs": 5}
+    translated = convert.optimizer_from_torch(optimizer, net, scheduler=scheduler, **counts)
     jnet, _ = convert.from_torch(net)
+    its_own = None if loader_generator is None else loader_generator.get_state()
     state = convert.train_state_from_torch(
-        net,
-        optimizer,
-        translated,
-        torch.get_rng_state(),
-        step=7,
-        loader_generator=None if loader_generator is None else loader_generator.get_state(),
+        net, optimizer, translated, torch.get_rng_state(), step=7, loader_generator=its_own
     )
     convert.save_train_state(tmp_path / "run.safetensors", state)
     again = convert.load_train_state(tmp_path / "run.safetensors", like=state)
-    assert jax.tree.structure(again) == jax.tree.structure(state)
-    for left, right in zip(jax.tree.leaves(again), jax.tree.leaves(state), strict=True):
-        assert_same_bits(left, right)
-    own_jax = None
-    if own:
-        own_jax = jaxnet.random.manual_seed(3)
+    assert_same_tree(again, state)
+    own_jax = jaxnet.random.manual_seed(3) if own else None
+    loader = jaxnet.data.DataLoader(DATA, 8, shuffle=True, generator=own_jax)
+    loss = jaxnet.losses.binary_cross_entropy_with_logits
     state, history = jaxnet.fit(
-        jnet,
-        jaxnet.data.DataLoader(DATA, 8, shuffle=True, generator=own_jax),
-        loss=jaxnet.losses.binary_cross_entropy_with_logits,
-        optimizer=translated,
-        epochs=2,
-        state=again,
+        jnet, loader, loss=loss, optimizer=translated, epochs=2, state=again
     )
     found += list(map(float, history.losses))
 
@@ -429,9 +389,8 @@ def test_a_run_is_handed_over_between_epochs_and_back(name, own, tmp_path):
     found += train_torch(net, optimizer, scheduler, 2, other)
     assert torch.equal(torch.get_rng_state(), state_after)
     assert_close(np.array(found), np.array(losses), TRAJECTORY)
-    for (key, weight), expected in zip(
-        net.state_dict().items(), whole[0].state_dict().values(), strict=True
-    ):
+    ended = whole[0].state_dict().values()
+    for (key, weight), expected in zip(net.state_dict().items(), ended, strict=True):
         scale = float(expected.double().abs().max())
         assert float((weight - expected).abs().max()) <= FINAL_WEIGHTS.rtol * scale, key
 
@@ -472,18 +431,14 @@ def test_safetensors_files_both_ways(tmp_path):
     jnet, variables = convert.from_torch(net)
     _, fresh = jaxnet.init(jnet, jaxnet.random.manual_seed(0))
     loaded = convert.load_safetensors(path, like=fresh)
-    assert jax.tree.structure(loaded) == jax.tree.structure(variables)
-    for left, right in zip(jax.tree.leaves(loaded), jax.tree.leaves(variables), strict=True):
-        assert_same_bits(left, right)
+    assert_same_tree(loaded, variables)
     convert.save_safetensors(tmp_path / "back.safetensors", loaded)
     back = safetensors.torch.load_file(tmp_path / "back.safetensors")
     assert back.keys() == net.state_dict().keys()
     for key, value in net.state_dict().items():
         assert torch.equal(back[key], value) and back[key].dtype == value.dtype
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "back.safetensors",
-        "net.safetensors",
-    ]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["back.safetensors", "net.safetensors"]
 
 
 def test_a_file_that_does_not_fit_is_refused_with_all_its_faults(tmp_path):
@@ -498,14 +453,12 @@ def test_a_file_that_does_not_fit_is_refused_with_all_its_faults(tmp_path):
         "2.bias: missing", "3.bias: not expected", r"0.weight: shape \(5, 4\), expected \(4, 5\)",
         "2.weight: type float64, expected float32",
     ]  # fmt: skip
-    with pytest.raises(ValueError) as caught:
-        convert.load_safetensors(tmp_path / "bad.safetensors", like=variables)
-    for fault in faults:
-        assert caught.match(fault)
-    with pytest.raises(ValueError) as caught:
-        convert.from_state_dict(tensors, like=variables)
-    for fault in faults:
-        assert caught.match(fault)
+    readers: list[Any] = [convert.load_safetensors, convert.from_state_dict]
+    for read, source in zip(readers, (tmp_path / "bad.safetensors", tensors), strict=True):
+        with pytest.raises(ValueError) as caught:
+            read(source, like=variables)
+        for fault in faults:
+            assert caught.match(fault)
 
 
 def test_no_pickle_is_read(tmp_path):

@@ -44,6 +44,12 @@ def tiny_files() -> dict[str, bytes]:
     return files
 
 
+def assert_same_digits(pairs, others) -> None:
+    for one, other in zip(pairs, others, strict=True):
+        assert_same_bits(one.images, other.images)
+        assert_same_bits(one.labels, other.labels)
+
+
 def write_files(folder: Path, ending: str = "", dotted: bool = False) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in tiny_files().items():
@@ -97,9 +103,8 @@ def pipeline() -> Any:
 )
 def test_bundled_rows(pipeline, classes, train_rows, test_rows):
     with np.load(mnist.BUNDLE) as bundle:
-        for split, dataset, rows in zip(
-            ("train", "test"), mnist.load_mnist(classes), (train_rows, test_rows), strict=True
-        ):
+        counts = {"train": train_rows, "test": test_rows}
+        for (split, rows), dataset in zip(counts.items(), mnist.load_mnist(classes), strict=True):
             assert dataset.images.shape == (rows, 784) and dataset.labels.shape == (rows,)
             assert dataset.images.dtype == np.float32 and dataset.labels.dtype == np.int32
             assert dataset.images.min() == 0 and dataset.images.max() == 1
@@ -113,9 +118,7 @@ def test_bundled_rows(pipeline, classes, train_rows, test_rows):
 
 
 def test_the_lecture_has_0_and_1():
-    for dataset, same in zip(mnist.load_mnist(), mnist.load_mnist((0, 1)), strict=True):
-        assert_same_bits(dataset.images, same.images)
-        assert_same_bits(dataset.labels, same.labels)
+    assert_same_digits(mnist.load_mnist(), mnist.load_mnist((0, 1)))
 
 
 def test_an_order_of_classes_is_an_order_of_rows():
@@ -147,9 +150,8 @@ def test_a_bundle_of_other_digits_is_rejected(monkeypatch, tmp_path):
     monkeypatch.setattr(mnist, "BUNDLE", tmp_path / "mnist012.npz")
     np.savez(mnist.BUNDLE, **arrays)
     found = hashlib.sha256(arrays["test_1"].tobytes()).hexdigest()
-    with pytest.raises(
-        ValueError, match=f"test_1: {found}, expected {mnist.BUNDLE_SHA256['test_1']}"
-    ):
+    message = f"test_1: {found}, expected {mnist.BUNDLE_SHA256['test_1']}"
+    with pytest.raises(ValueError, match=message):
         mnist.load_mnist((0, 1))
     mnist.load_mnist((0, 2))  # reads only what it needs
 
@@ -171,9 +173,7 @@ def test_a_flipped_bit_never_passes(monkeypatch, tmp_path, tiny):
         except ValueError:
             refused += 1
         else:  # a date, a flag: nothing that the arrays depend on
-            for one, other in zip(loaded, expected, strict=True):
-                assert_same_bits(one.images, other.images)
-                assert_same_bits(one.labels, other.labels)
+            assert_same_digits(loaded, expected)
     assert refused > 0.9 * len(places)
 
 
@@ -255,11 +255,9 @@ def test_root_without_the_files_is_rejected(tmp_path, plain):
     expected = "expected a folder that holds MNIST's four IDX files, itself or in its MNIST/raw"
     (write_files(tmp_path / "root") / "t10k-labels-idx1-ubyte").unlink()
     (tmp_path / "file").touch()
-    for name, match in (
-        ("root", "which lacks t10k-labels-idx1-ubyte, plain or .gz"),
-        ("file", "which is not a folder"),
-        ("none", "which does not exist"),
-    ):
+    lacks = "which lacks t10k-labels-idx1-ubyte, plain or .gz"
+    faults = {"root": lacks, "file": "which is not a folder", "none": "which does not exist"}
+    for name, match in faults.items():
         message = re.escape(f"root is {str(tmp_path / name)!r}, {match}; {expected}")
         with pytest.raises(FileNotFoundError, match=message):
             mnist.load_mnist((0, 1), tmp_path / name)
@@ -274,23 +272,10 @@ def test_wrong_classes(classes):
         mnist.load_mnist(classes)
 
 
-@each_row(
-    "classes",
-    [
-        1,
-        None,
-        "01",
-        "",
-        b"\0\1",
-        (0, 1.0),
-        ("0",),
-        (True, 0),
-        {0, 1},
-        frozenset([1]),
-        (None,),
-        ((0, 1),),
-    ],
-)
+WRONG_TYPES = [1, None, "01", "", b"\0\1", (0, 1.0), ("0",), (True, 0), {0, 1}, frozenset([1])]
+
+
+@each_row("classes", [*WRONG_TYPES, (None,), ((0, 1),)])
 def test_classes_of_a_wrong_type(plain, classes):
     with pytest.raises(TypeError, match=re.escape(f"classes is {classes!r}; expected distinct")):
         plain.load_mnist(classes)
@@ -319,8 +304,7 @@ def test_download_fills_the_cache_once(pipeline, monkeypatch, tmp_path, cache, t
     first = mnist.load_mnist((3, 0))
     assert sorted(path.name for path in cache.iterdir()) == sorted(tiny_files())
     set_torchvision(monkeypatch, refuse_download)
-    for dataset, again in zip(first, mnist.load_mnist((3, 0)), strict=True):
-        assert_same_bits(dataset.images, again.images)
+    assert_same_digits(first, mnist.load_mnist((3, 0)))
     write_files(tmp_path / "MNIST" / "raw")
     pipeline.assert_is_torchvision(cache, tmp_path, (3, 0))
 
@@ -339,9 +323,7 @@ def test_bundled_digits_are_never_downloaded(monkeypatch, cache):
     assert not cache.exists()
 
 
-@pytest.mark.parametrize(
-    "error", [RuntimeError("Tried a,\ngot b"), URLError("no route"), EOFError()]
-)
+@pytest.mark.parametrize("error", [RuntimeError("Tried,\ngot b"), URLError("no route"), EOFError()])
 def test_a_failed_download_leaves_nothing(monkeypatch, cache, error):
     def download(folder, download):
         raw = write_files(Path(folder, "MNIST", "raw"))
@@ -381,12 +363,10 @@ def test_one_hot(shape, num_classes):
     labels = np.random.default_rng(0).integers(0, 3, shape)
     if num_classes is None and labels.size == 0:
         pytest.skip("there is nothing to count from, in torch neither")
-    one_hot_jaxnet = mnist.one_hot(labels, num_classes)
-    one_hot_torch = torch.nn.functional.one_hot(
-        torch.tensor(labels), -1 if num_classes is None else num_classes
-    )
-    assert one_hot_torch.dtype == torch.int64
-    assert_same_bits(one_hot_jaxnet, one_hot_torch.float())
+    count = -1 if num_classes is None else num_classes
+    expected = torch.nn.functional.one_hot(torch.tensor(labels), count)
+    assert expected.dtype == torch.int64
+    assert_same_bits(mnist.one_hot(labels, num_classes), expected.float())
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint64])
@@ -435,11 +415,7 @@ def test_make_mnist012(monkeypatch, tmp_path, capsys, tiny):
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
     monkeypatch.setattr(mnist, "BUNDLE", tmp_path / "one.npz")
     monkeypatch.setattr(mnist, "BUNDLE_SHA256", digests)
-    for bundled, from_files in zip(
-        mnist.load_mnist((2, 0, 1)), mnist.load_mnist((2, 0, 1), root), strict=True
-    ):
-        assert_same_bits(bundled.images, from_files.images)
-        assert_same_bits(bundled.labels, from_files.labels)
+    assert_same_digits(mnist.load_mnist((2, 0, 1)), mnist.load_mnist((2, 0, 1), root))
 
 
 @pytest.mark.skipif(ROOT is None, reason="JAXNET_MNIST names no folder of MNIST's four IDX files")

@@ -26,14 +26,8 @@ from jaxnet.lecture.doctor import Finding, examine
 # A machine on which everything holds, whatever machine this is.
 SOUND = Facts(
     versions={
-        "python": "3.12.1",
-        "jax": "0.10.2",
-        "jaxlib": "0.10.2",
-        "flax": "0.12.8",
-        "optax": "0.2.8",
-        "numpy": "2.4.6",
-        "torch": "2.15.0+cpu",
-        "torchvision": "0.29.2",
+        **{"python": "3.12.1", "jax": "0.10.2", "jaxlib": "0.10.2", "flax": "0.12.8"},
+        **{"optax": "0.2.8", "numpy": "2.4.6", "torch": "2.15.0+cpu", "torchvision": "0.29.2"},
     },
     environment={},
     settings={
@@ -76,27 +70,41 @@ GPU = {"backend": "gpu", "devices": ("NVIDIA H100",) * 2}
 NO_TORCH = {"torch": None, "torchvision": None}
 TF32, MATMUL, ATEN = "TF32", "matmul precision", "ATEN_CPU_CAPABILITY"
 KERNELS = "torch's kernels"
+XLA, MASKS, FAST_MATH = "XLA_FLAGS", "torch's masks", "xla_cpu_enable_fast_math"
+PRECISION = "jax_default_matmul_precision"
+CUBLAS = "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"
+NOT_PARTITIONABLE = {"settings": {"jax_threefry_partitionable": False}}
+HARMLESS = (
+    "--xla_force_host_platform_device_count=2 --xla_dump_to=/tmp/x --xla_cpu_enable_fast_math=false"
+)
+
+
+def flags(text: str) -> dict[str, Any]:
+    return {"environment": {XLA: text}}
+
+
+def multiply(precision: str) -> dict[str, Any]:
+    return {"settings": {PRECISION: precision}}
+
+
+def torch_is(version: str) -> dict[str, Any]:
+    return {"versions": {"torch": version}}
+
 
 CASES = [
     # name of the finding, verdict, part of the value, part of the advice, what is changed
     ("torch", "ok", "not installed", "", {"versions": NO_TORCH}),
     ("torchvision", "ok", "not installed", "", {"versions": NO_TORCH}),
-    ("torch's masks", "ok", "from torch 2.7 on", "", {"versions": NO_TORCH}),
-    ("torch's masks", "ok", "mt19937", "", {}),
-    ("torch's masks", "ok", "mt19937", "", {"versions": {"torch": "2.7.0"}}),
-    ("torch's masks", "ok", "mt19937", "", {"versions": {"torch": "2.10.1"}}),
-    ("torch's masks", "differs", "MCG31", "Upgrade torch", {"versions": {"torch": "2.6.0+cu124"}}),
-    ("torch's masks", "differs", "MCG31", "Upgrade torch", {"versions": {"torch": "1.13.1"}}),
-    (
-        "torch's masks",
-        "ok",
-        "mt19937",
-        "",
-        {"versions": {"torch": "2.6.0"}, "machine": "aarch64", "features": None},
-    ),
-    ("torch's masks", "unknown", "nightly", "a release", {"versions": {"torch": "nightly"}}),
-    ("torch", "unknown", "2.9.1", "2.11 and newer", {"versions": {"torch": "2.9.1"}}),
-    ("torch", "ok", "3.0", "", {"versions": {"torch": "3.0.0a0+git1"}}),
+    (MASKS, "ok", "from torch 2.7 on", "", {"versions": NO_TORCH}),
+    (MASKS, "ok", "mt19937", "", {}),
+    (MASKS, "ok", "mt19937", "", torch_is("2.7.0")),
+    (MASKS, "ok", "mt19937", "", torch_is("2.10.1")),
+    (MASKS, "differs", "MCG31", "Upgrade torch", torch_is("2.6.0+cu124")),
+    (MASKS, "differs", "MCG31", "Upgrade torch", torch_is("1.13.1")),
+    (MASKS, "ok", "mt19937", "", {**torch_is("2.6.0"), "machine": "aarch64", "features": None}),
+    (MASKS, "unknown", "nightly", "a release", torch_is("nightly")),
+    ("torch", "unknown", "2.9.1", "2.11 and newer", torch_is("2.9.1")),
+    ("torch", "ok", "3.0", "", torch_is("3.0.0a0+git1")),
     ("jax", "unknown", "0.9.9", "0.10 and newer", {"versions": {"jax": "0.9.9"}}),
     ("optax", "ok", "0.2.10", "", {"versions": {"optax": "0.2.10"}}),
     ("optax", "unknown", "0.2.7", "0.2.8 and newer", {"versions": {"optax": "0.2.7"}}),
@@ -123,16 +131,10 @@ CASES = [
     ("JAX's backend", "ok", "cpu, 1 device (cpu)", "", {}),
     ("JAX's backend", "unknown", "gpu, 2 devices (NVIDIA H100)", "--device cpu", GPU),
     (MATMUL, "ok", "full float32", "", {}),
-    (MATMUL, "ok", "full", "", {"settings": {"jax_default_matmul_precision": "highest"}}),
-    (MATMUL, "ok", "full", "", {"settings": {"jax_default_matmul_precision": "float32"}}),
-    (MATMUL, "differs", "high", "Unset", {"settings": {"jax_default_matmul_precision": "high"}}),
-    (
-        MATMUL,
-        "differs",
-        "tensorfloat32",
-        "Unset jax_default_matmul_precision",
-        {"settings": {"jax_default_matmul_precision": "tensorfloat32"}},
-    ),
+    (MATMUL, "ok", "full", "", multiply("highest")),
+    (MATMUL, "ok", "full", "", multiply("float32")),
+    (MATMUL, "differs", "high", "Unset", multiply("high")),
+    (MATMUL, "differs", "tensorfloat32", f"Unset {PRECISION}", multiply("tensorfloat32")),
     ("a product, measured", "ok", "4e-07", "", {}),
     ("a product, measured", "differs", "3e-04", "XLA_FLAGS", {"product_error": 3e-4}),
     ("a product, measured", "differs", "nan", "XLA_FLAGS", {"product_error": float("nan")}),
@@ -141,58 +143,17 @@ CASES = [
     (TF32, "unknown", "unseen in torch", "allow_tf32", GPU),
     (TF32, "ok", "OVERRIDE=0", "", {**GPU, "environment": {"NVIDIA_TF32_OVERRIDE": "0"}}),
     (TF32, "unknown", "OVERRIDE=1", "0", {**GPU, "environment": {"NVIDIA_TF32_OVERRIDE": "1"}}),
-    (
-        TF32,
-        "differs",
-        "on in torch",
-        "Unset TORCH",
-        {**GPU, "environment": {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"}},
-    ),
+    (TF32, "differs", "on in torch", "Unset TORCH", {**GPU, "environment": {CUBLAS: "1"}}),
     ("jax_enable_x64", "ok", "off", "", {}),
     ("jax_enable_x64", "differs", "on", "float64", {"settings": {"jax_enable_x64": True}}),
     ("JAX's own keys", "ok", "threefry2x32, partitionable", "", {}),
     ("JAX's own keys", "differs", "rbg", "key", {"settings": {"jax_default_prng_impl": "rbg"}}),
-    (
-        "JAX's own keys",
-        "differs",
-        "threefry2x32",
-        "key",
-        {"settings": {"jax_threefry_partitionable": False}},
-    ),
-    ("XLA_FLAGS", "ok", "none", "", {}),
-    (
-        "XLA_FLAGS",
-        "ok",
-        "none",
-        "",
-        {
-            "environment": {
-                "XLA_FLAGS": "--xla_force_host_platform_device_count=2 "
-                "--xla_dump_to=/tmp/x --xla_cpu_enable_fast_math=false"
-            }
-        },
-    ),
-    (
-        "XLA_FLAGS",
-        "differs",
-        "xla_cpu_enable_fast_math",
-        "out of XLA_FLAGS",
-        {"environment": {"XLA_FLAGS": "--xla_dump_to=/x --xla_cpu_enable_fast_math"}},
-    ),
-    (
-        "XLA_FLAGS",
-        "differs",
-        "xla_gpu_ftz",
-        "xla_gpu_ftz",
-        {"environment": {"XLA_FLAGS": "--xla_gpu_ftz=true"}},
-    ),
-    (
-        "XLA_FLAGS",
-        "unknown",
-        "xla_gpu_autotune_level",
-        "See",
-        {"environment": {"XLA_FLAGS": "--xla_gpu_autotune_level=0"}},
-    ),
+    ("JAX's own keys", "differs", "threefry2x32", "key", NOT_PARTITIONABLE),
+    (XLA, "ok", "none", "", {}),
+    (XLA, "ok", "none", "", flags(HARMLESS)),
+    (XLA, "differs", FAST_MATH, "out of XLA_FLAGS", flags(f"--xla_dump_to=/x --{FAST_MATH}")),
+    (XLA, "differs", "xla_gpu_ftz", "xla_gpu_ftz", flags("--xla_gpu_ftz=true")),
+    (XLA, "unknown", "xla_gpu_autotune_level", "See", flags("--xla_gpu_autotune_level=0")),
     ("below 1.2e-38", "ok", "taken for 0", "", {}),
     ("below 1.2e-38", "ok", "kept, as in torch", "", {"keeps_subnormals": True}),
     *(
@@ -238,14 +199,8 @@ print(torch.backends.cpu.get_cpu_capability())
 def ask_torch(**environment: str) -> tuple[dict[str, str], str]:
     """Digests of torch's own draws, and the instructions it uses, in a process of its own."""
     variables = {name: value for name, value in os.environ.items() if name != ATEN}
-    done = subprocess.run(
-        [sys.executable, "-c", WHAT_TORCH_SAYS],
-        capture_output=True,
-        text=True,
-        env=variables | environment,
-        check=True,
-    )
-    *digests, capability = done.stdout.split()
+    command, env = [sys.executable, "-c", WHAT_TORCH_SAYS], variables | environment
+    *digests, capability = subprocess.check_output(command, text=True, env=env).split()
     return dict(zip(KNOWN_DRAWS, digests, strict=True)), capability
 
 
@@ -287,9 +242,8 @@ def test_a_processor_that_nothing_tells_of(monkeypatch):
 
 def test_a_mac_is_asked_by_sysctl(monkeypatch):
     monkeypatch.setattr(_machine.platform, "system", lambda: "Darwin")
-    monkeypatch.setattr(
-        _machine.subprocess, "check_output", lambda *_, **__: "SSE2 FMA\nSMEP AVX2 AVX512F\n"
-    )
+    said = "SSE2 FMA\nSMEP AVX2 AVX512F\n"
+    monkeypatch.setattr(_machine.subprocess, "check_output", lambda *_, **__: said)
     assert _machine._read_features() == {"sse2", "fma", "smep", "avx2", "avx512f"}
 
     def fail(*_, **__):
@@ -370,12 +324,12 @@ def test_the_command_on_a_sound_machine(monkeypatch, tmp_path):
 
 def test_the_command_on_a_machine_that_differs(monkeypatch, tmp_path):
     path = tmp_path / "findings.json"
-    flags = "--xla_cpu_enable_fast_math=true --xla_gpu_ftz=true --xla_gpu_enable_fast_min_max=true"
+    text = "--xla_cpu_enable_fast_math=true --xla_gpu_ftz=true --xla_gpu_enable_fast_min_max=true"
     facts = dataclasses.replace(
         SOUND,
-        environment={"XLA_FLAGS": flags, ATEN: "default"},
+        environment={"XLA_FLAGS": text, ATEN: "default"},
         devices=("a device with a rather long name, [bold] and more",),
-        **{"backend": "gpu"},
+        backend="gpu",
     )
     done = show(monkeypatch, facts, "--json", str(path))
     assert done.exit_code == 1, done.output

@@ -23,6 +23,7 @@ from jaxnet.losses import binary_cross_entropy_with_logits
 from jaxnet.train import epoch, make_train_step
 from jaxnet.train.step import TrainStep
 from tests.helpers import Enough, assert_close, assert_same_bits, assert_same_state
+from tests.layers import assert_same_weights, build_jax, build_torch
 
 PIXELS = lecture.PIXELS
 SEEN = 100  # rows of a batch that are compared: all of a minibatch, some of a full one
@@ -113,6 +114,11 @@ def compare_every_step(name, epochs, listen_torch, listen_jax):
     assert len(set(listen_jax.masks)) == len(listen_jax.masks), "every step has its own mask"
 
 
+def make_wide(n, s):
+    layers = n.Linear(PIXELS, 32), n.Dropout(0.15), n.Linear(32, 16), n.Dropout(0.42)
+    return s(*layers, n.Linear(16, 1))
+
+
 @pytest.mark.parametrize("own, ahead", [(False, 34), (True, 1), (False, 7)])
 def test_every_step_of_shuffled_epochs(own, ahead, listen_torch, listen_jax, monkeypatch):
     """Some of the lecture's rows in batches of 50, shuffled anew each epoch, with two dropouts.
@@ -130,36 +136,17 @@ def compare_shuffled(rows, own, ahead, listen_torch, listen_jax, monkeypatch):
     torch.manual_seed(-9)
     its_own = torch.Generator().manual_seed(2**63)
     dataset = torch.utils.data.TensorDataset(torch.tensor(x), torch.tensor(y))
-    loader = torch.utils.data.DataLoader(
-        dataset, batch_size=BATCH, shuffle=True, generator=its_own if own else None
-    )
-    net = torch.nn.Sequential(
-        torch.nn.Linear(PIXELS, 32),
-        torch.nn.Dropout(0.15),
-        torch.nn.Linear(32, 16),
-        torch.nn.Dropout(0.42),
-        torch.nn.Linear(16, 1),
-    )
+    options: Any = {"batch_size": BATCH, "shuffle": True, "generator": its_own if own else None}
+    loader = torch.utils.data.DataLoader(dataset, **options)
+    net = build_torch(make_wide)
     for _ in range(2):
         for xi, _ in loader:
             net(xi)
     seed = jaxnet.random.manual_seed(2**63) if own else None
-    state, _ = jaxnet.fit(
-        nn.Sequential(
-            [
-                nn.Linear(PIXELS, 32),
-                nn.Dropout(0.15),
-                nn.Linear(32, 16),
-                nn.Dropout(0.42),
-                nn.Linear(16, 1),
-            ]
-        ),
-        DataLoader((x, y), batch_size=BATCH, shuffle=True, generator=seed),
-        loss=fresh(binary_cross_entropy_with_logits),
-        optimizer=jaxnet.optim.sgd(),
-        epochs=2,
-        seed=-9,
-    )
+    loader = DataLoader((x, y), batch_size=BATCH, shuffle=True, generator=seed)
+    options = {"optimizer": jaxnet.optim.sgd(), "epochs": 2, "seed": -9}
+    loss = fresh(binary_cross_entropy_with_logits)
+    state, _ = jaxnet.fit(build_jax(make_wide), loader, loss=loss, **options)
     jax.effects_barrier()
     steps = 2 * -(-rows // BATCH)
     assert len(listen_jax.rows) == len(set(listen_jax.rows)) == steps
@@ -168,6 +155,11 @@ def compare_shuffled(rows, own, ahead, listen_torch, listen_jax, monkeypatch):
 
 
 ROWS = 41
+
+
+def make_small(n, s):
+    layers = n.Linear(6, 8), n.Dropout(0.3), n.ReLU(), n.Linear(8, 4), n.Dropout(0.5)
+    return s(*layers, n.Linear(4, 1))
 
 
 @pytest.mark.parametrize("seed", [-7])
@@ -188,28 +180,10 @@ def test_a_users_script(seed):
     assert_same_bits(values, noise)
     assert_same_state(generator)
 
-    net_torch = torch.nn.Sequential(
-        torch.nn.Linear(6, 8),
-        torch.nn.Dropout(0.3),
-        torch.nn.ReLU(),
-        torch.nn.Linear(8, 4),
-        torch.nn.Dropout(0.5),
-        torch.nn.Linear(4, 1),
-    )
-    net = nn.Sequential(
-        [
-            nn.Linear(6, 8),
-            nn.Dropout(0.3),
-            nn.ReLU(),
-            nn.Linear(8, 4),
-            nn.Dropout(0.5),
-            nn.Linear(4, 1),
-        ]
-    )
+    net_torch: Any = build_torch(make_small)
+    net = build_jax(make_small)
     generator, variables = jaxnet.init(net, generator)
-    for name, weight in net_torch.named_parameters():
-        layer, part = name.split(".")
-        assert_same_bits(variables["params"][layer][part], weight, where=name)
+    assert_same_weights(variables, net_torch)
     assert_same_state(generator)
 
     dataset = torch.utils.data.TensorDataset(x_torch, y_torch)
@@ -239,9 +213,8 @@ def test_a_users_script(seed):
             rows = train[order[8 * number : 8 * number + 8]]
             assert_same_bits(x[rows], xi_torch, where=f"batch {number}")
             assert_same_state(state.generator)
-            loss_torch = torch.nn.functional.binary_cross_entropy_with_logits(
-                net_torch(xi_torch), yi_torch
-            )
+            logits = net_torch(xi_torch)
+            loss_torch = torch.nn.functional.binary_cross_entropy_with_logits(logits, yi_torch)
             optimizer_torch.zero_grad()
             loss_torch.backward()
             optimizer_torch.step()
@@ -262,15 +235,8 @@ def test_a_users_script(seed):
     losses_jax, losses_torch = np.array(losses).T
     assert_close(losses_jax, losses_torch, SMALL_LOSSES)
 
-    data = (x[train], y[train])  # and the same through `fit`, up to the first evaluation
-    _, history = jaxnet.fit(
-        net,
-        data,
-        loss=binary_cross_entropy_with_logits,
-        optimizer=optimizer,
-        epochs=1,
-        batch_size=8,
-        shuffle=True,
-        state=begun,
-    )
+    # And the same through `fit`, up to the first evaluation.
+    options: dict[str, Any] = dict(loss=binary_cross_entropy_with_logits, optimizer=optimizer)
+    options |= dict(epochs=1, batch_size=8, shuffle=True, state=begun)
+    _, history = jaxnet.fit(net, (x[train], y[train]), **options)
     assert_close(history.losses.astype(np.float64), losses_torch[:5], SMALL_LOSSES)

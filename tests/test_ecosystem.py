@@ -30,6 +30,7 @@ from jaxnet.certificate.bounds import (
 from jaxnet.losses import binary_cross_entropy_with_logits
 from jaxnet.train.state import TrainState
 from tests.helpers import assert_close, assert_same_bits
+from tests.layers import build_jax, build_torch
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(24, 6)).astype(np.float32)
@@ -99,6 +100,37 @@ FOREIGN = {
 }
 
 
+def train_by_hand(
+    net: Any,
+    x: np.ndarray,
+    optimizer: Any,
+    variables: Any,
+    mode: dict[str, bool],
+    sees: bool = False,
+) -> tuple[Any, Any, np.ndarray]:
+    """What `RUN` gives with Flax's and optax's own calls; whether the optimizer sees the loss."""
+
+    @jax.jit
+    def step(params, rest, opt_state, batch):
+        def objective(params):
+            weights = {"params": params, **rest}
+            outputs, after = net.apply(weights, batch[0], mutable=list(rest), **mode)
+            return optax.sigmoid_binary_cross_entropy(outputs, batch[1]).mean(), after
+
+        (value, after), grads = jax.value_and_grad(objective, has_aux=True)(params)
+        seen: dict[str, Any] = {"value": value, "grad": grads}
+        seen = seen | {"value_fn": lambda params: objective(params)[0]} if sees else {}
+        updates, opt_state = optimizer.update(grads, opt_state, params, **seen)
+        return optax.apply_updates(params, updates), after, opt_state, value
+
+    params, rest = start_of(variables)
+    opt_state, losses = optimizer.init(params), []
+    for batch in _list_batches(x):
+        params, rest, opt_state, value = step(params, rest, opt_state, batch)
+        losses.append(value)
+    return params, rest, np.array(losses)
+
+
 @pytest.mark.parametrize("name", FOREIGN)
 def test_a_foreign_module_trains_as_in_a_loop_by_hand(name):
     """The same losses and running statistics from the same weights, with Flax's own calls."""
@@ -109,28 +141,11 @@ def test_a_foreign_module_trains_as_in_a_loop_by_hand(name):
         return {"deterministic": not train} if keyword is None else {keyword: train}
 
     variables = net.init(jax.random.key(0), x[:1], **mode(False))
-    params, rest = start_of(variables)
     begin = jaxnet.train.start(optimizer, variables, jax.random.key(1))
     state, history = jaxnet.fit(net, (x, Y), optimizer=optimizer, state=begin, **RUN)
 
-    @jax.jit
-    def step(params, rest, opt_state, batch):
-        def objective(params):
-            outputs, after = net.apply(
-                {"params": params, **rest}, batch[0], mutable=list(rest), **mode(True)
-            )
-            return optax.sigmoid_binary_cross_entropy(outputs, batch[1]).mean(), after
-
-        (value, rest), grads = jax.value_and_grad(objective, has_aux=True)(params)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        return optax.apply_updates(params, updates), rest, opt_state, value
-
-    opt_state, losses = optimizer.init(params), []
-    for batch in _list_batches(x):
-        params, rest, opt_state, value = step(params, rest, opt_state, batch)
-        losses.append(value)
-    assert_close(history.losses, np.array(losses), TRAJECTORY)
-
+    params, rest, losses = train_by_hand(net, x, optimizer, variables, mode(True))
+    assert_close(history.losses, losses, TRAJECTORY)
     assert_same_end((state.params, state.model_state), (params, rest), start_of(variables))
     # From one state: what two trained nets predict may differ by more than a forward rounds.
     by_hand = net.apply({"params": state.params, **state.model_state}, x, **mode(False))
@@ -292,24 +307,8 @@ def test_any_optimizer_of_optaxs_is_that_of_a_loop_by_hand(name):
     begin = jaxnet.train.start(optimizer, _init(), jax.random.key(0))
     _, history = jaxnet.fit(NET, (X, Y), optimizer=optimizer, state=begin, **RUN)
 
-    @jax.jit
-    def step(params, opt_state, batch):
-        def objective(params):
-            outputs = NET.apply({"params": params}, batch[0])
-            return optax.sigmoid_binary_cross_entropy(outputs, batch[1]).mean()
-
-        value, grads = jax.value_and_grad(objective)(params)
-        seen: dict[str, Any] = {"value": value, "grad": grads, "value_fn": objective}
-        seen = seen if name in SEE_THE_LOSS else {}
-        updates, opt_state = optimizer.update(grads, opt_state, params, **seen)
-        return optax.apply_updates(params, updates), opt_state, value
-
-    params = _init()["params"]
-    opt_state, losses = optimizer.init(params), []
-    for batch in _list_batches():
-        params, opt_state, value = step(params, opt_state, batch)
-        losses.append(value)
-    assert_close(history.losses, np.array(losses), SMALL_LOSSES)
+    _, _, losses = train_by_hand(NET, X, optimizer, _init(), {}, name in SEE_THE_LOSS)
+    assert_close(history.losses, losses, SMALL_LOSSES)
 
 
 def test_an_optimizer_of_optaxs_is_saved_and_resumed(tmp_path):
@@ -324,29 +323,23 @@ def test_an_optimizer_of_optaxs_is_saved_and_resumed(tmp_path):
 
 # Programs, files and transformations of JAX's.
 
-LAYERS = nn.Sequential(
-    [
-        nn.Conv2d(1, 2, 3, padding=1),
-        nn.BatchNorm2d(2),
-        nn.LeakyReLU(),
-        nn.MaxPool2d(2, padding=1),
-        nn.AvgPool2d(2, stride=1, padding=1),
-        nn.AdaptiveAvgPool2d(2),
-        nn.Flatten(),
-        nn.Dropout(0.5),
-        nn.Linear(8, 6),
-        nn.LayerNorm(6),
-        nn.GELU(),
-        nn.Linear(6, 1),
-    ]
-)
+
+def make_layers(n, s):
+    return s(
+        n.Conv2d(1, 2, 3, padding=1), n.BatchNorm2d(2), n.LeakyReLU(), n.MaxPool2d(2, padding=1),
+        n.AvgPool2d(2, stride=1, padding=1), n.AdaptiveAvgPool2d(2), n.Flatten(), n.Dropout(0.5),
+        n.Linear(8, 6), n.LayerNorm(6), n.GELU(), n.Linear(6, 1),
+    )  # fmt: skip
+
+
+LAYERS = build_jax(make_layers)
+PICTURES = np.moveaxis(IMAGES, 3, 1)
 
 
 @pytest.fixture(scope="module")
 def trained() -> TrainState:
-    images = np.moveaxis(IMAGES, 3, 1)
     options: dict[str, Any] = RUN | dict(optimizer=jaxnet.optim.adam(1e-2), seed=0)
-    return jaxnet.fit(LAYERS, (images, Y), **options)[0]
+    return jaxnet.fit(LAYERS, (PICTURES, Y), **options)[0]
 
 
 def _export(function: Any, *arguments: Any) -> jax.export.Exported:
@@ -365,11 +358,10 @@ def test_a_trained_net_is_exported_for_batches_of_any_size(trained):
     variables = {"params": trained.params, **trained.model_state}
     inside = _export(lambda x: jaxnet.predict(LAYERS, trained, x), rows)
     outside = _export(LAYERS.apply, _as_shapes(variables), rows)
-    images = np.moveaxis(IMAGES, 3, 1)
     for count in (1, 24):
-        expected = jaxnet.predict(LAYERS, trained, images[:count])
-        assert_close(inside.call(images[:count]), expected, REDUCTION)
-        assert_close(outside.call(variables, images[:count]), expected, REDUCTION)
+        expected = jaxnet.predict(LAYERS, trained, PICTURES[:count])
+        assert_close(inside.call(PICTURES[:count]), expected, REDUCTION)
+        assert_close(outside.call(variables, PICTURES[:count]), expected, REDUCTION)
 
 
 def test_a_layer_for_words_is_exported_for_batches_of_any_size():
@@ -383,17 +375,11 @@ def test_a_layer_for_words_is_exported_for_batches_of_any_size():
 def test_a_safetensors_file_is_loaded_in_torch(trained, tmp_path):
     path = tmp_path / "net.safetensors"
     jaxnet.convert.save_safetensors(path, {"params": trained.params, **trained.model_state})
-    net = torch.nn.Sequential(
-        torch.nn.Conv2d(1, 2, 3, padding=1), torch.nn.BatchNorm2d(2), torch.nn.LeakyReLU(),
-        torch.nn.MaxPool2d(2, padding=1), torch.nn.AvgPool2d(2, stride=1, padding=1),
-        torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Dropout(0.5),
-        torch.nn.Linear(8, 6), torch.nn.LayerNorm(6), torch.nn.GELU(), torch.nn.Linear(6, 1),
-    )  # fmt: skip
+    net = build_torch(make_layers)
     net.load_state_dict(safetensors.torch.load_file(path), strict=True)
-    images = np.moveaxis(IMAGES, 3, 1)
     with torch.no_grad():
-        expected = net.eval()(torch.tensor(images))
-    assert_close(jaxnet.predict(LAYERS, trained, images), expected, REDUCTION)
+        expected = net.eval()(torch.tensor(PICTURES))
+    assert_close(jaxnet.predict(LAYERS, trained, PICTURES), expected, REDUCTION)
 
 
 def test_a_state_passes_through_orbax_and_flaxs_serialization(trained, tmp_path):

@@ -4,13 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 import jaxnet
 from jaxnet import metrics
 from jaxnet.certificate.bounds import REDUCTION
-from tests.helpers import assert_close, assert_same_bits, assert_same_function, to_numpy
-from tests.test_train import build_torch, fit
+from tests.helpers import assert_close, assert_same_bits
+from tests.test_train import fit
 from tests.tiny import ACCURACY, LOSS, NET, ROWS, X, Y
 
 
@@ -34,22 +33,6 @@ def test_predict_is_transparent_to_jit_vmap_and_grad():
     assert_close(by_row, outputs, REDUCTION)
     slope = jax.grad(lambda x: jaxnet.predict(NET, state, x).sum())(jnp.asarray(X))
     assert slope.shape == X.shape and np.abs(slope).max() > 0
-
-
-def test_the_loss_of_a_net_has_torchs_gradient_in_its_input():
-    net_torch = build_torch()
-    params = {
-        name: {"weight": to_numpy(layer.weight), "bias": to_numpy(layer.bias)}
-        for name, layer in net_torch.named_children()
-        if isinstance(layer, torch.nn.Linear)
-    }
-    net_torch.eval()
-    assert_same_function(
-        lambda x, y: LOSS(NET.apply({"params": params}, x), y),
-        lambda x, y: torch.nn.functional.binary_cross_entropy_with_logits(net_torch(x), y),
-        [X],
-        constants=[Y],
-    )
 
 
 def test_labels_of_two_classes_by_probability_logit_and_argmax_agree():

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-import jaxnet
 from jaxnet import nn
 from jaxnet.certificate.bounds import (
     ELEMENTWISE,
@@ -25,10 +24,9 @@ from tests.helpers import (
     assert_same_bits,
     assert_same_function,
     assert_same_state,
-    each_row,
     to_numpy,
 )
-from tests.layers import rows
+from tests.layers import assert_same_weights, both_nets, refusals, rows
 
 KEY = jax.random.key(0)
 
@@ -38,21 +36,19 @@ KEY = jax.random.key(0)
 GELU = Tolerance(rtol=16 * EPS, atol=16 * EPS)
 
 ELEMENTWISE_LAYERS = {
-    "leaky_relu": lambda n: n.LeakyReLU(),
-    "leaky_relu_slope": lambda n: n.LeakyReLU(0.3),
-    "elu": lambda n: n.ELU(),
-    "elu_alpha": lambda n: n.ELU(alpha=2.5),
-    "gelu": lambda n: n.GELU(),
-    "gelu_tanh": lambda n: n.GELU(approximate="tanh"),
-    "silu": lambda n: n.SiLU(),
-    "sigmoid": lambda n: n.Sigmoid(),
-    "log_sigmoid": lambda n: n.LogSigmoid(),
-    "tanh": lambda n: n.Tanh(),
-    "softplus": lambda n: n.Softplus(),
+    "leaky_relu": lambda n: n.LeakyReLU(), "leaky_relu_slope": lambda n: n.LeakyReLU(0.3),
+    "elu": lambda n: n.ELU(), "elu_alpha": lambda n: n.ELU(alpha=2.5), "gelu": lambda n: n.GELU(),
+    "gelu_tanh": lambda n: n.GELU(approximate="tanh"), "silu": lambda n: n.SiLU(),
+    "sigmoid": lambda n: n.Sigmoid(), "log_sigmoid": lambda n: n.LogSigmoid(),
+    "tanh": lambda n: n.Tanh(), "softplus": lambda n: n.Softplus(),
     "softplus_options": lambda n: n.Softplus(beta=2.0, threshold=3.0),
     "softplus_negative": lambda n: n.Softplus(beta=-0.5),
-}
+}  # fmt: skip
 EDGES = np.array([0.0, -0.0, 1e-30, -1e-30, 80.0, -80.0, 1e9, -1e9], np.float32)
+
+
+def assert_same_layer(layer, layer_torch, x, tolerance=ELEMENTWISE) -> None:
+    assert_same_function(lambda x: layer.apply({}, x), layer_torch, [x], tolerance=tolerance)
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE_LAYERS)
@@ -60,7 +56,7 @@ def test_elementwise_layers(name):
     layer, layer_torch = (ELEMENTWISE_LAYERS[name](side) for side in (nn, torch.nn))
     x = np.concatenate([rows(200), 5 * rows(200, seed=1), EDGES])
     tolerance = GELU if name.startswith("gelu") else ELEMENTWISE
-    assert_same_function(lambda x: layer.apply({}, x), layer_torch, [x], tolerance=tolerance)
+    assert_same_layer(layer, layer_torch, x, tolerance)
 
 
 @pytest.mark.parametrize("name", [n for n in ELEMENTWISE_LAYERS if not n.startswith("gelu")])
@@ -72,14 +68,10 @@ def test_elementwise_layers_at_infinity(name):
 
 # The points are where torch's own form is accurate in relative terms.
 TAILS = {
-    "elu": (-80.0, 80.0),
-    "elu_alpha": (-80.0, 80.0),
-    "leaky_relu": (-80.0, 80.0),
-    "silu": (-80.0, -3.0),
-    "log_sigmoid": (-80.0, 80.0),
-    "softplus": (-80.0, 80.0),
+    "elu": (-80.0, 80.0), "elu_alpha": (-80.0, 80.0), "leaky_relu": (-80.0, 80.0),
+    "silu": (-80.0, -3.0), "log_sigmoid": (-80.0, 80.0), "softplus": (-80.0, 80.0),
     "softplus_options": (-40.0, 40.0),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TAILS)
@@ -87,9 +79,7 @@ def test_tails_are_accurate_in_relative_terms(name):
     layer, layer_torch = (ELEMENTWISE_LAYERS[name](side) for side in (nn, torch.nn))
     x = np.linspace(*TAILS[name], 1001, dtype=np.float32)
     x = np.concatenate([x, [1e-30, -1e-30]] if TAILS[name][1] > 0 else [x]).astype(np.float32)
-    assert_same_function(
-        lambda x: layer.apply({}, x), layer_torch, [x], tolerance=ELEMENTWISE_RELATIVE
-    )
+    assert_same_layer(layer, layer_torch, x, ELEMENTWISE_RELATIVE)
 
 
 @pytest.mark.parametrize("name", ["gelu", "gelu_tanh"])
@@ -97,13 +87,9 @@ def test_gelu_is_no_less_accurate_than_torchs(name):
     layer, layer_torch = (ELEMENTWISE_LAYERS[name](side) for side in (nn, torch.nn))
     x = np.linspace(-12, 12, 20001, dtype=np.float32)
     single, double = (torch.tensor(x, dtype=t) for t in (torch.float32, torch.float64))
-    for own, function in (
-        (layer.apply({}, x), layer_torch),
-        (
-            jax.grad(lambda x: layer.apply({}, x).sum())(x),
-            torch.func.grad(lambda x: layer_torch(x).sum()),
-        ),
-    ):
+    slope = jax.grad(lambda x: layer.apply({}, x).sum())(x)
+    slope_torch = torch.func.grad(lambda x: layer_torch(x).sum())
+    for own, function in ((layer.apply({}, x), layer_torch), (slope, slope_torch)):
         exact = to_numpy(function(double))
         error, error_torch = (np.abs(to_numpy(y) - exact).max() for y in (own, function(single)))
         assert error <= FLOAT64_RATIO * error_torch
@@ -151,9 +137,7 @@ def test_softmaxes(name, dim):
     layer, layer_torch = (getattr(side, name)(dim=dim) for side in (nn, torch.nn))
     x = np.stack([rows(3, 7), 30 * rows(3, 7, seed=1), 1e4 * rows(3, 7, seed=2), np.zeros((3, 7))])
     x[0, 0, 0] = -np.inf
-    assert_same_function(
-        lambda x: layer.apply({}, x), layer_torch, [x.astype(np.float32)], tolerance=REDUCTION
-    )
+    assert_same_layer(layer, layer_torch, x.astype(np.float32), REDUCTION)
 
 
 @pytest.mark.parametrize("name", ["Softmax", "LogSoftmax"])
@@ -165,25 +149,22 @@ def test_softmaxes_of_infinities(name):
 
 @pytest.mark.parametrize("padding_idx", [None, 0, 4, -1, -7])
 def test_embedding(padding_idx):
-    torch.manual_seed(4)
-    layer_torch = torch.nn.Embedding(7, 3, padding_idx)
-    layer = nn.Embedding(7, 3, padding_idx)
-    generator, variables = jaxnet.init(layer, jaxnet.random.manual_seed(4))
-    assert_same_bits(variables["params"]["weight"], layer_torch.weight)
+    layer, variables, generator, layer_torch = both_nets(
+        lambda n, s: n.Embedding(7, 3, padding_idx)
+    )
+    assert_same_weights(variables, layer_torch)
     assert_same_state(generator)
     x = np.random.default_rng(0).integers(0, 7, (4, 5))
     x[0] = [0, 4, 6, 0, 4]  # every padding row, more than once
 
+    def call_jax(weight, x):
+        return layer.apply({"params": {"weight": weight}}, x)
+
     def call_torch(weight, x):
         return torch.func.functional_call(layer_torch, {"weight": weight}, (x,))
 
-    assert_same_function(
-        lambda weight, x: layer.apply({"params": {"weight": weight}}, x),
-        call_torch,
-        [rows(7, 3)],  # the padding row need not be 0 later
-        constants=[x],
-        tolerance=REDUCTION,
-    )
+    weight = rows(7, 3)  # the padding row need not be 0 later
+    assert_same_function(call_jax, call_torch, [weight], constants=[x], tolerance=REDUCTION)
     own = np.array(layer.init(KEY, x)["params"]["weight"])
     assert own.shape == (7, 3) and own.dtype == np.float32
     empty = np.flatnonzero((own == 0).all(axis=1))
@@ -211,7 +192,7 @@ def test_traced_indices_out_of_range_give_nan(dtype):
 @pytest.mark.parametrize("dims", [(1, -1), (0, -1), (0, 1), (1, 2), (-2, -1), (2, 2)])
 def test_flatten(dims):
     layer, layer_torch = (side.Flatten(*dims) for side in (nn, torch.nn))
-    assert_same_function(lambda x: layer.apply({}, x), layer_torch, [rows(2, 3, 4, 5)])
+    assert_same_layer(layer, layer_torch, rows(2, 3, 4, 5))
 
 
 def test_flatten_and_identity_of_anything():
@@ -222,8 +203,8 @@ def test_flatten_and_identity_of_anything():
     assert nn.Identity().apply({}, x) is x
 
 
-@each_row(
-    ("call", "message"),
+test_refusals = refusals(
+    ValueError,
     [
         (lambda: nn.GELU("erf"), 'approximate must be "none" or "tanh", not \'erf\''),
         (lambda: nn.Softplus(beta=0.0), "beta must be other than 0"),
@@ -243,9 +224,6 @@ def test_flatten_and_identity_of_anything():
         (lambda: nn.Embedding(3, 2).init(KEY, np.array([-1])), "from 0 to 2, not -1"),
     ],
 )
-def test_refusals(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
 
 
 def test_refusals_of_types():

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from jaxnet import nn
 from jaxnet.certificate.bounds import EPS, FLOAT64, Tolerance
-from tests.helpers import assert_close, each_row, examples
-from tests.layers import assert_same_layer, rows
+from tests.helpers import assert_close, examples
+from tests.layers import apply, assert_same_layer, refusals, rows
 
 KEY = jax.random.key(0)
 # Each example compiles several programs.
@@ -106,32 +106,21 @@ def test_conv2d_first_weights_from_a_key_have_torchs_distribution():
         assert abs(values.mean()) < 5 * bound / np.sqrt(3 * values.size)
 
 
-def test_a_precision_set_for_all_of_jax_wins():
-    layer, x = nn.Conv2d(1, 1, 2), rows(1, 3, 3)
-    variables = layer.init(KEY, x)
-
-    def program():
-        return jax.jit(lambda x: layer.apply(variables, x)).lower(x).as_text()
-
-    assert "HIGHEST" in program()
-    with jax.default_matmul_precision("default"):
-        assert "HIGHEST" not in program()
-
-
-def apply(layer, x):
-    return layer.init_with_output(KEY, x)
-
-
 def with_zero(name: str):
     sizes: dict[str, Any] = dict.fromkeys(("in_channels", "out_channels", "kernel_size"), 1)
     return lambda: nn.Conv2d(**{**sizes, name: 0})
 
 
+def padded(padding, mode: Any):
+    return nn.Conv2d(1, 1, 1, padding=padding, padding_mode=mode)
+
+
+TOO_MUCH = " is more than padding_mode='%s' can take"
 SIZES = ("in_channels", "out_channels", "kernel_size", "stride", "dilation", "groups")
 
 
-@each_row(
-    ("call", "message"),
+test_refusals = refusals(
+    ValueError,
     [
         *((with_zero(name), f"{name} must be at least 1, not 0") for name in SIZES),
         (lambda: nn.Conv2d(1, 1, 1, padding=-1), "padding must be at least 0, not -1"),
@@ -148,17 +137,9 @@ SIZES = ("in_channels", "out_channels", "kernel_size", "stride", "dilation", "gr
         (lambda: apply(nn.Conv2d(2, 1, 3), rows(2, 9)), "x must have shape"),
         (lambda: apply(nn.Conv2d(1, 1, 4, padding=1), rows(1, 1, 9)), "x must be at least 4"),
         (
-            lambda: apply(
-                nn.Conv2d(1, 1, 1, padding=(0, 3), padding_mode="reflect"), rows(1, 9, 3)
-            ),
-            "padding 3 is more than padding_mode='reflect' can take",
+            lambda: apply(padded((0, 3), "reflect"), rows(1, 9, 3)),
+            "padding 3" + TOO_MUCH % "reflect",
         ),
-        (
-            lambda: apply(nn.Conv2d(1, 1, 1, padding=4, padding_mode="circular"), rows(1, 9, 3)),
-            "padding 4 is more than padding_mode='circular' can take",
-        ),
+        (lambda: apply(padded(4, "circular"), rows(1, 9, 3)), "padding 4" + TOO_MUCH % "circular"),
     ],
 )
-def test_refusals(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()

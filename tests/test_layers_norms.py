@@ -9,17 +9,19 @@ import pytest
 import torch
 from flax.errors import ModifyScopeVariableError
 
-import jaxnet
 from jaxnet import nn
 from jaxnet.certificate.bounds import EPS, REDUCTION, Tolerance, half_precision
-from tests.helpers import (
-    assert_close,
-    assert_same_bits,
-    assert_same_function,
-    assert_same_state,
-    each_row,
+from tests.helpers import assert_close, assert_same_bits, assert_same_state
+from tests.layers import (
+    assert_same_calls,
+    assert_same_tensors,
+    assert_same_weights,
+    both_nets,
+    describe,
+    describe_init,
+    refusals,
+    rows,
 )
-from tests.layers import describe, describe_init, rows
 
 KEY = jax.random.key(0)
 
@@ -28,22 +30,11 @@ KEY = jax.random.key(0)
 GRADIENT_OF_NORM = Tolerance(rtol=64 * EPS, atol=16 * EPS)
 
 
-def call_both(layer, layer_torch, variables, train=True):
-    """The same function of (x, *params) on both sides, and the parameters' values."""
-    names = list(variables.get("params", {}))
-
-    def call_jax(x, *values):
-        params = dict(zip(names, values, strict=True))
-        full = variables | {"params": params}
-        if "batch_stats" not in variables:
-            return layer.apply(full, x)
-        return layer.apply(full, x, train=train, mutable=["batch_stats"])[0]
-
-    def call_torch(x, *values):
-        return torch.func.functional_call(layer_torch, dict(zip(names, values, strict=True)), (x,))
-
-    params = [1 + rows(*variables["params"][name].shape, seed=9) / 2 for name in names]
-    return call_jax, call_torch, params
+def assert_same_norm(layer, layer_torch, variables, x, train=True):
+    """At parameters that are not the first ones."""
+    params = variables.get("params", {}).items()
+    changed = {"params": {k: 1 + rows(*v.shape, seed=9) / 2 for k, v in params}}
+    assert_same_calls(layer, layer_torch, variables | changed, x, GRADIENT_OF_NORM, train=train)
 
 
 @pytest.mark.parametrize("shape", [5, (5,), (4, 5), [3, 4, 5]])
@@ -51,25 +42,31 @@ def call_both(layer, layer_torch, variables, train=True):
     "options", [{}, {"eps": 0.3}, {"bias": False}, {"elementwise_affine": False}]
 )
 def test_layer_norm(shape, options):
-    torch.manual_seed(0)
-    layer, layer_torch = (side.LayerNorm(shape, **options) for side in (nn, torch.nn))
-    generator, variables = jaxnet.init(layer, jaxnet.random.manual_seed(0))
+    layer, variables, generator, layer_torch = both_nets(lambda n, s: n.LayerNorm(shape, **options))
     assert_same_state(generator)
-    for name, value in layer_torch.state_dict().items():
-        assert_same_bits(variables["params"][name], value)
+    assert_same_weights(variables, layer_torch)
     x = 2 * rows(2, 3, 4, 5) + 1
     assert describe_init(layer, x) == describe(variables)
-    call_jax, call_torch, params = call_both(layer, layer_torch, variables)
-    assert_same_function(jax.jit(call_jax), call_torch, [x, *params], tolerance=GRADIENT_OF_NORM)
+    assert_same_norm(layer, layer_torch, variables, x)
 
 
-def test_layer_norm_far_from_zero_is_no_less_accurate_than_torchs():
-    layer, layer_torch = (side.LayerNorm(64, elementwise_affine=False) for side in (nn, torch.nn))
-    x = rows(10, 64) + 1000
+@pytest.mark.parametrize(
+    ("build", "x"),
+    [
+        (lambda n: n.LayerNorm(64, elementwise_affine=False), rows(10, 64) + 1000),
+        (lambda n: n.BatchNorm1d(3, affine=False, track_running_stats=False), rows(50, 3) + 300),
+    ],
+)
+def test_norms_far_from_zero_are_no_less_accurate_than_torchs(build, x):
+    layer, layer_torch = build(nn), build(torch.nn)
     exact = layer_torch(torch.tensor(x, dtype=torch.float64)).numpy()
     own = np.abs(layer.apply({}, x) - exact).max()
     assert own <= 1.5 * np.abs(layer_torch(torch.tensor(x)).numpy() - exact).max()
-    assert_close(layer.apply({}, np.full((1, 64), 7.5, np.float32)), np.zeros((1, 64), np.float32))
+
+
+def test_a_layer_norm_of_equal_numbers_is_zero():
+    layer, x = nn.LayerNorm(64, elementwise_affine=False), np.full((1, 64), 7.5, np.float32)
+    assert_close(layer.apply({}, x), np.zeros_like(x))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
@@ -86,61 +83,32 @@ def test_norms_keep_the_type(name, dtype):
         assert y.dtype == dtype
         leaves = jax.tree.leaves((variables["params"], updated))
         assert {leaf.dtype for leaf in leaves} <= {jnp.dtype("float32"), jnp.dtype("int32")}
-        tolerance = half_precision(float(jnp.finfo(dtype).eps))
-        assert_close(
-            y.astype(float),
-            layer_torch(x_torch).to(torch.float64 if dtype == "float64" else torch.float32),
-            tolerance,
-        )
+        expected = layer_torch(x_torch).to(torch.float64 if dtype == "float64" else torch.float32)
+        assert_close(y.astype(float), expected, half_precision(float(jnp.finfo(dtype).eps)))
 
 
 BATCH_NORMS = {
-    "1d": ("BatchNorm1d", (6, 4)),
-    "1d_long": ("BatchNorm1d", (3, 4, 5)),
-    "1d_one_row": ("BatchNorm1d", (1, 4, 5)),
-    "2d": ("BatchNorm2d", (3, 4, 5, 2)),
-}
+    "1d": ("BatchNorm1d", (6, 4)), "1d_long": ("BatchNorm1d", (3, 4, 5)),
+    "1d_one_row": ("BatchNorm1d", (1, 4, 5)), "2d": ("BatchNorm2d", (3, 4, 5, 2)),
+}  # fmt: skip
 OPTIONS = {
-    "default": {},
-    "eps": {"eps": 0.5},
-    "momentum": {"momentum": 0.7},
-    "cumulative": {"momentum": None},
-    "no_affine": {"affine": False},
+    "default": {}, "eps": {"eps": 0.5}, "momentum": {"momentum": 0.7},
+    "cumulative": {"momentum": None}, "no_affine": {"affine": False},
     "no_stats": {"track_running_stats": False},
     "nothing": {"affine": False, "track_running_stats": False},
-}
-
-
-def both(kind: str, option: str):
-    name, shape = BATCH_NORMS[kind]
-    layer, layer_torch = (getattr(side, name)(4, **OPTIONS[option]) for side in (nn, torch.nn))
-    return layer, layer_torch, shape
-
-
-def assert_same_buffers(stats, layer_torch, tolerance=None):
-    buffers = dict(layer_torch.named_buffers())
-    assert sorted(stats) == sorted(buffers)
-    for key, value in buffers.items():
-        if key == "num_batches_tracked":
-            assert_same_bits(stats[key], value.to(torch.int32), where=key)
-        elif tolerance is None:
-            assert_same_bits(stats[key], value, where=key)
-        else:
-            assert_close(stats[key], value, tolerance, where=key)
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("kind", BATCH_NORMS)
 def test_batch_norm(kind, option):
     """Values and gradients in training and evaluation, the buffers after each of four steps."""
-    layer, layer_torch, shape = both(kind, option)
-    torch.manual_seed(0)
-    generator, variables = jaxnet.init(layer, jaxnet.random.manual_seed(0))
+    name, shape = BATCH_NORMS[kind]
+    layer, variables, generator, layer_torch = both_nets(
+        lambda n, s: getattr(n, name)(4, **OPTIONS[option])
+    )
     assert_same_state(generator)
-    for key, value in layer_torch.named_parameters():
-        assert_same_bits(variables["params"][key], value)
-    assert len(list(layer_torch.parameters())) == len(variables.get("params", {}))
-    assert_same_buffers(variables.get("batch_stats", {}), layer_torch)
+    assert_same_weights(variables, layer_torch)
     assert describe_init(layer, rows(*shape)) == describe(variables)
 
     train = jax.jit(lambda v, x: layer.apply(v, x, train=True, mutable=["batch_stats"]))
@@ -149,20 +117,16 @@ def test_batch_norm(kind, option):
         y, updated = train(variables, x)
         assert_close(y, layer_torch(torch.tensor(x)), REDUCTION, where=f"step {step}")
         variables = variables | updated
-        assert_same_buffers(variables.get("batch_stats", {}), layer_torch, REDUCTION)
+        stats = variables.get("batch_stats", {})
+        assert_same_tensors(stats, dict(layer_torch.named_buffers()), REDUCTION)
 
     x = 2 * rows(*shape, seed=8) + 1
     for mode in (False, True):  # torch moves its averages in training
-        call_jax, call_torch, params = call_both(
-            layer, layer_torch.train(mode), variables, train=mode
-        )
-        assert_same_function(
-            jax.jit(call_jax), call_torch, [x, *params], tolerance=GRADIENT_OF_NORM
-        )
+        assert_same_norm(layer, layer_torch.train(mode), variables, x, train=mode)
 
 
 def test_training_differs_from_evaluation_and_keeps_the_variables_apart():
-    layer, _, shape = both("1d", "default")
+    layer, shape = nn.BatchNorm1d(4), (6, 4)
     x = rows(*shape)
     variables = layer.init(KEY, x, train=True)  # initialising moves no average
     assert_same_bits(variables["batch_stats"]["running_mean"], np.zeros(4, np.float32))
@@ -174,7 +138,7 @@ def test_training_differs_from_evaluation_and_keeps_the_variables_apart():
 
 
 def test_running_statistics_carry_no_gradient():
-    layer, _, shape = both("1d", "default")
+    layer, shape = nn.BatchNorm1d(4), (6, 4)
     variables = layer.init(KEY, rows(*shape))
 
     def track(x):
@@ -184,47 +148,30 @@ def test_running_statistics_carry_no_gradient():
     assert_same_bits(jax.grad(track)(rows(*shape)), np.zeros(shape, np.float32))
 
 
-def test_batch_norm_far_from_zero_is_no_less_accurate_than_torchs():
-    layer, layer_torch = (
-        side.BatchNorm1d(3, affine=False, track_running_stats=False) for side in (nn, torch.nn)
-    )
-    x = rows(50, 3) + 300
-    exact = layer_torch(torch.tensor(x, dtype=torch.float64)).numpy()
-    own = np.abs(layer.apply({}, x) - exact).max()
-    assert own <= 1.5 * np.abs(layer_torch(torch.tensor(x)).numpy() - exact).max()
-
-
 def test_an_empty_batch_leaves_the_averages_alone():
     layer = nn.BatchNorm1d(3)
     x = np.zeros((0, 3), np.float32)
     variables = layer.init(KEY, x)
     y, updated = layer.apply(variables, x, train=True, mutable=["batch_stats"])
     assert y.shape == (0, 3)
-    for old, new in zip(
-        jax.tree.leaves(variables["batch_stats"]), jax.tree.leaves(updated), strict=True
-    ):
-        assert_same_bits(old, new)
+    jax.tree.map(assert_same_bits, variables["batch_stats"], updated["batch_stats"])
 
 
 @pytest.mark.skipif(
     "bias" not in inspect.signature(torch.nn.BatchNorm1d).parameters, reason="an older torch"
 )
 def test_batch_norm_without_bias():
-    layer, layer_torch = (side.BatchNorm1d(4, bias=False) for side in (nn, torch.nn))
-    _, variables = jaxnet.init(layer, jaxnet.random.manual_seed(0))
+    layer, variables, _, layer_torch = both_nets(lambda n, s: n.BatchNorm1d(4, bias=False))
     assert list(variables["params"]) == ["weight"]
-    call_jax, call_torch, params = call_both(layer, layer_torch, variables)
-    assert_same_function(
-        jax.jit(call_jax), call_torch, [rows(6, 4), *params], tolerance=GRADIENT_OF_NORM
-    )
+    assert_same_norm(layer, layer_torch, variables, rows(6, 4))
 
 
 def train(layer, x):
     return layer.init_with_output(KEY, x, train=True)
 
 
-@each_row(
-    ("call", "message"),
+test_refusals = refusals(
+    ValueError,
     [
         (lambda: nn.LayerNorm(()), "normalized_shape must have at least one size"),
         (lambda: nn.LayerNorm((3, 0)), "normalized_shape must be at least 1, not 0"),
@@ -255,6 +202,3 @@ def train(layer, x):
         ),
     ],
 )
-def test_refusals(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()

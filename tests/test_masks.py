@@ -28,17 +28,12 @@ class OfRows(nn.Module):
         return nn.Dropout(0.5, name="full")(x, train=train, draws=draws.get("full"))
 
 
+INNER = nn.Sequential([nn.Linear(6, 5), nn.Dropout(0.0), nn.Dropout(1.0), nn.Dropout(0.15)])
 NETS = {
     "of rows": OfRows(),
     "one": nn.Dropout(0.3),
     "two alike": nn.Sequential([nn.Dropout(0.5), nn.Linear(6, 3), nn.Dropout(0.5)]),
-    "three": nn.Sequential(
-        [
-            nn.Dropout(0.9),
-            nn.Sequential([nn.Linear(6, 5), nn.Dropout(0.0), nn.Dropout(1.0), nn.Dropout(0.15)]),
-            nn.Dropout(0.5),
-        ]
-    ),
+    "three": nn.Sequential([nn.Dropout(0.9), INNER, nn.Dropout(0.5)]),
 }
 
 
@@ -53,9 +48,8 @@ def test_one_draw_is_many(name):
         for _ in range(steps):
             masks = {}
             for drop in drops:
-                generator, masks[drop.path] = jaxnet.random.dropout_mask(
-                    generator, drop.p, drop.shape
-                )
+                drawn = jaxnet.random.dropout_mask(generator, drop.p, drop.shape)
+                generator, masks[drop.path] = drawn
             expected.append(masks)
 
     after, found = begun, []

@@ -24,21 +24,15 @@ NET = nn.Sequential([nn.Linear(2, 3), nn.Dropout(0.5), nn.Linear(3, 1)], ("first
 REPORTS = [Report(1, 0.5, {"accuracy": 0.5, "validation accuracy": 0.5})]
 
 
-@each_row(
-    ("name", "meant"),
-    [
-        ("logts", "logits"),
-        ("LOGITS", "logits"),
-        ("dropuot", "dropout"),
-        ("full-batch", "full_batch"),
-        ("fullbatch", "full_batch"),
-        ("three_class", None),
-        ("", None),
-        (None, None),
-        (3, None),
-        (["logits"], None),
-    ],
-)
+MEANT = {
+    "logits": ("logts", "LOGITS"),
+    "dropout": ("dropuot",),
+    "full_batch": ("full-batch", "fullbatch"),
+    None: ("three_class", "", None, 3, ["logits"]),
+}
+
+
+@each_row("name, meant", [(name, meant) for meant, names in MEANT.items() for name in names])
 def test_the_nearest_name_is_suggested_where_one_is_near(name, meant):
     assert nearest(name, NAMES) == (f"; did you mean {meant!r}?" if meant else "")
 
@@ -99,18 +93,16 @@ LOOKUPS = {  # what the suite's checks of annotations refuse first is in tests/b
     "approximate": Lookup(lambda: nn.GELU("tahn"), "tahn", "tanh"),
     "padding": Lookup(lambda: nn.Conv2d(1, 1, 3, padding="Same"), "Same", "same"),
     "padding_mode": Lookup(lambda: nn.Conv2d(1, 1, 3, padding_mode="zeroes"), "zeroes", "zeros"),
-    "mode of fans": Lookup(
-        lambda: random.kaiming_normal(generator, (2, 2), mode="fanin"), "fanin", "fan_in"
-    ),
+    "mode of fans": Lookup(lambda: random.kaiming_normal(generator, (2, 2), mode="fanin"), "fanin",
+                           "fan_in"),
     "nonlinearity": Lookup(
         lambda: random.kaiming_uniform(generator, (2, 2), nonlinearity="leakyrelu"),
         "leakyrelu", "leaky_relu",
     ),
     "device": Lookup(lambda: random.manual_seed(0, "CUDA"), "CUDA", "cuda"),
     "metric of a callback": Lookup(lambda: _stop("acuracy"), "acuracy", "accuracy"),
-    "metric of validation": Lookup(
-        lambda: _stop("validation_accuracy"), "validation_accuracy", "validation accuracy"
-    ),
+    "metric of validation": Lookup(lambda: _stop("validation_accuracy"), "validation_accuracy",
+                                   "validation accuracy"),
     "key of a grid": Lookup(lambda: _sweep({"momentun": [0.5]}), "momentun", "momentum"),
     "column": Lookup(lambda: _sweep().answer(0.5, "los"), "los", "loss"),
     "draws": Lookup(_draws, "dorp", "drop"),

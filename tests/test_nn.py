@@ -8,105 +8,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from flax.traverse_util import flatten_dict
 
 import jaxnet
 from jaxnet import nn
-from jaxnet.certificate.bounds import REDUCTION
 from jaxnet.nn._product import product
-from tests.helpers import (
-    assert_close,
-    assert_same_bits,
-    assert_same_function,
-    each_row,
-    to_numpy,
-)
+from tests.helpers import assert_same_bits, assert_same_function, to_numpy
+from tests.layers import assert_same_weights, both_nets, refusals, rows
 
 KEY = jax.random.key(0)
 
 
-def rows(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-NETS = {
-    "linear": (lambda n: n.Linear(5, 3)),
-    "no_bias": (lambda n: n.Linear(5, 3, bias=False)),
-    "lecture": (lambda n: (n.Linear(5, 4), n.Dropout(0.5), n.ReLU(), n.Linear(4, 1), n.Sigmoid())),
-    "nested": (
-        lambda n: (n.Linear(5, 4), [n.ReLU(), [n.Dropout(0.3), n.Linear(4, 2)]], n.Sigmoid())
-    ),
-}
-
-
-def build_jax(layers):
-    if isinstance(layers, tuple | list):
-        return nn.Sequential([build_jax(layer) for layer in layers])
-    return layers
-
-
-def build_torch(layers):
-    if isinstance(layers, tuple | list):
-        return torch.nn.Sequential(*map(build_torch, layers))
-    return layers
-
-
-def both(name: str, seed: int = 3):
-    """The same net on both sides with torch's weights of a seed, and the generator after them."""
-    torch.manual_seed(seed)
-    net_torch = build_torch(NETS[name](torch.nn))
-    net = build_jax(NETS[name](nn))
-    generator, variables = jaxnet.init(net, jaxnet.random.manual_seed(seed))
-    return net, variables, generator, net_torch
-
-
-@pytest.mark.parametrize("name", NETS)
-def test_init_gives_torchs_state_dict(name):
-    _, variables, _, net_torch = both(name)
-    flat = {".".join(path): leaf for path, leaf in flatten_dict(variables["params"]).items()}
-    expected = net_torch.state_dict()
-    assert list(flat) == list(expected)
-    for key, value in flat.items():
-        assert_same_bits(value, expected[key], where=key)
-
-
 @pytest.mark.parametrize("fan_in", [1, 2, 3, 7, 32, 784, 1000])
 def test_the_bound_of_the_first_weights_rounds_as_torchs(fan_in):
-    torch.manual_seed(0)
-    layer = torch.nn.Linear(fan_in, 9)
-    _, variables = jaxnet.init(nn.Linear(fan_in, 9), jaxnet.random.manual_seed(0))
-    assert_same_bits(variables["params"]["weight"], layer.weight)
-    assert_same_bits(variables["params"]["bias"], layer.bias)
+    _, variables, _, layer_torch = both_nets(lambda n, s: n.Linear(fan_in, 9))
+    assert_same_weights(variables, layer_torch)
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_flax_init_has_the_same_tree_and_distribution(name):
-    net, variables, _, _ = both(name)
-    own = net.init(KEY, rows(2, 5))
-    assert jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, variables)
+def test_flax_init_has_the_same_distribution():
     wide = np.array(nn.Linear(400, 100).init(KEY, rows(1, 400))["params"]["weight"])
     assert np.abs(wide).max() <= 1 / 20
     deviation = 1 / 20 / np.sqrt(3)  # of a uniform number within ±1/20
     assert abs(wide.mean()) < 5 * deviation / np.sqrt(wide.size)
     assert abs(wide.std() / deviation - 1) < 0.01
-
-
-@pytest.mark.parametrize("name", NETS)
-def test_evaluation_equals_torchs_in_value_and_gradient(name):
-    net, variables, _, net_torch = both(name)
-    assert_same_function(
-        lambda x: net.apply(variables, x), net_torch.eval(), [rows(6, 5)], tolerance=REDUCTION
-    )
-
-
-@pytest.mark.parametrize("name", ["lecture", "nested"])
-def test_training_draws_torchs_masks(name):
-    net, variables, generator, net_torch = both(name)
-    x = rows(50, 5)
-    _, draws = nn.draw(net, generator, x)
-    outputs = net.apply(variables, x, train=True, draws=draws)
-    assert_close(outputs, net_torch.train()(torch.tensor(x)), REDUCTION)
-    assert not np.array_equal(outputs, net.apply(variables, x))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -131,47 +54,45 @@ def test_dropout_equals_torchs_bit_for_bit(p, dtype):
 def test_dropout_with_a_key_is_flaxs_way():
     x = jnp.ones((200, 50))
     layer = nn.Dropout(0.25)
-    first, second = (
-        layer.apply({}, x, train=True, rngs={"dropout": jax.random.key(i)}) for i in (0, 1)
-    )
+    keys = (jax.random.key(i) for i in (0, 1))
+    first, second = (layer.apply({}, x, train=True, rngs={"dropout": key}) for key in keys)
     assert not np.array_equal(first, second)
     kept = (first != 0).mean()
     assert abs(kept - 0.75) < 5 * np.sqrt(0.75 * 0.25 / x.size)
     assert_same_bits(layer.apply({}, x), x)
 
 
-@pytest.mark.parametrize(
-    ("layer", "function"),
-    [(nn.ReLU(), torch.nn.ReLU()), (nn.Sigmoid(), torch.nn.Sigmoid())],
-)
-def test_elementwise_layers(layer, function):
+@pytest.mark.parametrize("name", ["ReLU", "Sigmoid"])
+def test_elementwise_layers(name):
+    layer, function = (getattr(side, name)() for side in (nn, torch.nn))
     edges = np.array([0.0, -0.0, 1e-30, 80.0, -80.0, 1e9, -1e9, np.inf, -np.inf], np.float32)
     x = np.concatenate([rows(100), edges])
     assert_same_function(lambda x: layer.apply({}, x), function, [x])
 
 
 def test_draws_are_nested_like_the_parameters():
-    net = build_jax(NETS["nested"](nn))
+    inner = nn.Sequential([nn.Dropout(0.3), nn.Linear(4, 2)])
+    net = nn.Sequential([nn.Linear(5, 4), nn.Sequential([nn.ReLU(), inner]), nn.Sigmoid()])
     _, draws = nn.draw(net, jaxnet.random.manual_seed(0), rows(3, 5))
     assert jax.tree.map(jnp.shape, draws) == {"1": {"1": {"0": (3, 4)}}}
 
 
-def test_a_precision_set_for_all_of_jax_wins():
-    layer, x = nn.Linear(5, 3), rows(2, 5)
+@pytest.mark.parametrize(
+    ("layer", "x", "said"),
+    [
+        (nn.Linear(5, 3), rows(2, 5), "precision = [HIGHEST, HIGHEST]"),
+        (nn.Conv2d(1, 1, 2), rows(1, 3, 3), "HIGHEST"),
+    ],
+)
+def test_a_precision_set_for_all_of_jax_wins(layer, x, said):
     variables = layer.init(KEY, x)
 
     def program():
         return jax.jit(lambda x: layer.apply(variables, x)).lower(x).as_text()
 
-    assert "precision = [HIGHEST, HIGHEST]" in program()
+    assert said in program()
     with jax.default_matmul_precision("default"):
         assert "HIGHEST" not in program()
-
-
-def test_nets_compare_and_hash_by_what_they_are():
-    first, second = (build_jax(NETS["lecture"](nn)) for _ in range(2))
-    assert first == second and hash(first) == hash(second)
-    assert first != build_jax(NETS["nested"](nn))
 
 
 def test_other_flax_modules_may_stand_among_the_layers():
@@ -183,23 +104,18 @@ def test_other_flax_modules_may_stand_among_the_layers():
 
 def test_other_modules_are_told_whether_the_net_trains():
     x = rows(60, 5)
-    for layer in (
-        flax.linen.Dropout(0.5),
-        flax.linen.BatchNorm(use_scale=False, use_bias=False),
-    ):
+    for layer in (flax.linen.Dropout(0.5), flax.linen.BatchNorm(use_scale=False, use_bias=False)):
         net = nn.Sequential([layer, nn.ReLU()])
         variables = net.init(KEY, x)
-        trained, _ = net.apply(
-            variables, x, train=True, rngs={"dropout": KEY}, mutable=["batch_stats"]
-        )
+        options = {"rngs": {"dropout": KEY}, "mutable": ["batch_stats"]}
+        trained, _ = net.apply(variables, x, train=True, **options)
         assert not np.array_equal(trained, net.apply(variables, x))
 
 
 def test_a_net_of_one_dropout_takes_its_mask_itself():
     _, mask = nn.draw(nn.Dropout(0.5), jaxnet.random.manual_seed(1), X)
-    assert_same_bits(
-        mask, jaxnet.random.dropout_mask(jaxnet.random.manual_seed(1), 0.5, X.shape)[1]
-    )
+    _, expected = jaxnet.random.dropout_mask(jaxnet.random.manual_seed(1), 0.5, X.shape)
+    assert_same_bits(mask, expected)
     assert nn.Dropout(0.5).apply({}, X, train=True, draws=mask).shape == X.shape
 
 
@@ -211,12 +127,13 @@ def test_weights_stay_float32_under_x64():
 
 X = rows(2, 5)
 SHARED = nn.Linear(5, 5)
+FROM_JAXNET = "generator must come from jaxnet"
 DROPOUT = nn.Sequential([nn.Linear(5, 4), nn.Dropout(0.5)])
 VARIABLES = {"params": {"0": {"weight": rows(4, 5), "bias": rows(4)}}}
 
 
-@each_row(
-    ("call", "message"),
+test_refusals = refusals(
+    ValueError,
     [
         (lambda: DROPOUT.apply(VARIABLES, X, train=True), "dropout '1' has nothing to draw from"),
         (lambda: DROPOUT.apply(VARIABLES, X, draws={"0": X}), r"draws names \['0'\]"),
@@ -239,20 +156,14 @@ VARIABLES = {"params": {"0": {"weight": rows(4, 5), "bias": rows(4)}}}
         ),
     ],
 )
-def test_refusals(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
 
 
-@each_row(
-    ("call", "message"),
+test_refusals_of_types = refusals(
+    TypeError,
     [
         # Past the annotations, which the tests check too.
-        (lambda: inspect.unwrap(jaxnet.init)(DROPOUT, KEY), "generator must come from jaxnet"),
-        (
-            lambda: inspect.unwrap(nn.draw_steps)(DROPOUT, KEY, X, 1),
-            "generator must come from jaxnet",
-        ),
+        (lambda: inspect.unwrap(jaxnet.init)(DROPOUT, KEY), FROM_JAXNET),
+        (lambda: inspect.unwrap(nn.draw_steps)(DROPOUT, KEY, X, 1), FROM_JAXNET),
         (lambda: nn.Sequential(nn.Linear(5, 4)), "layers"),  # pyright: ignore
         (lambda: nn.Sequential([nn.Linear(5, 4), jax.nn.relu]), "layers"),  # pyright: ignore
         (
@@ -263,9 +174,6 @@ def test_refusals(call, message):
         ),
     ],
 )
-def test_refusals_of_types(call, message):
-    with pytest.raises(TypeError, match=message):
-        call()
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (3, 5, 7), (7,)])

@@ -1,5 +1,6 @@
 """parity, fast and float64: what is set, what is computed in, what torch gives in float64."""
 
+import contextlib
 import dataclasses
 import logging
 import re
@@ -19,24 +20,16 @@ from jaxnet import lecture, losses, metrics, nn, optim, precision
 from jaxnet.callbacks import Report
 from jaxnet.certificate.bounds import TRAJECTORY_FLOAT64
 from jaxnet.precision import MEANINGS, cast, check_precision, use
+from tests import test_train
 from tests.helpers import assert_same_bits, assert_same_state, to_numpy
-from tests.tiny import ACCURACY, ADAM, LOSS, NET, X, Y
+from tests.test_train import assert_same_tree, torch_run
+from tests.tiny import ACCURACY, LOSS, NET, X, Y
 
 FLOATS = {name: np.dtype(name if name == "float64" else "float32") for name in MEANINGS}
 
 
 def fit(name: Any = "parity", **changes):
-    arguments = {"loss": LOSS, "optimizer": ADAM, "epochs": 6, "seed": 1}
-    net = changes.pop("net", NET)
-    data = changes.pop("data", (X, Y))
-    return jaxnet.fit(net, data, **(arguments | changes), precision=name)
-
-
-def assert_same_tree(actual, expected) -> None:
-    """Every leaf has the same bits."""
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        assert_same_bits(one, other)
+    return test_train.fit(**changes, precision=name)
 
 
 def settings() -> tuple[Any, bool]:
@@ -87,14 +80,8 @@ def test_fit_computes_in_it_whatever_is_set_for_all_of_jax(name):
 
     inside = []
     with jax.default_matmul_precision("high"), jax.enable_x64(True):
-        _, history = fit(
-            name,
-            loss=loss,
-            callbacks=[
-                Report(3, {"accuracy": metric}),
-                lambda chunk: inside.append(settings()),
-            ],
-        )
+        callbacks = [Report(3, {"accuracy": metric}), lambda chunk: inside.append(settings())]
+        _, history = fit(name, loss=loss, callbacks=callbacks)
     assert set(seen) == {(part, *WITHIN[name], FLOATS[name]) for part in ("step", "report")}
     assert set(inside) == {("high", True)}
     assert history.precision == name and history.losses.dtype == FLOATS[name]
@@ -229,28 +216,9 @@ def test_weights_of_float64_are_the_float32_draws_widened():
             assert_same_bits(state.params[layer][name], weight)
 
 
-def torch_run(epochs: int, **options: Any) -> np.ndarray:
-    """A user's script in float64: every loss."""
-    torch.manual_seed(1)
-    net = torch.nn.Sequential(
-        torch.nn.Linear(6, 8), torch.nn.Dropout(0.4), torch.nn.ReLU(), torch.nn.Linear(8, 1)
-    ).double()
-    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
-    data = torch.utils.data.TensorDataset(torch.tensor(X).double(), torch.tensor(Y).double())
-    seen = []
-    for _ in range(epochs):
-        for x, y in torch.utils.data.DataLoader(data, **options):
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(net(x), y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            seen.append(loss.item())
-    return np.array(seen)
-
-
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_float64_follows_a_torch_script_in_float64(shuffle):
-    expected = torch_run(6, batch_size=8, shuffle=shuffle)
+    expected = torch_run(6, dtype=torch.float64, batch_size=8, shuffle=shuffle)
     state, history = fit("float64", batch_size=8, shuffle=shuffle)
     np.testing.assert_allclose(history.losses, expected, rtol=TRAJECTORY_FLOAT64.rtol)
     assert_same_state(state.generator)
@@ -340,10 +308,8 @@ def test_a_run_compiles_once_and_its_evaluation_no_more(name, caplog):
     chosen = {"accuracy": lambda outputs, y: metrics.logit_is_right(outputs, y)}
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         state, _ = fit(name, optimizer=optim.adam(), callbacks=[Report(2, chosen)])
-        if name == "fast":  # a float32 state does not tell that it was trained so
-            with use(name):
-                jaxnet.evaluate(NET, state, (X, Y), metrics=chosen)
-        else:
+        # A float32 state does not tell that it was trained in "fast".
+        with use(name) if name == "fast" else contextlib.nullcontext():
             jaxnet.evaluate(NET, state, (X, Y), metrics=chosen)
     names = re.findall(r"Finished XLA compilation of jit\((\w+)\)", caplog.text)
     assert names.count("run") == names.count("measure") == 1

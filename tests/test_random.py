@@ -16,6 +16,7 @@ import jaxnet
 import jaxnet.random as random
 from jaxnet.random._arithmetic import fused_multiply_add
 from tests.helpers import assert_same_bits, assert_same_state, each_row, examples
+from tests.layers import assert_same_weights
 
 SEEDS = st.integers(-(2**63), 2**64 - 1)
 SIZES = st.sampled_from([0, 1, 2, 15, 16, 17, 311, 312, 313, 623, 624, 625, 1300])
@@ -77,10 +78,8 @@ def test_normal(seed, used, sizes, mean):
     ],
 )
 def test_multiplying_and_adding_rounds_once(x, z, expected, sign):
-    y = 1 - 2**-23
-    assert fused_multiply_add(np.float32(sign * x), np.float32(y), np.float32(sign * z)) == (
-        np.float32(sign * expected)
-    )
+    x, z, expected = (np.float32(sign * value) for value in (x, z, expected))
+    assert fused_multiply_add(x, np.float32(1 - 2**-23), z) == expected
 
 
 def test_normal_of_many():
@@ -165,9 +164,8 @@ def draw_everything(generator):
 
 
 def test_draws_are_the_same_inside_a_scan():
-    generator, drawn = jax.lax.scan(
-        lambda generator, _: draw_everything(generator), random.manual_seed(8), length=40
-    )
+    begin = random.manual_seed(8)
+    generator, drawn = jax.lax.scan(lambda g, _: draw_everything(g), begin, length=40)
     torch.manual_seed(8)
     for keep, order, numbers, coins in zip(*drawn, strict=True):
         assert_same_bits(keep, torch.nn.functional.dropout(torch.ones(7, 9), 0.3) != 0)
@@ -302,16 +300,11 @@ def test_a_bound_that_is_no_integer_is_refused():
 @each_row(
     "call",
     [
-        lambda g: random.uniform(g, (2,)),
-        lambda g: random.normal(g, (2,)),
-        lambda g: random.normal(g, (20,)),
-        lambda g: random.random_int64(g)[0],
-        lambda g: random.randint(g, 0, 2**28, (2,)),
-        lambda g: random.kaiming_uniform(g, (2, 2)),
-        lambda g: random.kaiming_normal(g, (2, 2)),
-        lambda g: random.xavier_uniform(g, (2, 2)),
-        lambda g: random.xavier_normal(g, (2, 2)),
-        lambda g: random.trunc_normal(g, (2, 2)),
+        *[lambda g: random.uniform(g, (2,)), lambda g: random.normal(g, (2,))],
+        *[lambda g: random.normal(g, (20,)), lambda g: random.random_int64(g)[0]],
+        *[lambda g: random.randint(g, 0, 2**28, (2,)), lambda g: random.kaiming_uniform(g, (2, 2))],
+        *[lambda g: random.kaiming_normal(g, (2, 2)), lambda g: random.xavier_uniform(g, (2, 2))],
+        *[lambda g: random.xavier_normal(g, (2, 2)), lambda g: random.trunc_normal(g, (2, 2))],
         lambda g: random.get_state(g),
     ],
 )
@@ -390,9 +383,7 @@ def test_initial_weights_of_a_net(seed, used, sizes, bias):
     net_torch = torch.nn.Sequential(*(torch.nn.Linear(*pair, bias=bias) for pair in pairs))
     net = jaxnet.nn.Sequential([jaxnet.nn.Linear(*pair, bias=bias) for pair in pairs])
     generator, variables = jaxnet.init(net, generator)
-    for name, weight in net_torch.named_parameters():
-        layer, part = name.split(".")
-        assert_same_bits(variables["params"][layer][part], weight, where=name)
+    assert_same_weights(variables, net_torch)
     assert_same_state(generator)
 
 

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import optax
 import pytest
@@ -18,6 +17,9 @@ from torch.optim import lr_scheduler
 from jaxnet import optim
 from jaxnet.certificate.bounds import EPS, SAME_FORMULA_FLOAT64, Tolerance
 from tests.helpers import assert_close, assert_same_bits, each_row, examples, to_numpy
+from tests.test_optim import NAN, TORCH, no_annotation_checks
+
+__all__ = ["no_annotation_checks"]  # a fixture
 
 # A rate against torch's in float64, relative to the rate: a sine of an angle of three roundings,
 # squared, then three more, so 7 eps at most. Measured: 3.8 eps along cosines, 1.7 along powers.
@@ -67,24 +69,25 @@ def assert_same_rates(pair: Pair, lr: float, until: int, **options) -> None:
     assert_close(rates, expected.astype(np.float32), tolerance, where=f"{options}")
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.1, 0.5, 0.9, 0.99, 0.999, 1.0, 1.01])
-def test_exponential_over_many_epochs(gamma):
-    assert_same_rates(EXPONENTIAL, 0.1, 3000, gamma=gamma)
-
-
-@pytest.mark.parametrize("step_size", [1, 2, 7, 30, 1000])
-def test_steps_over_many_epochs(step_size):
-    assert_same_rates(STEP, 0.3, 3000, step_size=step_size, gamma=0.9)
-    assert_same_rates(STEP, 0.3, 3 * step_size, step_size=step_size)
-
-
-@each_row(
-    ("T_max", "eta_min"),
-    itertools.product([1, 2, 3, 10, 97, 1000], [0.0, 1e-3, 0.1, 0.5]),
+GAMMAS = (0.0, 0.1, 0.5, 0.9, 0.99, 0.999, 1.0, 1.01)
+STEP_SIZES = (1, 2, 7, 30, 1000)
+COSINES = itertools.product(
+    [1, 2, 3, 10, 97, 1000], [{}, *({"eta_min": x} for x in (1e-3, 0.1, 0.5))]
 )
-def test_cosine_down_and_up_again(T_max, eta_min):
-    options = {} if eta_min == 0 else {"eta_min": eta_min}
-    assert_same_rates(COSINE, 0.1, 3 * T_max + 2, T_max=T_max, **options)
+FUNCTIONS = (lambda n: 1 / (1 + n), lambda n: 0.95**n, lambda n: n // 30)
+OVER_MANY_EPOCHS: list[tuple[Pair, float, int, dict[str, Any]]] = [
+    *((EXPONENTIAL, 0.1, 3000, {"gamma": gamma}) for gamma in GAMMAS),
+    *((STEP, 0.3, 3000, {"step_size": size, "gamma": 0.9}) for size in STEP_SIZES),
+    *((STEP, 0.3, 3 * size, {"step_size": size}) for size in STEP_SIZES),
+    # Down and up again.
+    *((COSINE, 0.1, 3 * T_max + 2, {"T_max": T_max, **end}) for T_max, end in COSINES),
+    *((LAMBDA, 0.1, 500, {"lr_lambda": function, "epochs": 500}) for function in FUNCTIONS),
+]
+
+
+@each_row(("pair", "lr", "until", "options"), OVER_MANY_EPOCHS)
+def test_rates_over_many_epochs(pair, lr, until, options):
+    assert_same_rates(pair, lr, until, **options)
 
 
 def test_cosine_at_its_ends_is_exact():
@@ -101,14 +104,6 @@ def test_cosine_of_optax_loses_digits_and_stays_below():
     assert errors.max() > 10 * RATE.rtol
 
 
-@pytest.mark.parametrize(
-    "lr_lambda",
-    [lambda epoch: 1 / (1 + epoch), lambda epoch: 0.95**epoch, lambda epoch: epoch // 30],
-)
-def test_lambda(lr_lambda):
-    assert_same_rates(LAMBDA, 0.1, 500, lr_lambda=lr_lambda, epochs=500)
-
-
 def test_lambda_is_called_once_an_epoch_with_an_int_and_is_nan_afterwards():
     calls = []
     schedule = optim.lambda_lr(
@@ -120,11 +115,8 @@ def test_lambda_is_called_once_an_epoch_with_an_int_and_is_nan_afterwards():
 
 
 @given(
-    st.floats(1e-6, 10),
-    st.integers(1, 300),
-    st.just(0.0) | st.floats(1e-9, 1),
-    st.integers(1, 40),
-    st.floats(0.5, 1),
+    *(st.floats(1e-6, 10), st.integers(1, 300), st.just(0.0) | st.floats(1e-9, 1)),
+    *(st.integers(1, 40), st.floats(0.5, 1)),
 )
 @examples(8)
 def test_any_arguments(lr, T_max, eta_min, step_size, gamma):
@@ -204,13 +196,6 @@ def test_the_largest_counts():
     assert_close(cosine, np.array([1, 0, 1, 1], np.float32), RATE)
 
 
-TORCH = {
-    optim.sgd: torch.optim.SGD,
-    optim.adam: torch.optim.Adam,
-    optim.adamw: torch.optim.AdamW,
-    optim.rmsprop: torch.optim.RMSprop,
-    optim.adagrad: torch.optim.Adagrad,
-}
 OPTIMIZERS: list[tuple[Any, dict[str, Any]]] = [
     (optim.sgd, {"momentum": 0.9}),
     (optim.adam, {}),
@@ -259,14 +244,11 @@ def test_a_run_in_float64_is_torchs(make, settings_of_make, pair, options):
     assert len(traces) == 1
 
 
-NAN = float("nan")
-
-
 def constant(epoch: int) -> float:
     return 1.0
 
 
-REFUSED = [
+REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     (optim.step_lr, {"step_size": 1, "lr": -0.1}, "lr is -0.1, expected a number of at least 0"),
     (optim.step_lr, {"step_size": 1, "gamma": -0.1}, "gamma is -0.1, expected"),
     (optim.exponential_lr, {"gamma": NAN}, "gamma is nan, expected"),
@@ -276,34 +258,19 @@ REFUSED = [
     (optim.cosine_annealing_lr, {"T_max": 3, "eta_min": jnp.array(NAN)}, "eta_min is nan, exp"),
     (optim.lambda_lr, {"lr_lambda": constant, "epochs": 1, "lr": -1.0}, "lr is -1.0, expected"),
 ]
+NEEDED: dict[Any, dict[str, Any]] = {
+    optim.step_lr: {"step_size": 1},
+    optim.exponential_lr: {"gamma": 1},
+    optim.cosine_annealing_lr: {"T_max": 1},
+    optim.lambda_lr: {"lr_lambda": constant, "epochs": 1},
+}
 for bad in (0, -1, 1.5, 2.0, True, 2**30, None):
-    integer = f"is {bad}, expected an integer from 1 to"
-    REFUSED += [
-        (optim.step_lr, {"step_size": bad}, f"step_size {integer}"),
-        (optim.cosine_annealing_lr, {"T_max": bad}, f"T_max {integer}"),
-        (optim.lambda_lr, {"lr_lambda": constant, "epochs": bad}, f"epochs {integer}"),
-        (optim.step_lr, {"step_size": 1, "steps_per_epoch": bad}, f"steps_per_epoch {integer}"),
-        (optim.exponential_lr, {"gamma": 1, "steps_per_epoch": bad}, f"steps_per_epoch {integer}"),
-        (
-            optim.cosine_annealing_lr,
-            {"T_max": 1, "steps_per_epoch": bad},
-            f"steps_per_epoch {integer}",
-        ),
-        (
-            optim.lambda_lr,
-            {"lr_lambda": constant, "epochs": 1, "steps_per_epoch": bad},
-            f"steps_per_epoch {integer}",
-        ),
-    ]
-
-
-@pytest.fixture
-def no_annotation_checks():
-    """What a user without beartype sees."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
+    for make, needed in NEEDED.items():
+        REFUSED += [
+            (make, {**needed, name: bad}, f"{name} is {bad}, expected an integer from 1 to")
+            for name in ("steps_per_epoch", "step_size", "T_max", "epochs")
+            if name == "steps_per_epoch" or name in needed
+        ]
 
 
 @each_row(("make", "options", "message"), REFUSED, ids=case_id)

@@ -93,9 +93,8 @@ def list_readers() -> list[str]:
 def assert_same_run(found: Any, expected: Any) -> None:
     """Streams, steps and accuracies are equal, losses within rounding."""
     for name in ("generator", "loader_generator", "step"):
-        assert_same_tree(
-            *(jax.tree.map(as_words, getattr(state, name)) for state in (found[0], expected[0]))
-        )
+        parts = (getattr(state, name) for state in (found[0], expected[0]))
+        assert_same_tree(*(jax.tree.map(as_words, part) for part in parts))
     np.testing.assert_allclose(found[1].losses, expected[1].losses, rtol=TRAJECTORY, atol=0)
     assert found[1].losses.dtype == expected[1].losses.dtype
     assert [r.metrics for r in found[1].reports] == [r.metrics for r in expected[1].reports]
@@ -108,10 +107,6 @@ def as_words(leaf: Any) -> Any:
     return jax.random.key_data(leaf) if is_key else leaf
 
 
-def own() -> jaxnet.random.Generator:
-    return jaxnet.random.manual_seed(5)
-
-
 CASES: dict[str, dict[str, Any]] = {
     "shuffled": {"shuffle": True, "callbacks": report(loader=True)},
     "in order": {"callbacks": [lambda chunk: None]},
@@ -119,7 +114,7 @@ CASES: dict[str, dict[str, Any]] = {
     "fast": {"precision": "fast", "epochs": 1},
     "a key": {"shuffle": True, "seed": jax.random.key(3)},
     "drop_last": {"loader": {"shuffle": True, "drop_last": True}, "epochs": 2},
-    "its own generator": {"loader": {"shuffle": True, "generator": own()}},
+    "its own generator": {"loader": {"shuffle": True, "generator": jaxnet.random.manual_seed(5)}},
     "all rows": {"batch_size": None, "callbacks": report()},
     "words": {"x": WORDS, "net": EMBEDDED, "shuffle": True},
     "float64 rows": {"x": X.astype(np.float64), "y": Y.astype(np.float64), "epochs": 1},

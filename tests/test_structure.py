@@ -7,16 +7,13 @@ import ast
 import functools
 import graphlib
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import jaxnet
 from tests.helpers import each_row
+from tests.integration import ROOT, run_python
 
-ROOT = Path(jaxnet.__file__).parent.parent
 Tree = dict[str, str]
 
 LEVELS = (
@@ -83,7 +80,6 @@ def _walk(node: ast.AST, module: str, package: bool, where: str) -> Iterator[Imp
 
 
 def _name(path: str) -> str:
-    """A module's dotted name."""
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
@@ -211,7 +207,6 @@ RULES = (find_entries, find_imports, find_cycles, find_private, find_unlisted)
 
 
 def find_faults(tree: Tree) -> list[str]:
-    """Every violation of every rule."""
     return [fault for rule in RULES for fault in rule(tree)]
 
 
@@ -229,16 +224,13 @@ def add(path: str, *lines: str) -> tuple[str, str]:
 PLANTS = {
     "jaxnet/extra is no room": add("jaxnet/extra.py"),
     "jaxnet/more is no room": add("jaxnet/more/notes.txt"),
-    "imports jaxnet.train.fit, above data": add(
-        "jaxnet/data/loader.py", "from jaxnet.train import fit"
-    ),
+    "imports jaxnet.train.fit, above data": add("jaxnet/data/loader.py",
+                                                "from jaxnet.train import fit"),
     "imports jaxnet.train.state, above nn": add("jaxnet/nn/base.py", "from ..train import state"),
     "imports jaxnet.losses.mse_loss, above random": add(
-        "jaxnet/random/state.py", "def draw():", "    from jaxnet.losses import mse_loss"
-    ),
+        "jaxnet/random/state.py", "def draw():", "    from jaxnet.losses import mse_loss"),
     "imports jaxnet.convert.from_torch, above callbacks": add(
-        "jaxnet/callbacks/report.py", "from jaxnet.convert import from_torch"
-    ),
+        "jaxnet/callbacks/report.py", "from jaxnet.convert import from_torch"),
     "imports jaxnet.fit, above sweep": add("jaxnet/sweep/run.py", "from jaxnet import fit"),
     "imports jaxnet, above sweep": add("jaxnet/sweep/run.py", "import jaxnet"),
     "imports torchref": add("jaxnet/lecture/studies.py", "import torchref.lecture"),
@@ -255,7 +247,7 @@ PLANTS = {
     "jaxnet/nn/parts.py is in no __all__": add("jaxnet/nn/parts.py", "def build(): pass"),
     "jaxnet.nn.more has no __init__.py": add("jaxnet/nn/more/_layers.py"),
     "jaxnet/program/__init__.py is in no __all__": add("jaxnet/program/__init__.py"),
-}
+}  # fmt: skip
 """What must be noticed, by what must be said of it."""
 
 ALLOWED = [
@@ -289,9 +281,7 @@ def list_loaded(program: str) -> set[str]:
     """Which heavy packages a program loads, beside those that the library's own packages load."""
     code = f"import sys, jax, flax.linen, optax\nbefore = {{*sys.modules}}\n{program}"
     code += f"\nprint(*({{*{HEAVY!r}}} & (sys.modules.keys() - before)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    return {*done.stdout.split()}
+    return {*run_python("-c", code).split()}
 
 
 def test_import_jaxnet_loads_nothing_of_the_application():

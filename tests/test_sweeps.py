@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -26,7 +25,10 @@ from jaxnet.lecture import EXPERIMENTS
 from jaxnet.lecture.figures.sweep import draw_sweep
 from jaxnet.sweep import Sweep, _programs, answer, run
 from tests.helpers import assert_close, assert_same_bits, assert_same_state, each_row
+from tests.test_optim import no_annotation_checks
 from tests.tiny import ACCURACY, HELD, LOSS, NET, ROWS, X, Y
+
+__all__ = ["no_annotation_checks"]  # a fixture
 
 PLAIN = nn.Sequential([nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1)])
 SGD = optim.sgd()
@@ -48,11 +50,8 @@ def assert_lane_is(found: Sweep, lane: int, net: Any = NET, **options: Any) -> N
     state, history = jaxnet.fit(net, data, **({"loss": LOSS, "epochs": 3} | options))
     mine = found.state(lane)
     where = f"lane {lane}"
-    assert_same_bits(
-        jaxnet.random.get_state(mine.generator),
-        jaxnet.random.get_state(state.generator),
-        where=where,
-    )
+    generators = (jaxnet.random.get_state(side.generator) for side in (mine, state))
+    assert_same_bits(*generators, where=where)
     assert_close(found.losses[lane], history.losses, SMALL_LOSSES, where=where)
     assert int(mine.step) == int(state.step)
     assert jax.tree.structure(mine) == jax.tree.structure(state)
@@ -128,14 +127,12 @@ def test_a_loader_and_a_precision_are_those_of_fit():
     loader = DataLoader((X, Y), 8, shuffle=True, drop_last=True)
     loader = loader._replace(generator=jaxnet.random.manual_seed(5))
     found = sweep(data=loader, seeds=[1, 2])
-    assert_close(
-        found.losses[1],
-        jaxnet.fit(NET, loader, loss=LOSS, optimizer=optim.sgd(), epochs=3, seed=2)[1].losses,
-        SMALL_LOSSES,
-    )
+    options: dict[str, Any] = {"loss": LOSS, "epochs": 3}
+    _, history = jaxnet.fit(NET, loader, optimizer=optim.sgd(), seed=2, **options)
+    assert_close(found.losses[1], history.losses, SMALL_LOSSES)
     wide = sweep(net=PLAIN, precision="float64", seeds=[1], grid={"lr": [0.1]})
-    options: dict[str, Any] = {"loss": LOSS, "optimizer": optim.sgd(0.1), "epochs": 3, "seed": 1}
-    _, history = jaxnet.fit(PLAIN, (X, Y), precision="float64", **options)
+    options |= {"optimizer": optim.sgd(0.1), "seed": 1, "precision": "float64"}
+    _, history = jaxnet.fit(PLAIN, (X, Y), **options)
     assert wide.losses.dtype == np.float64
     np.testing.assert_allclose(wide.losses[0], history.losses, rtol=1e-13)
 
@@ -198,9 +195,8 @@ def test_the_size_of_a_group_is_found_from_what_one_lane_needs(monkeypatch):
         assert found.group_sizes == (-(-40 // groups),), "groups as even as can be"
         assert all(need <= lanes * needs for _, need in compiled), "what was divided is enough"
         np.testing.assert_allclose(found.losses, whole.losses, rtol=SMALL_LOSSES.rtol)
-    with pytest.raises(
-        ValueError, match=f"memory is {needs - 1} bytes, but one lane needs {needs}"
-    ):
+    message = f"memory is {needs - 1} bytes, but one lane needs {needs}"
+    with pytest.raises(ValueError, match=message):
         sweep(memory=needs - 1, **options)
 
 
@@ -325,15 +321,6 @@ def test_a_folder_of_other_things_is_rejected(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["letter.txt", "sweep.json"]
 
 
-@pytest.fixture
-def unchecked_types():
-    """The suite checks annotations, users do not: what the code itself says of a wrong type."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
-
-
 @each_row(
     ("changes", "message"),
     [
@@ -367,7 +354,9 @@ def unchecked_types():
         ({"net": lambda: 3}, "net must make a Flax module, not int"),
     ],
 )
-def test_bad_input_is_named_and_writes_nothing(changes, message, tmp_path_factory, unchecked_types):
+def test_bad_input_is_named_and_writes_nothing(
+    changes, message, tmp_path_factory, no_annotation_checks
+):
     folder = tmp_path_factory.mktemp("row")
     directory = {} if "resume" in changes else {"directory": folder / "new"}
     with pytest.raises((ValueError, TypeError), match=message):
@@ -404,12 +393,9 @@ def test_the_figure_asked_about_is_the_published_one_or_the_own_seeds(few):
     assert done.exit_code == 0 and "With other epochs: " in done.output
     data, command = few_digits(200), jaxnet.lecture.cli.sweep
     found = command.run_experiment(EXPERIMENTS["full_batch"], data, [1], epochs=3)
-    for name, column, figure in (
-        ("full_batch", "test_accuracy", 0.9986),
-        ("three_class", "train_accuracy", 0.9827),
-    ):
-        said = command.find_figure(found, EXPERIMENTS[name], data, None)
-        assert said[:2] == (column, figure)
+    expected = {"full_batch": ("test_accuracy", 0.9986), "three_class": ("train_accuracy", 0.9827)}
+    for name, figure in expected.items():
+        assert command.find_figure(found, EXPERIMENTS[name], data, None)[:2] == figure
 
 
 @each_row(

@@ -6,11 +6,7 @@ from typing import Any
 
 
 def as_path(path: Any, name: str = "path") -> Path:
-    """A path of any kind as a `Path`; a TypeError for all else.
-
-    >>> as_path("digits.png").suffix
-    '.png'
-    """
+    """A path of any kind as a `Path`; a TypeError for all else."""
     try:
         return Path(path)
     except TypeError as error:

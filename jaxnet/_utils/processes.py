@@ -12,51 +12,32 @@ _SHOWN = 80  # bytes of what differs
 
 
 def is_primary() -> bool:
-    """Whether this process is the one that prints and writes; true where there is only one.
-
-    >>> is_primary()
-    True
-    """
+    """Whether this process is the one that prints and writes; true where there is only one."""
     return jax.process_index() == 0
 
 
 def any_process(flag: bool) -> bool:
-    """Whether it holds in any process; a collective: every process calls it, in the same order.
-
-    >>> any_process(False)
-    False
-    """
+    """Whether it holds in any process; a collective: every process calls it, in the same order."""
     if jax.process_count() == 1:
         return flag
     return bool(np.any(multihost_utils.process_allgather(np.array([flag]))))
 
 
 def broadcast_from_primary(value: int) -> int:
-    """The integer that process 0 has; a collective.
-
-    >>> broadcast_from_primary(3)
-    3
-    """
+    """The integer that process 0 has; a collective."""
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
 def barrier(name: str) -> None:
-    """Wait until every process is here.
-
-    >>> barrier("saved")
-    """
+    """Wait until every process is here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def fetch(values: Any) -> np.ndarray:
-    """An array as NumPy has it, also one that is sharded over processes: then a collective.
-
-    >>> print(fetch(np.ones(2)))
-    [1. 1.]
-    """
+    """An array as NumPy has it, also one that is sharded over processes: then a collective."""
     if isinstance(values, jax.Array) and not (
         values.is_fully_addressable or values.is_fully_replicated
     ):
@@ -65,10 +46,7 @@ def fetch(values: Any) -> np.ndarray:
 
 
 def check_same(values: Mapping[str, str]) -> None:
-    """Reject what differs between processes, by its name; a collective.
-
-    >>> check_same({"epochs": "3"})
-    """
+    """Reject what differs between processes, by its name; a collective."""
     if jax.process_count() == 1:
         return
     for name, value in values.items():
@@ -78,11 +56,9 @@ def check_same(values: Mapping[str, str]) -> None:
         theirs = multihost_utils.process_allgather(mine)
         for number, other in enumerate(theirs):
             if not np.array_equal(other, theirs[0]):
+                shown = [bytes(words[32:]).rstrip(b"\0") for words in (other, theirs[0])]
+                there, here = (text.decode(errors="replace") for text in shown)
                 raise ValueError(
                     f"{name} must be the same in every process, but process {number} has "
-                    f"{_decode(other)} and process 0 has {_decode(theirs[0])}"
+                    f"{there} and process 0 has {here}"
                 )
-
-
-def _decode(words: np.ndarray) -> str:
-    return bytes(words[32:]).rstrip(b"\0").decode(errors="replace")

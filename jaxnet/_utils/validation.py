@@ -14,10 +14,7 @@ from jaxnet.cache import jit
 
 
 def nearest(name: Any, choices: Iterable[Any]) -> str:
-    """The end of an error about a name that is none of `choices`: the one that was meant, perhaps.
-
-    Upper and lower case are alike to it. "" where nothing is near, or `name` is a number or no
-    string.
+    """The end of an error about a name that is none of `choices`: the one that was meant, or "".
 
     >>> "name must be one of logits, dropout, not 'logts'" + nearest("logts", ["logits", "dropout"])
     "name must be one of logits, dropout, not 'logts'; did you mean 'logits'?"
@@ -70,9 +67,8 @@ def check_finite(x: Any, numbers: Any = None) -> None:
 
     `numbers` says which rows these are, if not all in their order.
     """
-    if isinstance(x, jax.core.Tracer):
-        return
-    if not jnp.issubdtype(getattr(x, "dtype", np.float64), jnp.floating):
+    kind = getattr(x, "dtype", np.float64)
+    if isinstance(x, jax.core.Tracer) or not jnp.issubdtype(kind, jnp.floating):
         return
     if isinstance(x, jax.Array) and any(device.platform != "cpu" for device in x.devices()):
         if _is_finite(x):  # there, without a copy to the host
@@ -154,15 +150,14 @@ def check_optimizer(optimizer: Any, name: str = "optimizer") -> None:
 
 def check_stream(generator: Any) -> None:
     """Reject anything but a random generator."""
-    if not hasattr(
-        generator, "next_normal_sample"
-    ):  # jaxnet.random.Generator's, which is not known here
-        dtype = getattr(generator, "dtype", None)
-        if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
-            raise TypeError(
-                "generator must be a jaxnet.random.Generator or a jax.random.key, "
-                f"not {type(generator).__name__}"
-            )
+    if hasattr(generator, "next_normal_sample"):  # jaxnet.random.Generator's, not known here
+        return
+    dtype = getattr(generator, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        raise TypeError(
+            "generator must be a jaxnet.random.Generator or a jax.random.key, "
+            f"not {type(generator).__name__}"
+        )
 
 
 def check_mapping(name: str, value: Any, of: str) -> None:

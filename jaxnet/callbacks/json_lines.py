@@ -80,7 +80,8 @@ class JsonLines(Callback):
     def on_start(self, run: Run) -> None:
         """With `resume`, write the reports of the run's earlier part that the file lacks."""
         if self._resume:
-            self._written = _read_lines(self._path)
+            there = self._path.read_bytes() if self._path.is_file() else b""
+            self._written = set(there.decode(errors="replace").splitlines())
             self._write_reports(run.history.reports)
 
     def on_chunk(self, chunk: Chunk) -> None:
@@ -148,13 +149,6 @@ def _check_stream(stream: Any) -> None:
         raise ValueError("target must be an open stream; it is closed")
     if hasattr(stream, "writable") and not stream.writable():
         raise ValueError("target must be a stream that can be written; it can only be read")
-
-
-def _read_lines(path: Path) -> set[str]:
-    """The lines of a file that has some, but for any that was cut off."""
-    if not path.is_file():
-        return set()
-    return set(path.read_text(encoding="utf-8", errors="replace").splitlines())
 
 
 def _ends_whole(path: Path) -> bool:

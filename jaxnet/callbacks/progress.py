@@ -55,24 +55,9 @@ _BEGIN = "compiling, first steps"
 
 @contextmanager
 def count(
-    name: str,
-    total: int | None,
-    console: Any = None,
-    *,
-    quiet: bool = False,
-    begin: str = "",
+    name: str, total: int | None, console: Any = None, *, quiet: bool = False, begin: str = ""
 ) -> Iterator[Tell]:
-    """A bar for anything that is counted, or a pulse where nobody knows how much there is.
-
-    Args:
-      name: of what works.
-      total: what there is to do; None where that is not known.
-      console, quiet: as for `Progress`.
-      begin: what is said until something is done.
-
-    >>> with count("figures", 3) as tell:
-    ...     tell(1, "digits")
-    """
+    """A bar for what is counted, or a pulse where `total` is None; `begin` is said at first."""
     from rich.console import Console
     from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, TextColumn
     from rich.progress import Progress as Bar

@@ -65,14 +65,8 @@ class DeferredSigint(Callback):
 def defer_sigint(note: str = "") -> Iterator[Callable[[], bool]]:
     """Ctrl-C in here is remembered by what this gives; a second one interrupts at once.
 
-    Nothing changes outside the main thread, or where the program handles Ctrl-C in its own way.
-
-    Args:
-      note: what the first Ctrl-C says on standard error.
-
-    >>> with defer_sigint() as was_pressed:
-    ...     was_pressed()
-    False
+    Nothing changes outside the main thread, or where the program handles Ctrl-C in its own way. The
+    first Ctrl-C says `note` on standard error.
     """
     pressed = False
     before = signal.getsignal(signal.SIGINT)

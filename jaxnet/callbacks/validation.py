@@ -42,12 +42,7 @@ class Validation(Callback):
     order = 20
 
     def __init__(
-        self,
-        net: flax.linen.Module,
-        data: Any,
-        *,
-        loss: Any = None,
-        metrics: Metrics | None = None,
+        self, net: flax.linen.Module, data: Any, *, loss: Any = None, metrics: Metrics | None = None
     ):
         check_net(net)
         as_source(data)

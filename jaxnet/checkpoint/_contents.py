@@ -34,19 +34,17 @@ def pack(
         "format": FORMAT,
         "about": about,
         "arrays": describe(arrays),
-        "reports": [_plain(report) for report in history.reports],
+        # Python's numbers, whatever a callback has added.
+        "reports": [
+            [epoch, loss, {name: np.asarray(value).item() for name, value in metrics.items()}]
+            for epoch, loss, metrics in history.reports
+        ],
         "run_seconds": history.run_seconds,
         "precision": history.precision,
     }
     arrays[_LOSSES] = np.asarray(history.losses)
     record = json.loads(json.dumps(record))
     return arrays, record | {"digest": _digest(arrays, record)}
-
-
-def _plain(report: Report) -> list[Any]:
-    """A report whose metrics are Python's numbers, whatever a callback added."""
-    values = {name: np.asarray(value).item() for name, value in report.metrics.items()}
-    return [report.epoch, report.loss, values]
 
 
 def check(arrays: dict[str, np.ndarray], record: dict[str, Any]) -> None:
@@ -88,12 +86,11 @@ def describe(arrays: Mapping[str, Any]) -> dict[str, str]:
 
 def _as_leaf(array: np.ndarray, like: Any) -> Any:
     """The array placed as `like` is, and of its kind."""
+    values: Any = array
     if isinstance(like, jax.Array) and jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
-        key = jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
-        return put(key, like.sharding) if like.committed else key
-    if not isinstance(like, jax.Array):
-        return jnp.asarray(array)
-    return put(array, like.sharding) if like.committed else jnp.asarray(array)
+        values = jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
+    placed = isinstance(like, jax.Array) and like.committed
+    return put(values, like.sharding) if placed else jnp.asarray(values)
 
 
 def _digest(arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> str:
@@ -103,24 +100,17 @@ def _digest(arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> str:
 
 
 def list_differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What two descriptions say otherwise, a line each.
-
-    >>> list_differences({"seed": 1, "rows": 9}, {"seed": 2, "rows": 9})
-    ['seed: 1 in the checkpoint, 2 in this run']
-    """
+    """What two descriptions say otherwise, a line each."""
     lines = []
     for name in [*saved, *(name for name in now if name not in saved)]:
         before, after = saved.get(name, "nothing"), now.get(name, "nothing")
-        if before != after and not _cannot_be_compared(before, after):
+        both = isinstance(before, Mapping) and isinstance(after, Mapping)
+        if both and before.get("jax") != after.get("jax"):
+            continue  # two versions of JAX write the same computation, each in its own way
+        if before != after:
             before, after = _part(before, after)
             lines.append(f"{name}: {before} in the checkpoint, {after} in this run")
     return lines
-
-
-def _cannot_be_compared(before: Any, after: Any) -> bool:
-    """Whether two versions of JAX wrote the same computation, each in its own way."""
-    both = isinstance(before, Mapping) and isinstance(after, Mapping)
-    return both and before.get("jax") != after.get("jax")
 
 
 def _part(before: Any, after: Any) -> tuple[str, str]:

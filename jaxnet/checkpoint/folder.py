@@ -68,11 +68,7 @@ class Checkpoints:
     """
 
     def __init__(
-        self,
-        directory: str | os.PathLike,
-        *,
-        keep: int = 3,
-        about: Mapping[str, Any] | None = None,
+        self, directory: str | os.PathLike, *, keep: int = 3, about: Mapping[str, Any] | None = None
     ):
         self.directory = as_path(directory, "directory").absolute()
         self.failure: str | None = None

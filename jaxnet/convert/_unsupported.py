@@ -13,13 +13,7 @@ class Unsupported(ValueError):
 
 
 def torch_class(value: Any, package: str, method: str = "") -> str:
-    """The name of the class of torch's that a value is, "" where it is none.
-
-    A subclass counts as long as it leaves `method` alone.
-
-    >>> torch_class(1.0, "torch.nn")
-    ''
-    """
+    """The class of torch's that a value is of, "" where none, or a subclass changes `method`."""
     for base in type(value).__mro__:
         if base.__module__ == package or base.__module__.startswith(package + "."):
             same = not method or getattr(type(value), method) is getattr(base, method)
@@ -34,9 +28,5 @@ def check_torch(name: str, value: Any, package: str, kind: str) -> None:
 
 
 def describe(value: Any) -> str:
-    """The class of a value with its module, as an error names it.
-
-    >>> describe(1.0)
-    'builtins.float'
-    """
+    """The class of a value with its module, as an error names it."""
     return f"{type(value).__module__}.{type(value).__qualname__}"

@@ -16,6 +16,7 @@ from jaxnet.convert.state import (
     Kinds,
     check_tensors,
     from_state_dict,
+    kinds_of,
     opt_state_slots,
     to_state_dict,
 )
@@ -52,11 +53,7 @@ def load_safetensors(path: str | os.PathLike, like: Variables) -> Variables:
       FileNotFoundError: there is no such file.
     """
     check_mapping("like", like, "collections")
-    wanted = to_state_dict(like)
-    return from_state_dict(
-        _read(path, {name: (array.shape, array.dtype.name) for name, array in wanted.items()}),
-        like,
-    )
+    return from_state_dict(_read(path, kinds_of(to_state_dict(like))), like)
 
 
 def save_train_state(path: str | os.PathLike, state: TrainState) -> None:
@@ -77,36 +74,30 @@ def load_train_state(path: str | os.PathLike, like: TrainState) -> TrainState:
       TypeError: as `save_train_state`, for `like`.
     """
     check_state(like, "like")
-    named = _name_state(like)
-    kinds = {name: (array.shape, array.dtype.name) for name, array in named.items()}
-    found = _read(path, kinds)
+    found = _read(path, kinds_of(_name_state(like)))
     variables = from_state_dict(
         {name.removeprefix("net."): a for name, a in found.items() if name.startswith("net.")},
         {"params": like.params, **like.model_state},
     )
     leaves = [
         jnp.asarray(found[f"optimizer.{slot.name}"], jnp.result_type(leaf))
-        for slot, leaf in zip(
-            opt_state_slots(like.opt_state), jax.tree.leaves(like.opt_state), strict=True
-        )
+        for slot, leaf in opt_state_slots(like.opt_state)
     ]
-    own = found.get("loader_generator")
+    own = set_state(found["loader_generator"]) if "loader_generator" in found else None
     return TrainState(
         params=variables.pop("params"),
         model_state=variables,
         opt_state=jax.tree.unflatten(jax.tree.structure(like.opt_state), leaves),
         generator=jax.tree.map(jnp.asarray, set_state(found["generator"])),
         step=jnp.asarray(found["step"], jnp.int32),
-        loader_generator=None if own is None else jax.tree.map(jnp.asarray, set_state(own)),
+        loader_generator=jax.tree.map(jnp.asarray, own),
     )
 
 
 def _name_state(state: TrainState) -> dict[str, np.ndarray]:
     variables = to_state_dict({"params": state.params, **state.model_state})
     named = {f"net.{name}": array for name, array in variables.items()}
-    for slot, leaf in zip(
-        opt_state_slots(state.opt_state), jax.tree.leaves(state.opt_state), strict=True
-    ):
+    for slot, leaf in opt_state_slots(state.opt_state):
         named[f"optimizer.{slot.name}"] = np.array(leaf)
     named["generator"] = _stream(state.generator)
     if state.loader_generator is not None:
@@ -146,11 +137,8 @@ def _read(path: str | os.PathLike, expected: Kinds) -> dict[str, np.ndarray]:
         ) from error
 
 
-_TYPES = {"F": "float", "I": "int", "U": "uint"}
-
-
 def _kind(tensor: Any) -> tuple[tuple[int, ...], str]:
     """Shape and type of a tensor in a file: its "F32" is NumPy's "float32"."""
     name = tensor.get_dtype()
-    known = {"BOOL": "bool", "BF16": "bfloat16"}
-    return tuple(tensor.get_shape()), known.get(name) or _TYPES.get(name[0], "?") + name[1:]
+    known, kinds = {"BOOL": "bool", "BF16": "bfloat16"}, {"F": "float", "I": "int", "U": "uint"}
+    return tuple(tensor.get_shape()), known.get(name) or kinds.get(name[0], "?") + name[1:]

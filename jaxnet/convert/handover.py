@@ -45,7 +45,5 @@ def train_state_from_torch(
     state = start(jax_optimizer, variables, set_state(as_array(generator)))
     opt_state = opt_state_from_torch(optimizer, net, state.opt_state, count=step)
     own = None if loader_generator is None else set_state(as_array(loader_generator))
-    own = own if own is None else jax.tree.map(jnp.asarray, own)
-    return state._replace(
-        opt_state=opt_state, step=jnp.asarray(step, jnp.int32), loader_generator=own
-    )
+    own, done = jax.tree.map(jnp.asarray, own), jnp.asarray(step, jnp.int32)
+    return state._replace(opt_state=opt_state, step=done, loader_generator=own)

@@ -38,14 +38,13 @@ def loss_from_torch(loss: Any) -> Callable[[Any, Any], Any]:
     """
     name = torch_class(loss, "torch.nn", "forward")
     if name not in _LOSSES:
-        raise Unsupported(
-            [f"loss is {describe(loss)}, which has no translation"],
-            "supported: " + ", ".join(_LOSSES),
-        )
+        said = f"loss is {describe(loss)}, which has no translation"
+        raise Unsupported([said], "supported: " + ", ".join(_LOSSES))
     if loss.reduction == "none":
         raise Unsupported([f"{name} has reduction='none', expected 'mean' or 'sum'"])
-    options = _LOSSES[name][1]
-    return _bind(name, loss.reduction, *(_option(getattr(loss, key)) for key in options))
+    values = [getattr(loss, key) for key in _LOSSES[name][1]]
+    values = [as_array(value) if hasattr(value, "detach") else value for value in values]
+    return _bind(name, loss.reduction, *values)
 
 
 @by_value(arrays=True)
@@ -54,7 +53,3 @@ def _bind(name: str, reduction: str, *values: Any) -> Callable[[Any, Any], Any]:
     function, options = _LOSSES[name]
     keywords = dict(zip(options, values, strict=True))
     return functools.partial(function, reduction=reduction, **keywords)
-
-
-def _option(value: Any) -> Any:
-    return as_array(value) if hasattr(value, "detach") else value

@@ -7,36 +7,14 @@ from typing import Any
 
 from jaxnet import nn
 from jaxnet.convert._unsupported import Unsupported, describe, torch_class
-from jaxnet.convert.state import from_tensors
+from jaxnet.convert.state import BUFFERS, from_tensors
 
-_LAYERS = {
-    layer.__name__: layer
-    for layer in (
-        nn.Linear,
-        nn.Flatten,
-        nn.Identity,
-        nn.Dropout,
-        nn.ReLU,
-        nn.LeakyReLU,
-        nn.ELU,
-        nn.GELU,
-        nn.SiLU,
-        nn.Sigmoid,
-        nn.LogSigmoid,
-        nn.Tanh,
-        nn.Softplus,
-        nn.Softmax,
-        nn.LogSoftmax,
-        nn.LayerNorm,
-        nn.BatchNorm1d,
-        nn.BatchNorm2d,
-        nn.Embedding,
-        nn.Conv2d,
-        nn.MaxPool2d,
-        nn.AvgPool2d,
-        nn.AdaptiveAvgPool2d,
-    )
-}
+_NAMES = (
+    "Linear Flatten Identity Dropout ReLU LeakyReLU ELU GELU SiLU Sigmoid LogSigmoid Tanh Softplus "
+    "Softmax LogSoftmax LayerNorm BatchNorm1d BatchNorm2d Embedding Conv2d MaxPool2d AvgPool2d "
+    "AdaptiveAvgPool2d"
+)
+_LAYERS: dict[str, Any] = {name: getattr(nn, name) for name in _NAMES.split()}
 
 SUPPORTED = "supported: Sequential of " + ", ".join(_LAYERS)
 
@@ -45,13 +23,10 @@ _PORT = (
     "torchref.certify holds it against torch's: docs/certificates.md says how"
 )
 
-_STATE = {
-    "Linear": {"weight", "bias"},
-    "LayerNorm": {"weight", "bias"},
-    "Conv2d": {"weight", "bias"},
+_STATE: dict[str, set[str]] = {
+    **dict.fromkeys(("Linear", "LayerNorm", "Conv2d"), {"weight", "bias"}),
+    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d"), {"weight", "bias", *BUFFERS}),
     "Embedding": {"weight"},
-    "BatchNorm1d": {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"},
-    "BatchNorm2d": {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"},
 }
 
 _DTYPES = {"torch.float32", "torch.float64", "torch.int64"}
@@ -110,10 +85,8 @@ def _faults(module: Any, place: str) -> Iterator[str]:
             yield f"{where} has {kind[1:].replace('_', ' ')}, which may change what it computes"
     if "forward" in vars(module):
         yield f"{where} has a forward of its own"
-    tensors = dict(module.named_parameters(recurse=False)) | dict(
-        module.named_buffers(recurse=False)
-    )
-    for key, value in tensors.items():
+    tensors = *module.named_parameters(recurse=False), *module.named_buffers(recurse=False)
+    for key, value in tensors:
         if getattr(value, "_backward_hooks", None):
             yield f"{where} has a hook on {key}, which may change its gradient"
         if str(value.dtype) not in _DTYPES:

@@ -16,10 +16,7 @@ _OPTIONS = {
     "Adam": (optim.adam, ("betas", "eps", "weight_decay", "amsgrad")),
     "AdamW": (optim.adamw, ("betas", "eps", "weight_decay", "amsgrad")),
     "RMSprop": (optim.rmsprop, ("alpha", "eps", "weight_decay", "momentum", "centered")),
-    "Adagrad": (
-        optim.adagrad,
-        ("lr_decay", "weight_decay", "initial_accumulator_value", "eps"),
-    ),
+    "Adagrad": (optim.adagrad, ("lr_decay", "weight_decay", "initial_accumulator_value", "eps")),
 }
 
 # What decides how torch computes the same numbers, and what a scheduler writes into a group.
@@ -60,13 +57,15 @@ def optimizer_from_torch(
     >>> print(updates["bias"])
     [-0.5]
     """
-    if not torch_class(optimizer, "torch.optim"):
-        raise _untranslated(optimizer)
+    name = torch_class(optimizer, "torch.optim", "step")
+    if name not in _OPTIONS:
+        said = f"optimizer is {describe(optimizer)}, which has no translation"
+        raise Unsupported([said], "supported: " + ", ".join(_OPTIONS))
     check_torch("net", net, "torch.nn", "torch.nn.Module")
     labels = label_parameters(optimizer, net)
     rates = _rates(optimizer, scheduler, steps_per_epoch, epochs)
     parts = {
-        str(number): _translate(optimizer, group, rate)
+        str(number): _translate(name, group, rate)
         for number, (group, rate) in enumerate(zip(optimizer.param_groups, rates, strict=True))
     }
     used = set(labels.values())
@@ -77,9 +76,7 @@ def optimizer_from_torch(
 
 
 @by_value
-def _partition(
-    parts: tuple[tuple[str, Any], ...], labels: tuple[tuple[str, str], ...]
-) -> optax.GradientTransformation:
+def _partition(parts: tuple, labels: tuple) -> optax.GradientTransformation:
     """A group's optimizer for each label, and the label of each parameter by its dotted name."""
     tree = unflatten_dict({tuple(name.split(".")): label for name, label in labels})
     transforms = dict(parts) | {FROZEN: optax.set_to_zero()}
@@ -94,18 +91,14 @@ def label_parameters(optimizer: Any, net: Any) -> dict[str, str]:
     for number, group in enumerate(optimizer.param_groups):
         for position, parameter in enumerate(group["params"]):
             if id(parameter) not in names:
-                raise Unsupported(
-                    [f"optimizer has a parameter, {position} of group {number}, that net has not"]
-                )
+                said = f"optimizer has a parameter, {position} of group {number}, that net has not"
+                raise Unsupported([said])
             if parameter.requires_grad:
                 labels[names[id(parameter)]] = str(number)
     return labels
 
 
-def _translate(optimizer: Any, group: Mapping[str, Any], rate: Any) -> Any:
-    name = torch_class(optimizer, "torch.optim", "step")
-    if name not in _OPTIONS:
-        raise _untranslated(optimizer)
+def _translate(name: str, group: Mapping[str, Any], rate: Any) -> Any:
     if name == "Adam" and group.get("decoupled_weight_decay"):
         name = "AdamW"
     factory, options = _OPTIONS[name]
@@ -116,47 +109,27 @@ def _translate(optimizer: Any, group: Mapping[str, Any], rate: Any) -> Any:
     return factory(lr=rate, maximize=group["maximize"], **values)
 
 
-def _untranslated(optimizer: Any) -> Unsupported:
-    return Unsupported(
-        [f"optimizer is {describe(optimizer)}, which has no translation"],
-        "supported: " + ", ".join(_OPTIONS),
-    )
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return tuple(float(part) for part in value)
     return value if isinstance(value, bool | int) else float(value)
 
 
-def _step_lr(scheduler: Any, group: int, rate: float, steps: int, epochs: int) -> Any:
-    del group, epochs
-    return optim.step_lr(rate, scheduler.step_size, scheduler.gamma, steps_per_epoch=steps)
-
-
-def _exponential_lr(scheduler: Any, group: int, rate: float, steps: int, epochs: int) -> Any:
-    del group, epochs
-    return optim.exponential_lr(rate, scheduler.gamma, steps_per_epoch=steps)
-
-
-def _cosine_annealing_lr(scheduler: Any, group: int, rate: float, steps: int, epochs: int) -> Any:
-    del group, epochs
-    return optim.cosine_annealing_lr(
-        rate, scheduler.T_max, scheduler.eta_min, steps_per_epoch=steps
-    )
-
-
-def _lambda_lr(scheduler: Any, group: int, rate: float, steps: int, epochs: int) -> Any:
-    last = scheduler.last_epoch + epochs
-    return optim.lambda_lr(rate, scheduler.lr_lambdas[group], epochs=last, steps_per_epoch=steps)
-
-
-_SCHEDULES: dict[str, Callable[[Any, int, float, int, int], Any]] = {
-    "StepLR": _step_lr,
-    "ExponentialLR": _exponential_lr,
-    "CosineAnnealingLR": _cosine_annealing_lr,
-    "LambdaLR": _lambda_lr,
+_SCHEDULES: dict[str, tuple[Callable, tuple[str, ...]]] = {
+    "StepLR": (optim.step_lr, ("step_size", "gamma")),
+    "ExponentialLR": (optim.exponential_lr, ("gamma",)),
+    "CosineAnnealingLR": (optim.cosine_annealing_lr, ("T_max", "eta_min")),
+    "LambdaLR": (optim.lambda_lr, ()),
 }
+
+
+def _schedule(scheduler: Any, name: str, group: int, rate: float, steps: int, epochs: int) -> Any:
+    factory, options = _SCHEDULES[name]
+    values = {key: getattr(scheduler, key) for key in options}
+    if name == "LambdaLR":
+        values["lr_lambda"] = scheduler.lr_lambdas[group]
+        values["epochs"] = scheduler.last_epoch + epochs
+    return factory(rate, steps_per_epoch=steps, **values)
 
 
 def _rates(optimizer: Any, scheduler: Any, steps: int, epochs: int) -> list[Any]:
@@ -165,24 +138,18 @@ def _rates(optimizer: Any, scheduler: Any, steps: int, epochs: int) -> list[Any]
         return [float(group["lr"]) for group in optimizer.param_groups]
     name = torch_class(scheduler, "torch.optim", "get_lr")
     if name not in _SCHEDULES:
-        raise Unsupported(
-            [f"scheduler is {describe(scheduler)}, which has no translation"],
-            "supported: " + ", ".join(_SCHEDULES),
-        )
+        said = f"scheduler is {describe(scheduler)}, which has no translation"
+        raise Unsupported([said], "supported: " + ", ".join(_SCHEDULES))
     if scheduler.optimizer is not optimizer:
         raise Unsupported(["scheduler is another optimizer's"])
     rates = []
-    for number, (group, base) in enumerate(
-        zip(optimizer.param_groups, scheduler.base_lrs, strict=True)
-    ):
-        schedule = _SCHEDULES[name](scheduler, number, float(base), steps, epochs)
+    pairs = zip(optimizer.param_groups, scheduler.base_lrs, strict=True)
+    for number, (group, base) in enumerate(pairs):
+        schedule = _schedule(scheduler, name, number, float(base), steps, epochs)
         now, expected = float(group["lr"]), float(schedule(scheduler.last_epoch * steps))
         if not np.isclose(now, expected, rtol=1e-5, atol=1e-6 * abs(float(base))):
-            raise Unsupported(
-                [
-                    f"group {number} has lr {now}, but its {name} gives {expected} after "
-                    f"{scheduler.last_epoch} epochs: a rate set manually has no translation"
-                ]
-            )
+            said = f"group {number} has lr {now}, but its {name} gives {expected} after "
+            said += f"{scheduler.last_epoch} epochs: a rate set manually has no translation"
+            raise Unsupported([said])
         rates.append(schedule)
     return rates

@@ -12,16 +12,12 @@ from jaxnet._utils.validation import check_mapping, nearest
 from jaxnet.convert._unsupported import check_torch
 from jaxnet.nn import Variables
 
-_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 """The last part of a buffer's name: what the collection "batch_stats" holds."""
 
 
 def as_array(tensor: Any) -> np.ndarray:
-    """A copy of a tensor of torch's, or of an array, on the host.
-
-    >>> as_array([1, 2])
-    array([1, 2])
-    """
+    """A copy of a tensor of torch's, or of an array, on the host."""
     if hasattr(tensor, "detach"):
         tensor = tensor.detach().cpu().numpy()
     return np.array(tensor)
@@ -36,7 +32,7 @@ def from_tensors(state_dict: Mapping[str, Any]) -> Variables:
     collections: dict[str, dict[tuple[str, ...], Any]] = {"params": {}}
     for name, tensor in state_dict.items():
         path = tuple(name.split("."))
-        collection = "batch_stats" if path[-1] in _BUFFERS else "params"
+        collection = "batch_stats" if path[-1] in BUFFERS else "params"
         collections.setdefault(collection, {})[path] = _to_jax(name, as_array(tensor))
     return {collection: unflatten_dict(flat) for collection, flat in collections.items()}
 
@@ -62,7 +58,7 @@ def to_state_dict(variables: Any) -> dict[str, np.ndarray]:
     return dict(sorted(named.items(), key=lambda item: _torch_order(item[0])))
 
 
-_ORDER = ("weight", "bias", *_BUFFERS)
+_ORDER = ("weight", "bias", *BUFFERS)
 
 
 def _torch_order(name: str) -> Any:
@@ -85,14 +81,19 @@ def from_state_dict(state_dict: Mapping[str, Any], like: Variables) -> Variables
     """
     check_mapping("state_dict", state_dict, "tensors")
     check_mapping("like", like, "collections")
-    expected = {name: (a.shape, a.dtype.name) for name, a in to_state_dict(like).items()}
     found = {name: as_array(tensor) for name, tensor in state_dict.items()}
-    check_tensors({name: (a.shape, a.dtype.name) for name, a in found.items()}, expected)
+    check_tensors(kinds_of(found), kinds_of(to_state_dict(like)))
     return from_tensors(found)
 
 
 Kinds = Mapping[str, tuple[tuple[int, ...], str]]
 """Shape and dtype by name."""
+
+
+def kinds_of(arrays: Mapping[str, np.ndarray]) -> Kinds:
+    """Those of arrays in memory."""
+    return {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
+
 
 _PAIRS = 10_000  # of names, each compared: a second, about
 
@@ -152,9 +153,10 @@ _STATE = {
 _FIELDS = {"trace": "momentum_buffer"}  # optax's names for what torch names
 
 
-def opt_state_slots(opt_state: Any) -> list[Slot]:
-    """What each leaf of an optimizer's state is, in the order of `jax.tree.leaves`."""
-    return [_slot(path) for path, _ in jax.tree_util.tree_flatten_with_path(opt_state)[0]]
+def opt_state_slots(opt_state: Any) -> list[tuple[Slot, Any]]:
+    """Every leaf of an optimizer's state, in the order of `jax.tree.leaves`, and what it is."""
+    leaves = jax.tree_util.tree_flatten_with_path(opt_state)[0]
+    return [(_slot(path), leaf) for path, leaf in leaves]
 
 
 def _slot(path: tuple[Any, ...]) -> Slot:
@@ -192,18 +194,16 @@ def opt_state_from_torch(optimizer: Any, net: Any, like: Any, *, count: int = 0)
         name: {key: value for key, value in optimizer.state.get(p, {}).items() if value is not None}
         for name, p in net.named_parameters()
     }
-    slots, leaves = opt_state_slots(like), jax.tree.leaves(like)
+    slots = opt_state_slots(like)
     members: dict[str, list[str]] = {}
-    for slot in slots:
+    for slot, _ in slots:
         if slot.parameter:
             if slot.parameter not in states:
-                raise ValueError(
-                    f"like has a parameter {slot.parameter!r}, which net has not"
-                    f"{nearest(slot.parameter, states)}"
-                )
+                said = f"{slot.parameter!r}, which net has not{nearest(slot.parameter, states)}"
+                raise ValueError(f"like has a parameter {said}")
             members.setdefault(slot.group, []).append(slot.parameter)
     filled = []
-    for slot, leaf in zip(slots, leaves, strict=True):
+    for slot, leaf in slots:
         if slot.field == "count":
             value = count
         elif slot.parameter:
@@ -244,7 +244,7 @@ def opt_state_to_torch(opt_state: Any, optimizer: Any, net: Any) -> dict[str, An
     if any(id(p) not in names for group in optimizer.param_groups for p in group["params"]):
         raise ValueError("optimizer has parameters that net has not")
     saved = optimizer.state_dict()
-    slots = list(zip(opt_state_slots(opt_state), jax.tree.leaves(opt_state), strict=True))
+    slots = opt_state_slots(opt_state)
     known = _STATE.get(type(optimizer).__name__, set()) | {"count", "started", "step"}
     if strange := {slot.field for slot, _ in slots} - known:
         raise ValueError(
@@ -253,9 +253,8 @@ def opt_state_to_torch(opt_state: Any, optimizer: Any, net: Any) -> dict[str, An
         )
     started = {slot.group: bool(leaf) for slot, leaf in slots if slot.field == "started"}
     state: dict[int, dict[str, Any]] = {}
-    for number, (group, indices) in enumerate(
-        zip(optimizer.param_groups, saved["param_groups"], strict=True)
-    ):
+    pairs = zip(optimizer.param_groups, saved["param_groups"], strict=True)
+    for number, (group, indices) in enumerate(pairs):
         for parameter, index in zip(group["params"], indices["params"], strict=True):
             own = {
                 slot.field: np.array(leaf, np.float32 if slot.field == "step" else None)

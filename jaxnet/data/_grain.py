@@ -14,21 +14,13 @@ _READERS = 4
 
 
 def is_map_dataset(data: Any) -> bool:
-    """Whether it is a Grain `MapDataset`; where Grain was not imported, nothing is.
-
-    >>> is_map_dataset(range(3))
-    False
-    """
+    """Whether it is a Grain `MapDataset`; where Grain was not imported, nothing is."""
     kind = getattr(sys.modules.get("grain"), "MapDataset", None)
     return kind is not None and isinstance(data, kind)
 
 
 def split_range(count: int, size: int) -> list[range]:
-    """`range(count)` in consecutive ranges of at most `size`.
-
-    >>> split_range(5, 2)
-    [range(0, 2), range(2, 4), range(4, 5)]
-    """
+    """`range(count)` in consecutive ranges of at most `size`."""
     return [range(begin, min(begin + size, count)) for begin in range(0, count, size)]
 
 

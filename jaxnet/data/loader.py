@@ -109,11 +109,7 @@ def make_batching(
 
 
 def make_loader(data: Any, batch_size: Any, shuffle: bool) -> DataLoader:
-    """What `fit` was given as a `DataLoader` of a `Source`; a ValueError where it is said twice.
-
-    >>> make_loader((np.ones((5, 3)), np.ones(5)), 2, True).shuffle
-    True
-    """
+    """What `fit` was given as a `DataLoader` of a `Source`; a ValueError where it is said twice."""
     if not isinstance(data, DataLoader):
         return DataLoader(as_source(data), batch_size, shuffle)
     if batch_size is not None or shuffle:
@@ -127,16 +123,7 @@ def open_loader(
 ) -> DataLoader:
     """`make_loader` in a run's precision, in memory where each step takes all examples.
 
-    Args:
-      data, batch_size, shuffle: as `fit` takes them.
-      precision: what floating-point numbers are converted to; called inside `use`.
-      pairs: whether examples must be `(x, y)`, whose x is finite.
-
-    Raises:
-      ValueError: x holds nan or an infinity.
-
-    >>> open_loader((np.ones((5, 3)), np.ones(5)), 2, True, "parity", pairs=True).data.num_examples
-    5
+    Called inside `use`. With `pairs`, examples must be `(x, y)`, whose x is finite.
     """
     loader = make_loader(data, batch_size, shuffle)
     if pairs:
@@ -213,7 +200,8 @@ def random_split(
     """
     if as_integer("rows", rows) < 0:
         raise ValueError(f"rows must be at least 0, not {rows}")
-    if not isinstance(lengths, Sequence) or any(map(_is_no_number, lengths)):
+    numbers = int | float | np.integer | np.floating
+    if not isinstance(lengths, Sequence) or not all(isinstance(n, numbers) for n in lengths):
         raise TypeError(f"lengths must sum to the number of rows, {rows}, or to 1, not {lengths}")
     counts = _count_parts(rows, lengths)
     whole = all(isinstance(count, int | np.integer) and count >= 0 for count in counts)
@@ -225,10 +213,6 @@ def random_split(
     return generator, tuple(
         order[end - count : end] for end, count in zip(ends, counts, strict=True)
     )
-
-
-def _is_no_number(length: Any) -> bool:
-    return not isinstance(length, int | float | np.integer | np.floating)
 
 
 def _count_parts(rows: int, lengths: Sequence[Any]) -> list[Any]:

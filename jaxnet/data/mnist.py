@@ -96,16 +96,7 @@ def load_mnist(
 
 
 def read_digits(root: StrPath, digits: Sequence[int]) -> dict[str, UInt8[np.ndarray, "_ 784"]]:
-    """Read the bytes of MNIST's images from the IDX files in `root`, digit by digit.
-
-    The dictionary holds `train_D` and `test_D` for each D in `digits`: (n, 784) uint8, 0 to 255,
-    in the file's order; torchvision gives them mixed. Raises as `load_mnist` does for `root`.
-
-    >>> read_digits("no/such/folder", [0])  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-        ...
-    FileNotFoundError: root is 'no/such/folder', which does not exist; expected a folder ...
-    """
+    """The images of each digit in the IDX files in `root`, (n, 784): `train_D` and `test_D`."""
     digits = _check_classes(digits, "digits")
     files = _locate_files(root)
     rows = {}

@@ -210,15 +210,8 @@ class Mapped:
 
 
 def as_source(data: Any) -> Source:
-    """The source that stands for `data`, which may be one already.
-
-    Raises:
-      TypeError: `data` is neither a pair of arrays, nor a `MapDataset`, nor a `Source`.
-
-    >>> as_source((np.ones((5, 3)), np.ones(5))).num_examples
-    5
-    """
-    if isinstance(data, Source):  # one of these, or of the user's own
+    """The source that stands for a pair of arrays or a `MapDataset`; a source as it is."""
+    if isinstance(data, Source):
         return data
     if is_map_dataset(data):
         return Mapped(data)
@@ -245,9 +238,6 @@ def prefetch(
 
     An error of `make` is raised where its item is due. The thread ends with the iterator, which
     waits for the item under way.
-
-    >>> list(prefetch(lambda number: number + 1, range(3)))
-    [1, 2, 3]
     """
     pool = ThreadPoolExecutor(1, "jaxnet-examples")
     try:
@@ -299,9 +289,9 @@ def _get_x(batch: Any) -> Any:
 
 def _as_arrays(tree: Any) -> Any:
     """A pytree whose leaves are arrays of one length; a list is an array, not a tree."""
-    if isinstance(tree, tuple) and len(tree) == 2 and not any(map(_is_tree, tree)):
+    leaf = lambda node: not isinstance(node, tuple | dict)  # noqa: E731
+    if isinstance(tree, tuple) and len(tree) == 2 and all(map(leaf, tree)):
         check_rows(*tree)
-    leaf = lambda node: not _is_tree(node)  # noqa: E731
     to_array = lambda a: a if isinstance(a, jax.Array | np.ndarray) else np.asarray(a)  # noqa: E731
     named = jax.tree_util.tree_leaves_with_path(tree, is_leaf=leaf)
     for path, values in named:
@@ -315,10 +305,6 @@ def _as_arrays(tree: Any) -> Any:
             f"their shapes are {shapes}"
         )
     return tree
-
-
-def _is_tree(node: Any) -> bool:
-    return isinstance(node, tuple | dict)
 
 
 def _is_mapped(values: Any) -> bool:

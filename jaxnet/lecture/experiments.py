@@ -1,6 +1,6 @@
 """Experiments by name: the lecture's, with the accuracies that it published, and one beyond."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,11 +15,7 @@ from jaxnet._utils.digests import name_seed
 from jaxnet._utils.validation import check_mapping, check_pair, nearest
 from jaxnet.callbacks import Report
 from jaxnet.data import Dataset, load_mnist, one_hot
-from jaxnet.losses import (
-    binary_cross_entropy,
-    binary_cross_entropy_with_logits,
-    cross_entropy,
-)
+from jaxnet.losses import binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy
 from jaxnet.precision import Precision, use
 from jaxnet.random import Generator
 from jaxnet.train import History, TrainState, evaluate, fit, metrics
@@ -29,6 +25,9 @@ PIXELS = 784
 """Pixels of an image."""
 HIDDEN = 32
 """Units of the lecture's hidden layer."""
+
+Split = tuple[Dataset, Dataset]
+"""Training and test rows."""
 
 
 class Published(NamedTuple):
@@ -85,76 +84,41 @@ def manual_sigmoid_loss(logits: Float[Array, "n 1"], targets: Float[Array, "n 1"
     return binary_cross_entropy(jnp.exp(logits) / (1 + jnp.exp(logits)), targets)
 
 
-def _mlp(*between: nn.Module, outputs: int = 1, probabilities: bool = False) -> nn.Sequential:
+def mlp(*between: nn.Module, outputs: int = 1, probabilities: bool = False) -> nn.Sequential:
+    """The lecture's net, with these modules before its activation."""
     ends = [nn.Sigmoid()] if probabilities else []
     return nn.Sequential(
         [nn.Linear(PIXELS, HIDDEN), *between, nn.ReLU(), nn.Linear(HIDDEN, outputs), *ends]
     )
 
 
+_SGD: dict[str, Any] = {
+    "loss": binary_cross_entropy,
+    "make_optimizer": optim.sgd,
+    "seed": 1,
+    "metric": metrics.probability_is_right,
+}
+_LONG: dict[str, Any] = _SGD | {"epochs": 500, "report_every": 50}
+_ADAM: dict[str, Any] = {
+    "make_optimizer": optim.adam,
+    "epochs": 10,
+    "report_every": 1,
+    "seed": 0,
+    "metric": metrics.logit_is_right,
+}
+_PROBS, _DROPPED, _HALVED = (
+    mlp(*between, probabilities=True) for between in ((), (nn.Dropout(0.9),), (nn.Dropout(0.5),))
+)
 _EXPERIMENTS = (
-    Experiment(
-        id="full_batch",
-        section="1A",
-        net=_mlp(probabilities=True),
-        loss=binary_cross_entropy,
-        make_optimizer=optim.sgd,
-        epochs=500,
-        report_every=50,
-        seed=1,
-        metric=metrics.probability_is_right,
-        published=Published(0.9936, 0.9986),
-    ),
-    Experiment(
-        id="dropout",
-        section="1B, 1C",
-        net=_mlp(nn.Dropout(0.9), probabilities=True),
-        loss=binary_cross_entropy,
-        make_optimizer=optim.sgd,
-        epochs=500,
-        report_every=50,
-        seed=1,
-        metric=metrics.probability_is_right,
-        published=Published(0.9927, 0.9991),
-    ),
-    Experiment(
-        id="minibatch",
-        section="1D",
-        net=_mlp(nn.Dropout(0.5), probabilities=True),
-        loss=binary_cross_entropy,
-        make_optimizer=optim.sgd,
-        epochs=2,
-        batch_size=16,
-        report_every=1,
-        seed=1,
-        metric=metrics.probability_is_right,
-    ),
-    Experiment(
-        id="manual_sigmoid",
-        section="2A",
-        net=_mlp(),
-        loss=manual_sigmoid_loss,
-        make_optimizer=optim.adam,
-        epochs=10,
-        report_every=1,
-        seed=0,
-        metric=metrics.logit_is_right,
-    ),
-    Experiment(
-        id="logits",
-        section="2A",
-        net=_mlp(),
-        loss=binary_cross_entropy_with_logits,
-        make_optimizer=optim.adam,
-        epochs=10,
-        report_every=1,
-        seed=0,
-        metric=metrics.logit_is_right,
-    ),
+    Experiment("full_batch", "1A", _PROBS, **_LONG, published=Published(0.9936, 0.9986)),
+    Experiment("dropout", "1B, 1C", _DROPPED, **_LONG, published=Published(0.9927, 0.9991)),
+    Experiment("minibatch", "1D", _HALVED, **_SGD, epochs=2, report_every=1, batch_size=16),
+    Experiment("manual_sigmoid", "2A", mlp(), loss=manual_sigmoid_loss, **_ADAM),
+    Experiment("logits", "2A", mlp(), loss=binary_cross_entropy_with_logits, **_ADAM),
     Experiment(
         id="three_class",
         section="2B, 2C",
-        net=_mlp(outputs=3),
+        net=mlp(outputs=3),
         loss=cross_entropy,
         make_optimizer=optim.adam,
         epochs=100,
@@ -247,15 +211,9 @@ def make_record(
     }
 
 
-def _name_random(generator: Any) -> str:
-    if not isinstance(generator, Generator):
-        return "jax"
-    return "torch" if generator.cuda is None else "torch cuda"
-
-
 def run(
     experiment: Experiment,
-    data: tuple[Dataset, Dataset] | None = None,
+    data: Split | None = None,
     *,
     device: Any = None,
     callbacks: Sequence[Any] = (),
@@ -306,6 +264,9 @@ def run(
             evaluate(experiment.net, state, xy, metrics=chosen)["accuracy"]
             for xy in (train_xy, test_xy)
         )
+    random = "jax"
+    if isinstance(state.generator, Generator):
+        random = "torch" if state.generator.cuda is None else "torch cuda"
     used = sorted(jax.tree.leaves(state.params)[0].sharding.device_set, key=str)
     record = make_record(
         experiment,
@@ -314,7 +275,7 @@ def run(
         (history.compile_seconds, history.run_seconds),
         steps=int(state.step),
         device=used[0].platform,
-        random=_name_random(state.generator),
+        random=random,
         precision=history.precision,
         devices=len(used),
         processes=len({device.process_index for device in used}),
@@ -333,11 +294,25 @@ def _check_arguments(experiment: Any, data: Any, device: Any, placement: Any) ->
     check_placement(placement)
     if device is not None and placement is not None:
         raise ValueError("device and placement exclude each other: give one of them")
-    for rows in () if data is None else check_pair(data, "(train, test)"):
+    check_datasets(() if data is None else check_pair(data, "(train, test)"))
+
+
+def check_datasets(data: Iterable[Any]) -> None:
+    """Reject anything but a `Dataset` each."""
+    for rows in data:
         if not isinstance(rows, Dataset):
-            raise TypeError(
-                f"data must be (train, test), a Dataset each, not {type(rows).__name__}"
-            )
+            kind = type(rows).__name__
+            raise TypeError(f"data must be (train, test), a Dataset each, not {kind}")
+
+
+def check_results(results: Iterable[Any]) -> list[Result]:
+    """The finished experiments as a list; rejected where there is none, or something else."""
+    results = list(results)
+    if strange := [result for result in results if not isinstance(result, Result)]:
+        raise TypeError(f"results must be jaxnet.lecture.Results, not {type(strange[0]).__name__}")
+    if not results:
+        raise ValueError("results must hold at least one finished experiment, not 0")
+    return results
 
 
 def missed(record: dict[str, Any]) -> list[str]:

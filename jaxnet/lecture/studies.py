@@ -9,16 +9,13 @@ import numpy as np
 from jaxnet import losses, nn, optim
 from jaxnet._utils.validation import check_count, check_pair
 from jaxnet.callbacks import Report, Validation
-from jaxnet.data import Batching, Dataset, load_mnist
-from jaxnet.lecture.experiments import EXPERIMENTS, HIDDEN, PIXELS, manual_sigmoid_loss
+from jaxnet.data import load_mnist
+from jaxnet.lecture.experiments import EXPERIMENTS, Split, check_datasets, manual_sigmoid_loss, mlp
 from jaxnet.train import TrainState, fit, metrics, predict
 
 OVERFIT_ROWS, OVERFIT_EPOCHS, OVERFIT_EVERY, OVERFIT_P = 200, 200, 4, 0.9
 CURVE_BATCHES = (16, 128, 1024)
 NOISE_BATCHES = (4, 16, 64, 256, 1024)
-
-Data = tuple[Dataset, Dataset]
-"""Training and test rows."""
 
 
 class Overfitting(NamedTuple):
@@ -31,7 +28,7 @@ class Overfitting(NamedTuple):
     """Share of the training labels that are right: the accuracy of a net that memorizes none."""
 
 
-def overfit(data: Data | None = None) -> Overfitting:
+def overfit(data: Split | None = None) -> Overfitting:
     """A net on few rows, some of them labeled wrong, with `Dropout(0.9)` and without.
 
     The lecture's own runs have 12,665 rows and do not overfit: their test rows do better than
@@ -55,9 +52,8 @@ def overfit(data: Data | None = None) -> Overfitting:
     right = {"accuracy": metrics.logit_is_right}
     found = {}
     for p in (0.0, OVERFIT_P):
-        net = nn.Sequential(
-            [nn.Linear(PIXELS, HIDDEN), nn.Dropout(p), nn.ReLU(), nn.Linear(HIDDEN, 1)]
-        )
+        net = mlp(nn.Dropout(p))
+        validation = Validation(net, (test.images, held), metrics=right)
         _, history = fit(
             net,
             rows,
@@ -65,10 +61,7 @@ def overfit(data: Data | None = None) -> Overfitting:
             optimizer=optim.adam(),
             epochs=OVERFIT_EPOCHS,
             seed=1,
-            callbacks=[
-                Report(OVERFIT_EVERY, right),
-                Validation(net, (test.images, held), metrics=right),
-            ],
+            callbacks=[Report(OVERFIT_EVERY, right), validation],
         )
         found[p] = tuple(
             np.array([report.metrics[name] for report in history.reports])
@@ -90,7 +83,7 @@ class BatchNoise(NamedTuple):
     """Standard deviation, over batches of so many rows, of the loss of one and the same net."""
 
 
-def vary_batches(data: Data | None = None) -> BatchNoise:
+def vary_batches(data: Split | None = None) -> BatchNoise:
     """The lecture's minibatch net with other batch sizes, shuffled, and each size's noise.
 
     Rows that are drawn independently give a mean whose standard deviation falls as
@@ -109,26 +102,18 @@ def vary_batches(data: Data | None = None) -> BatchNoise:
     curves, state = {}, None
     for size in CURVE_BATCHES:
         options = {"loss": experiment.loss, "optimizer": experiment.optimizer, "seed": 1}
-        last, history = fit(
-            experiment.net, (x, y), epochs=1, batch_size=size, shuffle=True, **options
-        )
+        options |= {"batch_size": size, "shuffle": True}
+        last, history = fit(experiment.net, (x, y), epochs=1, **options)
         curves[size] = history.losses
         state = state or last  # after the 792 steps of 16 rows
     assert state is not None
-    sizes = np.array(NOISE_BATCHES)
-    return BatchNoise(curves, sizes, len(x), _measure_noise(state, x, y))
-
-
-def _measure_noise(state: TrainState, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Standard deviations over the batches of one shuffled pass, whole batches only."""
-    probs = predict(EXPERIMENTS["minibatch"].net, state, x)
+    probs = predict(experiment.net, state, x)
     each = losses.binary_cross_entropy(probs, y, reduction="none")[:, 0]
     each = np.random.default_rng(0).permutation(each)
-    noise = []
-    for size in NOISE_BATCHES:
-        whole = Batching(len(each), size).steps - (len(each) % size > 0)
-        noise.append(each[: whole * size].reshape(whole, size).mean(1).std())
-    return np.array(noise)
+    # Over the batches of one shuffled pass, whole batches only.
+    batches = [each[: len(x) // size * size].reshape(-1, size) for size in NOISE_BATCHES]
+    noise = np.array([rows.mean(1).std() for rows in batches])
+    return BatchNoise(curves, np.array(NOISE_BATCHES), len(x), noise)
 
 
 class Overflow(NamedTuple):
@@ -174,7 +159,7 @@ class Codes(NamedTuple):
     """What the net of one output gives for the test rows of each digit."""
 
 
-def compare_codes(data: Data | None = None, state: TrainState | None = None) -> Codes:
+def compare_codes(data: Split | None = None, state: TrainState | None = None) -> Codes:
     """The same net with one output that is to be 0, 1 or 2, and with three outputs.
 
     Codes of 0, 1, 2 say that a 1 is between a 0 and a 2, which is no fact of the digits; and a
@@ -193,11 +178,14 @@ def compare_codes(data: Data | None = None, state: TrainState | None = None) -> 
     """
     train, test = _check_data(data, (0, 1, 2))
     experiment = EXPERIMENTS["three_class"]
+    options: dict[str, Any] = {"epochs": experiment.epochs, "seed": experiment.seed}
+    options["optimizer"] = experiment.optimizer
     if state is None:
-        state = _train_again(train, experiment.net, experiment.targets(train), experiment.loss)
-    alone = nn.Sequential([nn.Linear(PIXELS, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1)])
+        rows = train.images, experiment.targets(train)
+        state, _ = fit(experiment.net, rows, loss=experiment.loss, **options)
+    alone = mlp()
     codes = train.labels[:, None].astype(np.float32)
-    rounded = _train_again(train, alone, codes, losses.mse_loss)
+    rounded, _ = fit(alone, (train.images, codes), loss=losses.mse_loss, **options)
     outputs = np.asarray(predict(alone, rounded, test.images))[:, 0]
     chosen = np.clip(np.round(outputs), 0, 2).astype(int)
     return Codes(
@@ -205,19 +193,6 @@ def compare_codes(data: Data | None = None, state: TrainState | None = None) -> 
         count_confusions(test.labels, predict(experiment.net, state, test.images).argmax(1), 3),
         {digit: outputs[test.labels == digit] for digit in range(3)},
     )
-
-
-def _train_again(train: Dataset, net: Any, targets: np.ndarray, loss: Any) -> TrainState:
-    experiment = EXPERIMENTS["three_class"]
-    state, _ = fit(
-        net,
-        (train.images, targets),
-        loss=loss,
-        optimizer=experiment.optimizer,
-        epochs=experiment.epochs,
-        seed=experiment.seed,
-    )
-    return state
 
 
 def count_confusions(labels: Any, chosen: Any, classes: int) -> np.ndarray:
@@ -239,14 +214,11 @@ def count_confusions(labels: Any, chosen: Any, classes: int) -> np.ndarray:
     return counts
 
 
-def _check_data(data: Any, classes: tuple[int, ...]) -> Data:
+def _check_data(data: Any, classes: tuple[int, ...]) -> Split:
     if data is None:
         return load_mnist(classes)
     train, test = check_pair(data, "(train, test)")
-    for rows in (train, test):
-        if not isinstance(rows, Dataset):
-            kind = type(rows).__name__
-            raise TypeError(f"data must be (train, test), a Dataset each, not {kind}")
+    check_datasets((train, test))
     for rows in (train, test):
         found = tuple(int(label) for label in np.unique(rows.labels))
         if found != classes:

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnet._utils.files import as_path
-from jaxnet.data import Dataset
 from jaxnet.data.loader import make_batching
 from jaxnet.lecture._machine import digest
-from jaxnet.lecture.experiments import BEYOND, EXPERIMENTS, Experiment
+from jaxnet.lecture.experiments import BEYOND, EXPERIMENTS, Experiment, Split, check_datasets
 
 _KINDS: dict[str, Any] = {
     "experiment": str,
@@ -112,18 +111,14 @@ def _unpack(run: dict[str, Any]) -> TorchRun:
     return TorchRun(record, losses, machine, run["certificate"], run["rows"], run["loss_bound"])
 
 
-def digest_rows(data: tuple[Dataset, Dataset]) -> str:
+def digest_rows(data: Split) -> str:
     """Digest of training and test rows, in hexadecimal: images and labels.
 
     >>> import jaxnet
     >>> digest_rows(jaxnet.data.load_mnist((0, 1)))[:16]
     '7c56752675ec4a74'
     """
-    for rows in data:
-        if not isinstance(rows, Dataset):
-            raise TypeError(
-                f"data must be (train, test), a Dataset each, not {type(rows).__name__}"
-            )
+    check_datasets(data)
     arrays = (part for rows in data for part in (rows.images, rows.labels))
     return "".join(digest(np.ascontiguousarray(part)) for part in arrays)
 
@@ -131,7 +126,7 @@ def digest_rows(data: tuple[Dataset, Dataset]) -> str:
 def check_same(
     torch: Mapping[str, TorchRun],
     chosen: Iterable[Experiment],
-    data: Mapping[tuple[int, ...], tuple[Dataset, Dataset]],
+    data: Mapping[tuple[int, ...], Split],
 ) -> None:
     """See that torch's runs are of these rows, seeds and epochs, where there is one.
 
@@ -150,7 +145,5 @@ def check_same(
         )
         for what, found, expected in pairs:
             if found != expected:
-                raise ValueError(
-                    f"torch must have run {experiment.id} on the same {what}: {found} there, "
-                    f"{expected} here"
-                )
+                same = f"torch must have run {experiment.id} on the same {what}"
+                raise ValueError(f"{same}: {found} there, {expected} here")

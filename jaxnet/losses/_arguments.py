@@ -32,9 +32,7 @@ def broadcast(name, weight, like):
 
 
 def check_reduction(reduction):
-    """Reject a reduction that torch does not have."""
-    known = "none", "mean", "sum"
-    if reduction not in known:
+    if reduction not in (known := ("none", "mean", "sum")):
         meant = nearest(reduction, known)
         raise ValueError(f"reduction is {reduction!r}, expected 'none', 'mean' or 'sum'{meant}")
 
@@ -42,28 +40,28 @@ def check_reduction(reduction):
 def check_arrays(**arrays):
     """Reject anything but an array, by name; of weights, which may be None, anything but reals."""
     for name, array in arrays.items():
-        missing = array is None and name not in ("input", "target")
-        if not missing and not isinstance(array, jax.Array | np.ndarray | np.generic):
+        if array is None and name not in ("input", "target"):
+            continue
+        if not isinstance(array, jax.Array | np.ndarray | np.generic):
             raise TypeError(f"{name} is a {type(array).__name__}, expected an array")
-        if array is not None and "weight" in name and not _is_real(array):
+        real = (jnp.issubdtype(array.dtype, k) for k in (jnp.floating, jnp.integer, jnp.bool_))
+        if "weight" in name and not any(real):
             raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
 
 
-def _is_real(array):
-    kinds = jnp.floating, jnp.integer, jnp.bool_
-    return any(jnp.issubdtype(array.dtype, kind) for kind in kinds)
-
-
 def check_floating(name, array):
-    """Reject an array of integers or booleans."""
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{name} has dtype {array.dtype}, expected a floating dtype")
 
 
-def check_same_shape(input, target):
-    """Reject a target that would be broadcast."""
+def check_elements(input, target, reduction, **weights):
+    """The checks of a loss of single elements: a target that would be broadcast is rejected."""
+    check_reduction(reduction)
+    check_arrays(input=input, target=target, **weights)
     if target.shape != input.shape:
         raise ValueError(f"target has shape {target.shape}, expected {input.shape} as in input")
+    check_floating("input", input)
+    check_floating("target", target)
 
 
 def known_values(array):

@@ -12,20 +12,14 @@ from jaxnet.losses._arguments import (
     Floats,
     Weights,
     broadcast,
-    check_arrays,
-    check_floating,
-    check_reduction,
-    check_same_shape,
+    check_elements,
     known_values,
     reduce,
 )
 
 
 def binary_cross_entropy(
-    input: Floats,
-    target: Floats,
-    weight: Weights | None = None,
-    reduction: str = "mean",
+    input: Floats, target: Floats, weight: Weights | None = None, reduction: str = "mean"
 ) -> Float[Array, "..."]:
     r"""Binary cross entropy between probabilities and targets in [0, 1].
 
@@ -49,9 +43,7 @@ def binary_cross_entropy(
 
     Source: torch.nn.functional.binary_cross_entropy, torch.nn.BCELoss.
     """
-    check_reduction(reduction)
-    check_arrays(input=input, target=target, weight=weight)
-    check_same_shape(input, target)
+    check_elements(input, target, reduction, weight=weight)
     _check_probabilities("input", input)
     _check_probabilities("target", target)
     probs, targets = jnp.asarray(input), jnp.asarray(target)
@@ -93,11 +85,7 @@ def binary_cross_entropy_with_logits(
 
     Source: torch.nn.functional.binary_cross_entropy_with_logits, torch.nn.BCEWithLogitsLoss.
     """
-    check_reduction(reduction)
-    check_arrays(input=input, target=target, weight=weight, pos_weight=pos_weight)
-    check_same_shape(input, target)
-    check_floating("input", input)
-    check_floating("target", target)
+    check_elements(input, target, reduction, weight=weight, pos_weight=pos_weight)
     logits, targets = jnp.asarray(input), jnp.asarray(target)
     if pos_weight is not None:
         pos_weight = broadcast("pos_weight", pos_weight, targets)
@@ -159,7 +147,6 @@ def _log_sigmoid(x):
 
 
 def _check_probabilities(name, array):
-    check_floating(name, array)
     values = known_values(array)
     if values is not None and not (inside := (values >= 0) & (values <= 1)).all():
         raise ValueError(f"{name} holds {values[~inside][0]}, expected every element in [0, 1]")

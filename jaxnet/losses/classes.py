@@ -54,12 +54,9 @@ def cross_entropy(
 
     Source: torch.nn.functional.cross_entropy, torch.nn.CrossEntropyLoss.
     """
-    check_reduction(reduction)
-    check_arrays(input=input, target=target, weight=weight)
-    check_floating("input", input)
+    class_axis = _check_classes(input, target, weight, reduction)
     if not 0.0 <= check_number("label_smoothing", label_smoothing) <= 1.0:
         raise ValueError(f"label_smoothing is {label_smoothing}, expected a number in [0, 1]")
-    class_axis = _check_classes(input, weight)
     if target.shape == input.shape:
         _check_class_probabilities(target, ignore_index)
         loss = _rows_of_probs(input, target, weight, label_smoothing, class_axis)
@@ -92,14 +89,7 @@ def nll_loss(
     A row whose class is `ignore_index` counts neither in the sum nor in the mean: with no row left
     the mean is nan and its gradient 0.
 
-    Raises ValueError for an unknown `reduction` and for shapes that do not fit; TypeError for a
-    dtype; IndexError for a class outside [0, C). Inside jit such a class is not seen: its loss is
-    then nan.
-
-    Differences: torch raises RuntimeError for most of these. It accepts what is rejected here: a
-    target (1,) with an input (C,), and C = 0. It rejects what is accepted here: class indices
-    other than int64 and uint8, a `weight` of another dtype than `input` (cast here) and its
-    gradient.
+    Raises errors, and differs from torch, as `cross_entropy` does with class indices.
 
     >>> log_probs, target = jnp.log(jnp.array([[0.5, 0.5], [0.75, 0.25]])), jnp.array([0, 1])
     >>> round(float(nll_loss(log_probs, target, reduction="sum")), 3)  # log 2 + log 4
@@ -107,10 +97,7 @@ def nll_loss(
 
     Source: torch.nn.functional.nll_loss, torch.nn.NLLLoss.
     """
-    check_reduction(reduction)
-    check_arrays(input=input, target=target, weight=weight)
-    check_floating("input", input)
-    class_axis = _check_classes(input, weight)
+    class_axis = _check_classes(input, target, weight, reduction)
     _check_class_indices(target, input.shape, class_axis, ignore_index)
     indices, counted = _indices_of(target, input.shape[class_axis], ignore_index)
     loss, row_weight = _rows_of_classes(jnp.asarray(input), indices, weight, class_axis)
@@ -167,8 +154,11 @@ def _along(axis, vector, like):
     return jnp.expand_dims(vector, [i for i in range(like.ndim) if i != axis])
 
 
-def _check_classes(input, weight):
+def _check_classes(input, target, weight, reduction):
     """The axis of the classes, once `input` has some and `weight` one for each."""
+    check_reduction(reduction)
+    check_arrays(input=input, target=target, weight=weight)
+    check_floating("input", input)
     class_axis = min(1, len(input.shape) - 1)
     if class_axis < 0 or input.shape[class_axis] == 0:
         raise ValueError(f"input has shape {input.shape}, expected (C,) or (N, C, ...) with C > 0")

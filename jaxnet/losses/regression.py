@@ -7,22 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxnet._utils.validation import check_number
-from jaxnet.losses._arguments import (
-    Floats,
-    Weights,
-    check_arrays,
-    check_floating,
-    check_reduction,
-    check_same_shape,
-    reduce,
-)
+from jaxnet.losses._arguments import Floats, Weights, check_elements, reduce
 
 
 def mse_loss(
-    input: Floats,
-    target: Floats,
-    reduction: str = "mean",
-    weight: Weights | None = None,
+    input: Floats, target: Floats, reduction: str = "mean", weight: Weights | None = None
 ) -> Float[Array, "..."]:
     r"""Squared error.
 
@@ -47,10 +36,7 @@ def mse_loss(
 
 
 def l1_loss(
-    input: Floats,
-    target: Floats,
-    reduction: str = "mean",
-    weight: Weights | None = None,
+    input: Floats, target: Floats, reduction: str = "mean", weight: Weights | None = None
 ) -> Float[Array, "..."]:
     r"""Absolute error.
 
@@ -73,10 +59,7 @@ def l1_loss(
 
 
 def smooth_l1_loss(
-    input: Floats,
-    target: Floats,
-    reduction: str = "mean",
-    beta: float | int = 1.0,
+    input: Floats, target: Floats, reduction: str = "mean", beta: float | int = 1.0
 ) -> Float[Array, "..."]:
     r"""Absolute error, made smooth by a parabola where it is below `beta`.
 
@@ -104,17 +87,14 @@ def smooth_l1_loss(
     return reduce(element, reduction)
 
 
-@jax.custom_jvp
-def _absolute(difference):
-    return jnp.abs(difference)
-
-
-@_absolute.defjvp
-def _absolute_jvp(primals, tangents):
-    (difference,), (tangent,) = primals, tangents
+def _absolute_tangent(tangent, size, difference):
     # torch.sign, which is 0 of nan; jnp.sign is nan of nan.
     sign = jnp.where(difference > 0, 1, jnp.where(difference < 0, -1, 0))
-    return _absolute(difference), sign.astype(difference.dtype) * tangent
+    return sign.astype(difference.dtype) * tangent
+
+
+_absolute = jax.custom_jvp(jnp.abs)
+_absolute.defjvps(_absolute_tangent)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -133,11 +113,7 @@ def _smooth_absolute_jvp(beta, primals, tangents):
 
 
 def _difference(input, target, reduction, weight=None):
-    check_reduction(reduction)
-    check_arrays(input=input, target=target, weight=weight)
-    check_same_shape(input, target)
-    check_floating("input", input)
-    check_floating("target", target)
+    check_elements(input, target, reduction, weight=weight)
     if weight is not None and weight.shape != input.shape:
         raise ValueError(f"weight has shape {weight.shape}, expected {input.shape} as in input")
     return jnp.asarray(input) - jnp.asarray(target)

@@ -1,5 +1,7 @@
 """x W^T, with a gradient in W that a CPU computes faster."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,28 +16,20 @@ from jaxnet.nn.base import precision
 def product(
     x: Float[Array | np.ndarray, "..."], weight: Float[Array | np.ndarray, "out in"]
 ) -> Float[Array, "..."]:
-    """x W^T for x of shape (..., in) and W of shape (out, in), in the precision that is set.
-
-    >>> print(product(jnp.array([10.0, 20.0]), jnp.array([[1.0, 2.0]])))
-    [50.]
-    """
+    """x W^T for x of shape (..., in) and W of shape (out, in), in the precision that is set."""
     return _contract_last(x, weight)
 
 
+@partial(product.defjvp, symbolic_zeros=True)
 def _product_jvp(primals, tangents):
-    x, weight = primals
-    dx, dweight = tangents
+    (x, weight), (dx, dweight) = primals, tangents
     terms = []
     if not isinstance(dx, SymbolicZero):
         terms.append(_contract_last(dx, weight))
     if not isinstance(dweight, SymbolicZero):
-        terms.append(
-            lax.platform_dependent(x, dweight, cpu=_contract_turned, default=_contract_last)
-        )
+        turned = lax.platform_dependent(x, dweight, cpu=_contract_turned, default=_contract_last)
+        terms.append(turned)
     return product(x, weight), sum(terms[1:], terms[0])
-
-
-product.defjvp(_product_jvp, symbolic_zeros=True)
 
 
 def _contract_last(x, weight):

@@ -53,15 +53,9 @@ class LeakyReLU(Module):
         return narrow(jnp.where(wide > 0, wide, wide * self.negative_slope), x)
 
 
-@jax.custom_jvp
-def _expm1(x):
-    return jnp.expm1(x)
-
-
-@_expm1.defjvp
-def _expm1_jvp(primals, tangents):
-    # JAX's own derivative, expm1(x) + 1, is 0 below -17: exp(x) is not.
-    return _expm1(*primals), tangents[0] * jnp.exp(primals[0])
+# JAX's own derivative, expm1(x) + 1, is 0 below -17: exp(x) is not.
+_expm1 = jax.custom_jvp(jnp.expm1)
+_expm1.defjvps(lambda tangent, y, x: tangent * jnp.exp(x))
 
 
 class ELU(Module):
@@ -94,14 +88,8 @@ def _logistic_slope(x):
     return z / lax.square(1.0 + z)
 
 
-@jax.custom_jvp
-def _logistic(x):
-    return jax.nn.sigmoid(x)
-
-
-@_logistic.defjvp
-def _logistic_jvp(primals, tangents):
-    return _logistic(*primals), tangents[0] * _logistic_slope(*primals)
+_logistic = jax.custom_jvp(jax.nn.sigmoid)
+_logistic.defjvps(lambda tangent, y, x: tangent * _logistic_slope(x))
 
 
 class GELU(Module):
@@ -127,10 +115,8 @@ class GELU(Module):
 
     def __post_init__(self):
         if self.approximate not in (known := ("none", "tanh")):
-            meant = nearest(self.approximate, known)
-            raise ValueError(
-                f'approximate must be "none" or "tanh", not {self.approximate!r}{meant}'
-            )
+            said = f"{self.approximate!r}{nearest(self.approximate, known)}"
+            raise ValueError(f'approximate must be "none" or "tanh", not {said}')
         super().__post_init__()
 
     def __call__(self, x: Floats) -> Float[Array, "..."]:
@@ -191,15 +177,9 @@ class LogSigmoid(Module):
         return narrow(jnp.where(negative, wide, 0.0) - rest, x)
 
 
-@jax.custom_jvp
-def _tanh(x):
-    return jnp.tanh(x)
-
-
-@_tanh.defjvp
-def _tanh_jvp(primals, tangents):
-    # XLA's tanh errs by 2 ulp of 1 near its limits, which 1 - y^2 would double.
-    return _tanh(*primals), tangents[0] * (4.0 * _logistic_slope(2.0 * primals[0]))
+# XLA's tanh errs by 2 ulp of 1 near its limits, which 1 - y^2 would double.
+_tanh = jax.custom_jvp(jnp.tanh)
+_tanh.defjvps(lambda tangent, y, x: tangent * (4.0 * _logistic_slope(2.0 * x)))
 
 
 class Tanh(Module):

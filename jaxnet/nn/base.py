@@ -59,14 +59,6 @@ def init(net: flax.linen.Module, generator: Generator) -> tuple[Generator, Varia
     return net.initial_variables(generator)
 
 
-_MODES = {
-    "train": lambda train: train,
-    "training": lambda train: train,
-    "deterministic": lambda train: not train,
-    "use_running_average": lambda train: not train,
-}
-
-
 def call_keywords(
     module: flax.linen.Module | Callable, train: bool, draws: Any = None
 ) -> dict[str, Any]:
@@ -76,7 +68,9 @@ def call_keywords(
     {'deterministic': False}
     """
     parameters = _list_parameters(module)
-    keywords = {name: mode(train) for name, mode in _MODES.items() if name in parameters}
+    modes = dict.fromkeys(("train", "training"), train)
+    modes |= dict.fromkeys(("deterministic", "use_running_average"), not train)
+    keywords: dict[str, Any] = {name: modes[name] for name in modes if name in parameters}
     return keywords | ({} if draws is None else {name_draws(module) or "draws": draws})
 
 
@@ -86,8 +80,7 @@ def name_draws(module: flax.linen.Module | Callable) -> str | None:
     >>> name_draws(lambda variables, x, masks=None: x)
     'masks'
     """
-    parameters = _list_parameters(module)
-    return next((name for name in ("draws", "masks") if name in parameters), None)
+    return next((name for name in ("draws", "masks") if name in _list_parameters(module)), None)
 
 
 def _list_parameters(module: Any) -> Mapping[str, Any]:

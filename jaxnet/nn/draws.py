@@ -117,9 +117,8 @@ def list_drops(net: flax.linen.Module, x: Any) -> list[Drop]:
     def note(call, arguments, keywords, context):
         layer = context.module
         if isinstance(layer, Dropout) and context.method_name == "__call__" and 0 < layer.p < 1:
-            x_in = arguments[0]
-            p = as_probability(layer.p)
-            found[layer.path] = Drop(layer.path, p, x_in.shape, x_in.dtype)
+            p, x = as_probability(layer.p), arguments[0]
+            found[layer.path] = Drop(layer.path, p, x.shape, x.dtype)
         return call(*arguments, **keywords)
 
     def forward(x):

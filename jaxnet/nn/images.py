@@ -83,17 +83,13 @@ class Conv2d(Module):
         if not isinstance(self.padding, str):
             self.padding = as_pair("padding", self.padding, least=0)
         elif self.padding not in (names := ("valid", "same")):
-            meant = nearest(self.padding, names)
-            raise ValueError(
-                f'padding must be sizes, "valid" or "same", not {self.padding!r}{meant}'
-            )
+            said = f"{self.padding!r}{nearest(self.padding, names)}"
+            raise ValueError(f'padding must be sizes, "valid" or "same", not {said}')
         if self.padding == "same" and self.stride != (1, 1):
             raise ValueError(f'padding="same" needs stride 1, not {self.stride}')
         if self.padding_mode not in _PADDING_MODES:
-            known, meant = ", ".join(_PADDING_MODES), nearest(self.padding_mode, _PADDING_MODES)
-            raise ValueError(
-                f"padding_mode must be one of {known}, not {self.padding_mode!r}{meant}"
-            )
+            said = f"{self.padding_mode!r}{nearest(self.padding_mode, _PADDING_MODES)}"
+            raise ValueError(f"padding_mode must be one of {', '.join(_PADDING_MODES)}, not {said}")
         super().__post_init__()
 
     def initial_variables(self, generator: Generator) -> tuple[Generator, Variables]:
@@ -112,7 +108,8 @@ class Conv2d(Module):
 
     def _around(self, sizes: tuple[int, ...]) -> list[tuple[int, int]]:
         """Rows above and below, and columns left and right, that are added to an image."""
-        spans = _spans(self.kernel_size, self.dilation)
+        kernel, steps = (as_pair(key, getattr(self, key)) for key in ("kernel_size", "dilation"))
+        spans = [step * (size - 1) + 1 for size, step in zip(kernel, steps, strict=True)]
         if self.padding == "same":
             around = [((span - 1) // 2, span // 2) for span in spans]
         else:
@@ -142,8 +139,7 @@ class Conv2d(Module):
         weight = self.param("weight", start, self._weight_shape())
         images = jnp.asarray(x).astype(jnp.result_type(x, weight))
         images = images if x.ndim == 4 else images[None]
-        mode = _PADDING_MODES[self.padding_mode]
-        if mode is not None:
+        if mode := _PADDING_MODES[self.padding_mode]:
             images = jnp.pad(images, [(0, 0), (0, 0), *around], mode=mode)
             around = [(0, 0), (0, 0)]
         y = lax.conv_general_dilated(
@@ -160,8 +156,3 @@ class Conv2d(Module):
             bias = self.param("bias", start, (self.out_channels,)).reshape(1, -1, 1, 1)
             y = y + jnp.broadcast_to(bias, y.shape)
         return y if x.ndim == 4 else y[0]
-
-
-def _spans(kernel_size: Pair, dilation: Pair) -> list[int]:
-    pairs = zip(as_pair("kernel_size", kernel_size), as_pair("dilation", dilation), strict=True)
-    return [step * (size - 1) + 1 for size, step in pairs]

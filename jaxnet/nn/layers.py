@@ -144,9 +144,8 @@ class Embedding(Module):
         indices = np.asarray(x)
         outside = indices[(indices < 0) | (indices >= self.num_embeddings)]
         if outside.size:
-            raise ValueError(
-                f"x must hold indices from 0 to {self.num_embeddings - 1}, not {outside[0]}"
-            )
+            last = self.num_embeddings - 1
+            raise ValueError(f"x must hold indices from 0 to {last}, not {outside[0]}")
 
 
 class Dropout(Module):

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen
 import jax.numpy as jnp
@@ -101,11 +101,8 @@ class _BatchNorm(Module):
         """Weight 1, bias 0, running mean 0 and variance 1; nothing is drawn."""
         variables = _affine((self.num_features,), self.affine, self.bias)
         if self.track_running_stats:
-            variables["batch_stats"] = {
-                "running_mean": jnp.zeros((self.num_features,), jnp.float32),
-                "running_var": jnp.ones((self.num_features,), jnp.float32),
-                "num_batches_tracked": jnp.zeros((), jnp.int32),
-            }
+            statistics = {name: start(*kind) for name, start, *kind in self._buffers()}
+            variables["batch_stats"] = statistics
         return generator, variables
 
     @flax.linen.compact
@@ -127,15 +124,14 @@ class _BatchNorm(Module):
     def _check(self, x):
         check_input(x)
         if x.ndim not in self.shapes or x.shape[1] != self.num_features:
-            shapes = " or ".join(self.shapes.values())
-            raise ValueError(
-                f"x must have shape {shapes} with C = {self.num_features}, not {x.shape}"
-            )
+            expected = f"{' or '.join(self.shapes.values())} with C = {self.num_features}"
+            raise ValueError(f"x must have shape {expected}, not {x.shape}")
 
     def _statistics(self, x: Array, train: bool) -> tuple[Array, Array]:
         """Mean and variance of each channel, and the running ones brought up to date."""
-        running = self._running() if self.track_running_stats else None
-        if running is not None and not train:
+        buffers = self._buffers() if self.track_running_stats else ()
+        running = [self.variable("batch_stats", *buffer) for buffer in buffers]
+        if running and not train:
             return running[0].value, running[1].value
         count = x.size // self.num_features
         if count == 1:
@@ -146,16 +142,16 @@ class _BatchNorm(Module):
         if not self.eps > 0:
             raise ValueError(f"eps must be above 0 in training, not {self.eps}")
         mean, variance = _moments(x, (0, *range(2, x.ndim)))
-        if running is not None and count and not self.is_initializing():
+        if running and count and not self.is_initializing():
             self._track(running, mean, variance * (count / (count - 1)))
         return mean, variance
 
-    def _running(self):
-        shape = (self.num_features,)
+    def _buffers(self) -> tuple[tuple[Any, ...], ...]:
+        """Name, filler, shape and type of each."""
         return (
-            self.variable("batch_stats", "running_mean", jnp.zeros, shape, jnp.float32),
-            self.variable("batch_stats", "running_var", jnp.ones, shape, jnp.float32),
-            self.variable("batch_stats", "num_batches_tracked", jnp.zeros, (), jnp.int32),
+            ("running_mean", jnp.zeros, (self.num_features,), jnp.float32),
+            ("running_var", jnp.ones, (self.num_features,), jnp.float32),
+            ("num_batches_tracked", jnp.zeros, (), jnp.int32),
         )
 
     def _track(self, running, mean, unbiased):

@@ -54,29 +54,19 @@ class _Pool(Module):
 
     def __post_init__(self):
         self.kernel_size = as_pair("kernel_size", self.kernel_size)
-        stride = self.kernel_size if self.stride is None else self.stride
-        self.stride = as_pair("stride", stride)
+        self.stride = as_pair("stride", self.kernel_size if self.stride is None else self.stride)
         self.padding = as_pair("padding", self.padding, least=0)
         for kernel, pad in zip(self.kernel_size, self.padding, strict=True):
-            if pad > kernel // 2:
-                raise ValueError(
-                    f"padding must be at most half of kernel_size, {kernel // 2}, not {pad}"
-                )
+            if pad > (half := kernel // 2):
+                raise ValueError(f"padding must be at most half of kernel_size, {half}, not {pad}")
         super().__post_init__()
 
-    def _dilations(self) -> tuple[int, int]:
-        return (1, 1)
-
-    def _windows(self, x: Images, ceil_mode: bool) -> list[_Windows]:
+    def _windows(self, x: Images, ceil_mode: bool, dilation: Pair = 1) -> list[_Windows]:
         """Those along the height and along the width of x."""
         check_images(x)
-        geometry = (
-            x.shape[-2:],
-            as_pair("kernel_size", self.kernel_size),
-            as_pair("stride", self.stride),
-            as_pair("padding", self.padding, least=0),
-            self._dilations(),
-        )
+        names = ("kernel_size", "stride", "padding")
+        kernel, stride, padding = (as_pair(name, getattr(self, name), least=0) for name in names)
+        geometry = (x.shape[-2:], kernel, stride, padding, as_pair("dilation", dilation))
         windows = [_Windows(*axis, ceil_mode) for axis in zip(*geometry, strict=True)]
         if any(along.count < 1 for along in windows):
             raise ValueError(
@@ -117,12 +107,9 @@ class MaxPool2d(_Pool):
         self.dilation = as_pair("dilation", self.dilation)
         super().__post_init__()
 
-    def _dilations(self) -> tuple[int, int]:
-        return as_pair("dilation", self.dilation)
-
     def __call__(self, x: Images) -> Float[Array, "..."]:
         """x of shape (N, C, H, W) or (C, H, W) to the same with fewer rows and columns."""
-        down, across = self._windows(x, self.ceil_mode)
+        down, across = self._windows(x, self.ceil_mode, self.dilation)
         # The first largest of the rows' first largest is the first of the window.
         rows = _max_along(jnp.asarray(x), x.ndim - 1, across)
         return _max_along(rows, x.ndim - 2, down)
@@ -231,14 +218,11 @@ class AdaptiveAvgPool2d(Module):
 
     def __post_init__(self):
         sizes = self.output_size
-        sizes = (
-            tuple(sizes) if isinstance(sizes, Sequence) else (as_size("output_size", sizes),) * 2
-        )
+        sizes = sizes if isinstance(sizes, Sequence) else (as_size("output_size", sizes),) * 2
         if len(sizes) != 2:
             raise ValueError(f"output_size must be a size or a pair, not {self.output_size!r}")
-        self.output_size = tuple(
-            None if size is None else as_size("output_size", size) for size in sizes
-        )
+        pair = (None if size is None else as_size("output_size", size) for size in sizes)
+        self.output_size = tuple(pair)
         super().__post_init__()
 
     def __call__(self, x: Images) -> Float[Array, "..."]:

@@ -51,15 +51,12 @@ class Sequential(Module):
             if not isinstance(layer, flax.linen.Module):
                 raise TypeError(f"layers must be Flax modules, not {layer!r}")
         if self.names is not None:
+            wanted = f"names must be {len(self.layers)} different ones"
             if not isinstance(self.names, Iterable):
-                raise TypeError(
-                    f"names must be {len(self.layers)} different ones, not {self.names!r}"
-                )
+                raise TypeError(f"{wanted}, not {self.names!r}")
             self.names = tuple(self.names)
             if len(set(self.names)) != len(self.names) or len(self.names) != len(self.layers):
-                raise ValueError(
-                    f"names must be {len(self.layers)} different ones, not {self.names}"
-                )
+                raise ValueError(f"{wanted}, not {self.names}")
             if "params" in self.names:
                 raise ValueError("names must not have 'params' among them: Flax keeps that name")
             if self.names == tuple(map(str, range(len(self.layers)))):

@@ -11,11 +11,11 @@ from jaxnet.cache import by_value
 from jaxnet.optim._arguments import (
     LearningRate,
     Params,
+    chain,
     check_floating,
     check_lr,
     check_not_negative,
 )
-from jaxnet.optim._parts import chain
 
 
 @by_value
@@ -59,10 +59,8 @@ def adagrad(
     Source: torch.optim.Adagrad; Duchi, Hazan and Singer, https://jmlr.org/papers/v12/duchi11a.html.
     """
     check_lr(lr)
-    check_not_negative("lr_decay", lr_decay)
-    check_not_negative("weight_decay", weight_decay)
-    check_not_negative("initial_accumulator_value", initial_accumulator_value)
-    check_not_negative("eps", eps)
+    check_not_negative(lr_decay=lr_decay, weight_decay=weight_decay)
+    check_not_negative(initial_accumulator_value=initial_accumulator_value, eps=eps)
     return chain(
         optax.scale(-1.0) if maximize else None,
         optax.add_decayed_weights(weight_decay) if weight_decay != 0 else None,
@@ -80,9 +78,7 @@ class AdagradState(NamedTuple):
     """$s_t$, shaped like the parameters."""
 
 
-def _scale_by_adagrad(
-    lr_decay: float | int, initial_accumulator_value: float | int, eps: float | int
-) -> optax.GradientTransformation:
+def _scale_by_adagrad(lr_decay, initial_accumulator_value, eps) -> optax.GradientTransformation:
     """Adagrad's update without `-lr`. optax.scale_by_rss has `eps` inside the root."""
 
     def init(params: Params) -> AdagradState:
@@ -90,9 +86,7 @@ def _scale_by_adagrad(
         start = optax.tree.full_like(params, initial_accumulator_value)
         return AdagradState(jnp.zeros((), jnp.int32), start)
 
-    def update(
-        updates: Params, state: AdagradState, params: Params | None = None
-    ) -> tuple[Params, AdagradState]:
+    def update(updates: Params, state: AdagradState, params: Params | None = None):
         del params
         total = jax.tree.map(lambda before, grad: before + grad * grad, state.sum, updates)
         scaled = jax.tree.map(lambda grad, sum: grad / (jnp.sqrt(sum) + eps), updates, total)

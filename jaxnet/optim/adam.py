@@ -14,11 +14,13 @@ from jaxnet.cache import by_value
 from jaxnet.optim._arguments import (
     LearningRate,
     Params,
+    average_squares,
+    chain,
     check_floating,
     check_lr,
     check_not_negative,
+    lerp,
 )
-from jaxnet.optim._parts import chain, lerp
 
 
 @by_value
@@ -124,9 +126,7 @@ class AdamState(NamedTuple):
     """$\\max(v_1, \\dots, v_t)$, shaped like the parameters; None without `amsgrad`."""
 
 
-def _scale_by_adam(
-    betas: tuple[float | int, float | int], eps: float | int, amsgrad: bool
-) -> optax.GradientTransformation:
+def _scale_by_adam(betas, eps, amsgrad) -> optax.GradientTransformation:
     """Adam's update without `-lr`."""
     beta1, beta2 = betas
 
@@ -136,19 +136,10 @@ def _scale_by_adam(
         zeros = [optax.tree.zeros_like(params) for _ in range(3 if amsgrad else 2)]
         return AdamState(jnp.zeros((), jnp.int32), *zeros)
 
-    def update(
-        updates: Params, state: AdamState, params: Params | None = None
-    ) -> tuple[Params, AdamState]:
+    def update(updates: Params, state: AdamState, params: Params | None = None):
         del params
-        exp_avg = jax.tree.map(
-            lambda average, grad: lerp(average, grad, 1 - beta1), state.exp_avg, updates
-        )
-        # torch's order: `grad * grad` overflows from 1.8e19 on, this product from 5.8e20 on.
-        exp_avg_sq = jax.tree.map(
-            lambda average, grad: beta2 * average + (1 - beta2) * grad * grad,
-            state.exp_avg_sq,
-            updates,
-        )
+        exp_avg = jax.tree.map(lambda a, grad: lerp(a, grad, 1 - beta1), state.exp_avg, updates)
+        exp_avg_sq = average_squares(state.exp_avg_sq, updates, beta2)
         largest = jax.tree.map(jnp.maximum, state.max_exp_avg_sq, exp_avg_sq) if amsgrad else None
         step = jnp.asarray(optax.safe_increment(state.step))
 
@@ -181,5 +172,4 @@ def _check_adam(lr, betas, eps, weight_decay):
     for i, beta in enumerate(betas):
         if not 0.0 <= check_number(f"betas[{i}]", beta) < 1.0:
             raise ValueError(f"betas[{i}] is {beta}, expected a number in [0, 1)")
-    check_not_negative("eps", eps)
-    check_not_negative("weight_decay", weight_decay)
+    check_not_negative(eps=eps, weight_decay=weight_decay)

@@ -11,11 +11,13 @@ from jaxnet.cache import by_value
 from jaxnet.optim._arguments import (
     LearningRate,
     Params,
+    average_squares,
+    chain,
     check_floating,
     check_lr,
     check_not_negative,
+    lerp,
 )
-from jaxnet.optim._parts import chain, lerp
 
 
 @by_value
@@ -64,10 +66,7 @@ def rmsprop(
     Graves, https://arxiv.org/abs/1308.0850.
     """
     check_lr(lr)
-    check_not_negative("alpha", alpha)
-    check_not_negative("eps", eps)
-    check_not_negative("weight_decay", weight_decay)
-    check_not_negative("momentum", momentum)
+    check_not_negative(alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum)
     return chain(
         optax.scale(-1.0) if maximize else None,
         optax.add_decayed_weights(weight_decay) if weight_decay != 0 else None,
@@ -89,44 +88,26 @@ class RMSpropState(NamedTuple):
     """$a_t$, shaped like the parameters; None without `centered`."""
 
 
-def _scale_by_rmsprop(
-    alpha: float | int, eps: float | int, momentum: float | int, centered: bool
-) -> optax.GradientTransformation:
-    """RMSprop's update without `-lr`.
-
-    optax.scale_by_rms and scale_by_stddev multiply by a rounded $1 / (\\sqrt{v} + \\epsilon)$ and
-    square a gradient before they weigh it, so that it overflows sooner; and optax.trace would keep
-    the momentum under another name.
-    """
+def _scale_by_rmsprop(alpha, eps, momentum, centered) -> optax.GradientTransformation:
+    """RMSprop's update without `-lr`."""
+    # optax.scale_by_rms and scale_by_stddev multiply by a rounded 1 / (sqrt(v) + eps) and square a
+    # gradient before they weigh it, so that it overflows sooner; and optax.trace would keep the
+    # momentum under another name.
 
     def init(params: Params) -> RMSpropState:
         check_floating(params)
 
         # Separate zeros: jit cannot donate one buffer twice.
-        def zeros():
-            return optax.tree.zeros_like(params)
+        kept = (momentum != 0, centered)
+        more = [optax.tree.zeros_like(params) if keep else None for keep in kept]
+        return RMSpropState(jnp.zeros((), jnp.int32), optax.tree.zeros_like(params), *more)
 
-        return RMSpropState(
-            step=jnp.zeros((), jnp.int32),
-            square_avg=zeros(),
-            momentum_buffer=zeros() if momentum != 0 else None,
-            grad_avg=zeros() if centered else None,
-        )
-
-    def update(
-        updates: Params, state: RMSpropState, params: Params | None = None
-    ) -> tuple[Params, RMSpropState]:
+    def update(updates: Params, state: RMSpropState, params: Params | None = None):
         del params
-        square_avg = jax.tree.map(
-            lambda average, grad: alpha * average + (1 - alpha) * grad * grad,
-            state.square_avg,
-            updates,
-        )
+        square_avg = average_squares(state.square_avg, updates, alpha)
         grad_avg, variance = None, square_avg
         if centered:
-            grad_avg = jax.tree.map(
-                lambda average, grad: lerp(average, grad, 1 - alpha), state.grad_avg, updates
-            )
+            grad_avg = jax.tree.map(lambda a, g: lerp(a, g, 1 - alpha), state.grad_avg, updates)
             variance = jax.tree.map(
                 lambda square, average: square - average * average, square_avg, grad_avg
             )

@@ -47,7 +47,7 @@ def step_lr(
     """
     _check_rate("lr", lr)
     _check_integer("step_size", step_size)
-    check_not_negative("gamma", gamma)
+    check_not_negative(gamma=gamma)
     epoch_of, power_of_gamma = _epochs(steps_per_epoch), _powers(gamma)
 
     def schedule(count) -> Float[Array, "..."]:
@@ -134,9 +134,7 @@ def lambda_lr(
     _check_integer("epochs", epochs)
     _check_integer("steps_per_epoch", steps_per_epoch)
     check_function("lr_lambda", lr_lambda)
-    factors = np.array(
-        [check_number(f"lr_lambda({epoch})", lr_lambda(epoch)) for epoch in range(epochs)]
-    )
+    factors = np.array([check_number(f"lr_lambda({e})", lr_lambda(e)) for e in range(epochs)])
     # An array may change, or be deleted: it is no value to be found by.
     make = vars(_tabulated_lr)["__wrapped__"] if isinstance(lr, jax.Array) else _tabulated_lr
     return make(lr, factors, steps_per_epoch)
@@ -156,22 +154,16 @@ def _tabulated_lr(lr: Rate, factors: np.ndarray, steps_per_epoch: int) -> optax.
 
 def _epochs(steps_per_epoch: int) -> Callable[[Count], Int[Array, "..."]]:
     _check_integer("steps_per_epoch", steps_per_epoch)
-
-    def epoch_of(count: Count) -> Int[Array, "..."]:
-        return jnp.asarray(count) // steps_per_epoch
-
-    return epoch_of
+    return lambda count: jnp.asarray(count) // steps_per_epoch
 
 
 _BITS = 8
 
 
 def _powers(base: float | int) -> Callable[[Int[Array, "..."]], Float[Array, "..."]]:
-    """`base**exponent` for exponents of 0 and more, below 2**16 rounded three times at most.
-
-    The product of the powers of the exponent's four digits, which are tabulated in float64: the
-    rounding of `base` or of its logarithm would grow with the exponent.
-    """
+    """`base**exponent` for exponents of 0 and more, below 2**16 rounded three times at most."""
+    # The product of the powers of the exponent's four digits, which are tabulated in float64: the
+    # rounding of `base` or of its logarithm would grow with the exponent.
     digits = np.arange(2**_BITS)
     with np.errstate(over="ignore", under="ignore"):
         tables = [np.float64(base) ** (digits << shift) for shift in range(0, 32, _BITS)]

@@ -9,8 +9,7 @@ from jaxtyping import Array, Bool
 
 from jaxnet._utils.validation import check_number
 from jaxnet.cache import by_value
-from jaxnet.optim._arguments import LearningRate, Params, check_lr, check_not_negative
-from jaxnet.optim._parts import chain
+from jaxnet.optim._arguments import LearningRate, Params, chain, check_lr, check_not_negative
 
 
 @by_value
@@ -52,9 +51,8 @@ def sgd(
     Source: torch.optim.SGD.
     """
     check_lr(lr)
-    check_not_negative("momentum", momentum)
+    check_not_negative(momentum=momentum, weight_decay=weight_decay)
     check_number("dampening", dampening)
-    check_not_negative("weight_decay", weight_decay)
     if nesterov and (momentum == 0 or dampening != 0):
         raise ValueError(
             f"nesterov is True with momentum {momentum} and dampening {dampening}, "
@@ -83,9 +81,7 @@ def _dampen_after_first(dampening: float | int) -> optax.GradientTransformation:
         del params
         return DampeningState(started=jnp.zeros((), bool))
 
-    def update(
-        updates: Params, state: DampeningState, params: Params | None = None
-    ) -> tuple[Params, DampeningState]:
+    def update(updates: Params, state: DampeningState, params: Params | None = None):
         del params
         factor = jnp.where(state.started, 1.0 - dampening, 1.0)
         damped = jax.tree.map(lambda grad: factor * grad, updates)

@@ -10,11 +10,7 @@ Shape = int | Sequence[int]
 
 
 def as_shape(shape: Any) -> tuple[int, ...]:
-    """A shape as a tuple; one integer is a shape of one axis, as in torch.
-
-    >>> as_shape(8), as_shape([2, 3])
-    ((8,), (2, 3))
-    """
+    """A shape as a tuple; one integer is a shape of one axis, as in torch."""
     sizes = shape if isinstance(shape, Sequence) else (shape,)
     sizes = tuple(as_integer("shape", size) for size in sizes)
     if any(size < 0 for size in sizes):
@@ -23,12 +19,7 @@ def as_shape(shape: Any) -> tuple[int, ...]:
 
 
 def as_integer(name: str, value: Any) -> int:
-    """An integer of any kind as Python's; a TypeError for all else.
-
-    >>> import numpy as np
-    >>> as_integer("n", np.int64(5))
-    5
-    """
+    """An integer of any kind as Python's; a TypeError for all else."""
     try:
         if not isinstance(value, bool):
             return operator.index(value)

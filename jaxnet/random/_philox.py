@@ -82,6 +82,7 @@ def philox(
     return a, b, c, d
 
 
+@partial(jit, static_argnames=("count", "vector"))
 def draw_words(
     stream: CudaStream, seed: UInt32[Array | np.ndarray, "2"], count: int, vector: int
 ) -> tuple[CudaStream, UInt32[Array, " count"]]:
@@ -91,11 +92,6 @@ def draw_words(
     time it comes round. With `vector` 1 a round of T threads covers 4 T elements, of which thread
     t fills t, t + T, t + 2 T and t + 3 T; with 2 or 4 it fills that many in a row.
     """
-    return _draw_words(stream, jnp.asarray(seed), count, vector)
-
-
-@partial(jit, static_argnames=("count", "vector"))
-def _draw_words(stream, seed, count, vector):
     if count == 0:
         return stream, jnp.zeros(0, jnp.uint32)
     threads = stream.threads(count)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float32, Int, UInt8, UInt32
 from jaxnet._utils.validation import check_number
 from jaxnet.random._arguments import Shape, as_integer, as_probability, as_shape
 from jaxnet.random._arithmetic import fused_multiply_add
-from jaxnet.random._philox import CudaStream, draw_words
+from jaxnet.random._philox import draw_words
 from jaxnet.random.mt19937 import (
     Generator,
     check_generator,
@@ -87,8 +87,7 @@ def bernoulli(generator: Generator, p: float, shape: Shape) -> tuple[Generator, 
     p, shape = as_probability(p), as_shape(shape)
     check_generator(generator)
     if generator.cuda is not None:
-        cuda, values = _bernoulli_cuda(generator.cuda, generator.seed, p, shape, vector=1)
-        return generator._replace(cuda=cuda), values
+        return _bernoulli_cuda(generator, p, shape, vector=1)
     below = _Below(*divmod(math.ceil(p * 2.0**53), 2**32))
     generator, values = draw(generator, 2 * math.prod(shape), below)
     return generator, values.reshape(shape)
@@ -172,25 +171,18 @@ def dropout_mask(
     if p in (0.0, 1.0):
         return generator, jnp.full(shape, p == 0.0)
     if generator.cuda is not None:
-        vector = math.gcd(math.prod(shape), 4)
-        cuda, keep = _bernoulli_cuda(generator.cuda, generator.seed, 1.0 - p, shape, vector)
-        return generator._replace(cuda=cuda), keep
+        return _bernoulli_cuda(generator, 1.0 - p, shape, math.gcd(math.prod(shape), 4))
     return bernoulli(generator, 1.0 - p, shape)
 
 
-def _bernoulli_cuda(
-    stream: CudaStream, seed: Array | np.ndarray, p: float, shape: tuple[int, ...], vector: int
-) -> tuple[CudaStream, Bool[Array, "..."]]:
-    stream, words = draw_words(stream, seed, math.prod(shape), vector)
-    return stream, (words < np.uint32(first_word_not_below(p))).reshape(shape)
+def _bernoulli_cuda(generator: Generator, p: float, shape: tuple[int, ...], vector: int):
+    cuda, words = draw_words(generator.cuda, generator.seed, math.prod(shape), vector)
+    values = (words < np.uint32(first_word_not_below(p))).reshape(shape)
+    return generator._replace(cuda=cuda), values
 
 
 def first_word_not_below(p: float) -> int:
-    """The first word w of the GPU's with $2^{-32} w + 2^{-33} \\ge p$, both sides in float32.
-
-    >>> first_word_not_below(2.0**-20)
-    4096
-    """
+    """The first word w of the GPU's with $2^{-32} w + 2^{-33} \\ge p$, both sides in float32."""
     first, beyond = 0, 2**32 - 1  # the last word gives 1.0, which is below no probability
     while first < beyond:
         middle = (first + beyond) // 2

@@ -57,10 +57,8 @@ def kaiming_uniform(
 
     Source: `torch.nn.init.kaiming_uniform_`; He, Zhang, Ren and Sun (2015).
     """
-    shape = as_shape(shape)
-    std = _kaiming_std(shape, a, mode, nonlinearity)
     # torch's order of operations: another one rounds differently, and the bound decides every bit.
-    bound = math.sqrt(3.0) * std
+    bound = math.sqrt(3.0) * _kaiming_std(as_shape(shape), a, mode, nonlinearity)
     return uniform(generator, shape, -bound, bound)
 
 
@@ -73,8 +71,7 @@ def kaiming_normal(
 ) -> tuple[Generator, Values]:
     """Normal with $\\sigma = \\mathrm{gain} / \\sqrt{\\mathrm{fan}}$: He's initial weights.
 
-    Arguments and errors are those of `kaiming_uniform`, the draws those of `normal`. A shape with a
-    0 in it draws nothing; torch warns there, this does not.
+    Arguments and errors are those of `kaiming_uniform`, the draws those of `normal`.
 
     >>> import jaxnet
     >>> generator = jaxnet.random.manual_seed(1)
@@ -115,10 +112,7 @@ def xavier_normal(
 ) -> tuple[Generator, Values]:
     """Normal with $\\sigma = \\mathrm{gain}\\,\\sqrt{2 / (\\mathrm{fan_{in} + fan_{out}})}$.
 
-    Raises:
-      TypeError: `generator` is traced.
-      ValueError: `shape`, (out, in, *kernel), has fewer than two axes, or `gain` is negative or
-        not finite.
+    Arguments and errors are those of `xavier_uniform`, the draws those of `normal`.
 
     >>> import jaxnet
     >>> generator = jaxnet.random.manual_seed(1)
@@ -218,16 +212,13 @@ def _kaiming_std(shape: tuple[int, ...], a: float, mode: str, nonlinearity: str)
     if mode not in (known := ("fan_in", "fan_out")):
         raise ValueError(f'mode must be "fan_in" or "fan_out", not {mode!r}{nearest(mode, known)}')
     if nonlinearity not in _GAINS:
-        raise ValueError(
-            f"nonlinearity must be one of {', '.join(_GAINS)}, not {nonlinearity!r}"
-            f"{nearest(nonlinearity, _GAINS)}"
-        )
+        known, meant = ", ".join(_GAINS), nearest(nonlinearity, _GAINS)
+        raise ValueError(f"nonlinearity must be one of {known}, not {nonlinearity!r}{meant}")
     if math.isnan(check_number("a", a)):
         raise ValueError(f"a must be a number, not {a}")
     if 0 in shape:
         return 0.0
-    fan = _fans(shape)[mode == "fan_out"]
-    return _GAINS[nonlinearity](a) / math.sqrt(fan)
+    return _GAINS[nonlinearity](a) / math.sqrt(_fans(shape)[mode == "fan_out"])
 
 
 def _xavier_std(shape: tuple[int, ...], gain: float) -> float:

@@ -90,9 +90,7 @@ def manual_seed(
         raise ValueError(f"seed must lie between -2**63 and 2**64 - 1, not {seed!r}")
     if device not in (known := ("cpu", "cuda")):
         raise ValueError(f'device must be "cpu" or "cuda", not {device!r}{nearest(device, known)}')
-    cuda = None
-    if device == "cuda":
-        cuda = start_cuda(multiprocessors, threads_per_multiprocessor)
+    cuda = start_cuda(multiprocessors, threads_per_multiprocessor) if device == "cuda" else None
     # NumPy's legacy seeding of an integer is init_genrand itself.
     state: Any = np.random.RandomState(number % 2**32).get_state(legacy=False)
     state = state["state"]
@@ -112,10 +110,8 @@ def check_generator(generator: Any) -> None:
             f"generator must come from jaxnet.random.manual_seed, not {type(generator).__name__}; "
             "a jax.random.key belongs to Flax's and JAX's own functions"
         )
-    if np.ndim(generator.position) != 0:
-        raise ValueError(
-            f"generator must be one, not {np.shape(generator.position)} of them: use jax.vmap"
-        )
+    if lanes := np.shape(generator.position):
+        raise ValueError(f"generator must be one, not {lanes} of them: use jax.vmap")
 
 
 def check_concrete(generator: Any) -> None:
@@ -195,9 +191,7 @@ def temper(word: UInt32[Array, " n"]) -> UInt32[Array, " n"]:
 
 
 def draw(
-    generator: Generator,
-    count: int,
-    finish: Callable[[UInt32[Array, "624"]], Array] = temper,
+    generator: Generator, count: int, finish: Callable[[UInt32[Array, "624"]], Array] = temper
 ) -> tuple[Generator, Array]:
     """Draw `count` words under jit, as `finish` makes numbers of each 624 of them.
 

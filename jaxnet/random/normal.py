@@ -16,29 +16,15 @@ _ROW = 16  # numbers that torch's vector code makes at once; below it, and here,
 _TWO_PI = np.float32(2 * math.pi)
 
 # The polynomials of the cephes library's logf, sinf and cosf, highest power first.
-_LOG = tuple(
-    np.float32(c)
-    for c in (
-        7.0376836292e-2,
-        -1.1514610310e-1,
-        1.1676998740e-1,
-        -1.2420140846e-1,
-        1.4249322787e-1,
-        -1.6668057665e-1,
-        2.0000714765e-1,
-        -2.4999993993e-1,
-        3.3333331174e-1,
-    )
-)
-_SIN = tuple(np.float32(c) for c in (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1))
-_COS = tuple(
-    np.float32(c) for c in (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
-)
+_LOG = np.array([
+    7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
+    -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1,
+], np.float32)  # fmt: skip
+_SIN = np.array([-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1], np.float32)
+_COS = np.array([2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2], np.float32)
 _SQRT_HALF = np.float32(0.707106781186547524)
 _LN2_LOW, _LN2_HIGH = np.float32(-2.12194440e-4), np.float32(0.693359375)
-_QUARTER_PI = tuple(
-    np.float32(c) for c in (-0.78515625, -2.4187564849853515625e-4, -3.77489497744594108e-8)
-)
+_QUARTER_PI = np.array([-0.78515625, -2.4187564849853516e-4, -3.77489497744594108e-8], np.float32)
 _FOUR_OVER_PI = np.float32(1.27323954473516)
 
 
@@ -156,6 +142,5 @@ def _draw_pairs(generator: Generator, count: int, mean: float, std: float):
     kept = np.zeros(3, np.uint32)
     if second:
         kept[0], kept[1:] = 1, np.array(second).view(np.uint32)
-    return generator._replace(next_normal_sample=kept), np.array(values, np.float64).astype(
-        np.float32
-    )
+    values = np.array(values, np.float64).astype(np.float32)
+    return generator._replace(next_normal_sample=kept), values

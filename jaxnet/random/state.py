@@ -46,9 +46,7 @@ def get_state(generator: Generator) -> UInt8[np.ndarray, "5056"]:
     """
     check_concrete(generator)
     key, position = np.asarray(generator.key), int(generator.position)
-    seed, sample = (
-        np.asarray(words, "<u4") for words in (generator.seed, generator.next_normal_sample)
-    )
+    seed, sample = (np.asarray(w, "<u4") for w in (generator.seed, generator.next_normal_sample))
     state = np.zeros((), _LAYOUT)
     state["seed"] = seed.view("<u8")[0]
     state["left"] = BLOCK + 1 - position
@@ -94,12 +92,8 @@ def set_state(state: Any) -> Generator:
     begun = left + following == BLOCK + 1 and 1 <= left <= BLOCK
     fresh = left == 1 and following == 0
     known = fields["seeded"] == 1 and fields["has_normal"] in (0, 1)
-    if (
-        not (begun or fresh)
-        or not known
-        or fields["has_float_normal"]
-        or (fields["words"] >> 32).any()
-    ):
+    strange = fields["has_float_normal"] or (fields["words"] >> 32).any()
+    if not (begun or fresh) or not known or strange:
         raise ValueError("state must be one that torch.get_rng_state returned: this one is damaged")
     sample = np.zeros(3, np.uint32)
     if fields["has_normal"]:

@@ -45,14 +45,6 @@ class Folder:
             _compare(found, description)
         self._description, self._made = description, False
 
-    def _make(self) -> None:
-        """The folder with its description, once there is something to write into it."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        for part in self.path.glob("*.part"):  # of a process that was killed while it wrote
-            part.unlink()
-        text = json.dumps(self._description, indent=1) + "\n"
-        write_whole(self.path / DESCRIPTION, text)
-
     def read(self, templates: dict[int, Outcome]) -> dict[int, Outcome]:
         """The outcomes that are there, by lane; a file that is damaged is named and left out.
 
@@ -70,8 +62,12 @@ class Folder:
 
     def write(self, lanes: Sequence[Lane], outcome: Outcome) -> None:
         """Write one group's file, in full or not at all."""
-        if not self._made:
-            self._make()
+        if not self._made:  # the folder, once there is something to write into it
+            self.path.mkdir(parents=True, exist_ok=True)
+            for part in self.path.glob("*.part"):  # of a process that was killed while it wrote
+                part.unlink()
+            text = json.dumps(self._description, indent=1) + "\n"
+            write_whole(self.path / DESCRIPTION, text)
             self._made = True
         leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(outcome)]
         arrays = {f"leaf_{i}": leaf for i, leaf in enumerate(leaves)}

@@ -16,13 +16,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxnet import nn
 from jaxnet._utils.processes import broadcast_from_primary, fetch
 from jaxnet.cache import is_own, memoize
-from jaxnet.data.loader import Batching, DataLoader, start_epoch
+from jaxnet.data.loader import Batching, start_epoch
 from jaxnet.precision import Precision, cast_array, use
 from jaxnet.random import manual_seed
 from jaxnet.sweep.lanes import Lane, Program
 from jaxnet.train.epoch import Program as TrainProgram
 from jaxnet.train.epoch import make_epochs
-from jaxnet.train.evaluate import Metrics, make_measure
+from jaxnet.train.evaluate import make_measure
 from jaxnet.train.sharding import AXIS, MeshLayout, SingleDevice, put
 from jaxnet.train.state import TrainState
 from jaxnet.train.step import TrainStep, make_draws, start
@@ -50,24 +50,8 @@ class Outcome(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What all lanes of a sweep share."""
+    """What all lanes of a sweep compute, by which programs are remembered."""
 
-    loss: Callable
-    loader: DataLoader
-    batching: Batching
-    epochs: int
-    report_every: int | None
-    report_loader: bool
-    metrics: Metrics
-    precision: Precision
-    test: tuple[Any, Any] | None
-
-
-class Recipe(NamedTuple):
-    """What a lane computes, by which its programs are remembered."""
-
-    net: Any
-    make_optimizer: Callable[..., Any]
     loss: Callable
     batching: Batching
     epochs: int
@@ -79,50 +63,31 @@ class Recipe(NamedTuple):
     precision: Precision
 
 
-def make_recipe(program: Program, task: Task) -> Recipe:
-    """What the lanes of a program compute."""
-    return Recipe(
-        program.net,
-        program.make_optimizer,
-        task.loss,
-        task.batching,
-        task.epochs,
-        task.report_every,
-        task.report_loader,
-        tuple(task.metrics.items()),
-        task.loader.generator,
-        task.precision,
-    )
-
-
-def make_lane(recipe: Recipe) -> Callable[..., Outcome]:
+def make_lane(net: Any, make_optimizer: Callable, task: Task) -> Callable[..., Outcome]:
     """`lane((generator, variables, numbers), data, test)`: a whole solo run, its reports and all.
 
     Pure, of arrays alone: `jax.vmap` over the first argument makes many runs of it.
     """
-    batching, epochs = recipe.batching, recipe.epochs
-    every = epochs if recipe.report_every is None else min(recipe.report_every, epochs)
-    reports = 0 if recipe.report_every is None else epochs // recipe.report_every
+    batching, epochs = task.batching, task.epochs
+    every = epochs if task.report_every is None else min(task.report_every, epochs)
+    reports = 0 if task.report_every is None else epochs // task.report_every
 
     def measure(state, data):
-        measured = make_measure(recipe.net, None, recipe.metrics)
-        return measured(state.params, state.model_state, *data)
+        return make_measure(net, None, task.metrics)(state.params, state.model_state, *data)
 
     def lane(drawn, data, test):
         generator, variables, numbers = drawn
-        optimizer = recipe.make_optimizer(**numbers)
-        state = start(optimizer, variables, generator)
-        if recipe.generator is not None:
-            own = jax.tree.map(jnp.asarray, recipe.generator)
-            state = state._replace(loader_generator=own)
+        optimizer = make_optimizer(**numbers)
+        own = jax.tree.map(jnp.asarray, task.generator)
+        state = start(optimizer, variables, generator)._replace(loader_generator=own)
         # Unremembered: the optimizer holds this trace's numbers.
-        step, draws = TrainStep(recipe.net, recipe.loss, optimizer), make_draws(recipe.net, data[0])
+        step, draws = TrainStep(net, task.loss, optimizer), make_draws(net, data[0])
         train = make_epochs(TrainProgram(step, draws, SingleDevice()), batching, every)
 
         def chunk(state, _):
             state, losses = train(state, data, every)
             values = measure(state, data)
-            if recipe.report_loader:
+            if task.report_loader:
                 loader = batching._replace(shuffle=False, own=False)
                 state = state._replace(generator=start_epoch(state.generator, loader)[0])
             return state, (losses.reshape(-1), values)
@@ -161,8 +126,7 @@ def draw(lanes: Sequence[Lane], program: Program, precision: Precision) -> Any:
         )
         for name in program.traced
     }
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *drawn)
-    generators, variables = stacked
+    generators, variables = jax.tree.map(lambda *leaves: np.stack(leaves), *drawn)
     cast = partial(jax.tree.map, partial(cast_array, name=precision))
     return generators, cast(variables), cast(numbers)
 
@@ -179,18 +143,17 @@ def find_group(
 
     One lane is compiled, and what XLA says that it needs is divided into the memory there is. On a
     mesh every device has as many lanes of a group, and one group is computed at a time.
-
-    Raises:
-      ValueError: one lane needs more than `budget` bytes.
     """
     budget = find_budget() if budget is None else budget
-    budget = broadcast_from_primary(budget // _MIB) * _MIB if mesh is not None else budget
-    parts = 1 if mesh is None else mesh.shape[AXIS]
-    workers = _count_workers() if mesh is None else 1
-    if mesh is not None and mesh.devices.flat[0].platform == "cpu":
-        budget //= jax.local_device_count()  # they share it
-    if mesh is not None:
-        arrays = replicate(arrays, mesh)
+    if mesh is None:
+        parts, workers = 1, _count_workers()
+    else:
+        parts, workers = mesh.shape[AXIS], 1
+        budget = broadcast_from_primary(budget // _MIB) * _MIB
+        if mesh.devices.flat[0].platform == "cpu":
+            budget //= jax.local_device_count()  # they share it
+        whole = MeshLayout(mesh).replicated
+        arrays = jax.tree.map(lambda values: put(values, whole), arrays)
     one = _compile(program, task, arrays, 1, 1, mesh)
     if one.bytes > budget:
         raise ValueError(
@@ -227,12 +190,12 @@ def _compile(
 
     drawn = jax.tree.map(stack, draw(program.lanes[:1], program, task.precision))
     leaves, tree = jax.tree.flatten((drawn, *jax.tree.map(shape, arrays)))
-    recipe = make_recipe(program, task)
     compile_lanes: Any = _compile_lanes
-    if not all(map(is_own, [task.loss, *task.metrics.values()])):
+    if not all(map(is_own, [task.loss, *dict(task.metrics).values()])):
         compile_lanes = compile_lanes.__wrapped__
     settings = tuple((name, repr(getattr(jax.config, name, None))) for name in jax.config.values)
-    compiled = compile_lanes(recipe, size, width, mesh, tree, tuple(leaves), settings)
+    what = program.net, program.make_optimizer, task
+    compiled = compile_lanes(what, size, width, mesh, tree, tuple(leaves), settings)
     needs = compiled.memory_analysis()
     total = 0
     if needs is not None:
@@ -249,7 +212,7 @@ def _compile(
 
 @memoize
 def _compile_lanes(
-    recipe: Recipe,
+    what: tuple[Any, Callable, Task],
     size: int,
     width: int,
     mesh: Mesh | None,
@@ -257,12 +220,9 @@ def _compile_lanes(
     leaves: tuple[Any, ...],
     settings: tuple[tuple[str, str], ...],
 ) -> Any:
-    """The compiled program of `size` lanes, from the shapes of what it is given.
-
-    `settings` are JAX's, which decide what is traced.
-    """
+    """The compiled program of `size` lanes; `settings` are JAX's, which decide what is traced."""
     del settings
-    lane = make_lane(recipe)
+    lane = make_lane(*what)
 
     def group(drawn, data, test):
         def one(drawn):
@@ -278,11 +238,6 @@ def _compile_lanes(
         specs: dict[str, Any] = {"in_specs": (spread, whole, whole), "out_specs": spread}
         group = jax.shard_map(group, mesh=mesh, check_vma=False, **specs)
     return jax.jit(group).lower(*jax.tree.unflatten(tree, leaves)).compile()
-
-
-def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Arrays, all of them on every device."""
-    return jax.tree.map(lambda values: put(values, MeshLayout(mesh).replicated), tree)
 
 
 def _find_width(width: int | None) -> tuple[int, int]:
@@ -321,10 +276,7 @@ def find_budget() -> int:
 def run_groups(
     program: Program, task: Task, group: Group, workers: int, was_pressed: Callable[[], bool]
 ) -> Iterator[tuple[tuple[Lane, ...], Outcome]]:
-    """Each group's lanes and what they left, as groups finish; a short one is filled up.
-
-    After Ctrl-C no other group begins.
-    """
+    """Each group's lanes and what they left, as groups finish; after Ctrl-C no other begins."""
     lanes = program.lanes
 
     def compute(begin: int) -> tuple[tuple[Lane, ...], Outcome]:

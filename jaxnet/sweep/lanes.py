@@ -42,11 +42,7 @@ class Program(NamedTuple):
 
 
 def list_lanes(seeds: Iterable[Any], grid: Grid | None) -> list[Lane]:
-    """A lane for each seed at each point of the grid, the last key varying fastest.
-
-    >>> [tuple(lane) for lane in list_lanes([7], {"lr": [0.1, 0.2]})]
-    [(0, 7, {'lr': 0.1}), (1, 7, {'lr': 0.2})]
-    """
+    """A lane for each seed at each point of the grid, the last key varying fastest."""
     seeds = check_seeds(seeds)
     grid = check_grid(grid)
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
@@ -100,29 +96,34 @@ def group_lanes(lanes: Sequence[Lane], net: Any, optimizer: Any) -> list[Program
     """
     takers = find_takers(lanes[0].point, net, optimizer)
     points = {repr(lane.point): lane.point for lane in lanes}
-    parts = {key: _build(point, takers, net, optimizer) for key, point in points.items()}
+    nets = {key: _build(point, takers, net, optimizer) for key, point in points.items()}
     traced = _find_traced(list(points.values()), takers, optimizer)
     groups: dict[str, list[Lane]] = {}
     for lane in lanes:
         fixed = {name: value for name, value in lane.point.items() if name not in traced}
         groups.setdefault(repr(fixed), []).append(lane)
-    return [_make_program(group, parts, takers, traced, optimizer) for group in groups.values()]
+    bind: Any = _bind
+    bind = bind if is_own(optimizer) else bind.__wrapped__
+    programs = []
+    for group in groups.values():
+        point = group[0].point
+        taken = _pick(point, takers, "optimizer").items()
+        make_optimizer = bind(optimizer, tuple((k, v) for k, v in taken if k not in traced))
+        programs.append(Program(nets[repr(point)], make_optimizer, traced, tuple(group)))
+    return programs
 
 
 def find_takers(names: Iterable[str], net: Any, optimizer: Any) -> dict[str, str]:
-    """Who takes each key of a grid: "optimizer", "net" (a function that makes it) or "dropout".
-
-    >>> from jaxnet import optim
-    >>> find_takers(["lr", "p"], nn.Sequential([nn.Dropout(0.5)]), optim.sgd)
-    {'lr': 'optimizer', 'p': 'dropout'}
-    """
+    """Who takes each key of a grid: "optimizer", "net" (a function that makes it) or "dropout"."""
     if not callable(optimizer) and not isinstance(optimizer, optax.GradientTransformation):
         raise TypeError(f"optimizer must be a function such as jaxnet.optim.sgd, not {optimizer!r}")
     if not callable(net):
         raise TypeError(f"net must be a module or a function that makes one, not {net!r}")
-    known = {name: "dropout" for name in ["p"] if _may_drop(net)}
-    if not isinstance(net, flax.linen.Module):
-        known |= dict.fromkeys(_list_keywords(net), "net")
+    known: dict[str, str] = {}
+    if not isinstance(net, flax.linen.Module):  # what that makes is searched for a Dropout later
+        known = {"p": "dropout"} | dict.fromkeys(_list_keywords(net), "net")
+    elif replace_p(net, 0.5)[1]:
+        known = {"p": "dropout"}
     if not isinstance(optimizer, optax.GradientTransformation):
         known |= dict.fromkeys(_list_keywords(optimizer), "optimizer")
     for name in names:
@@ -139,11 +140,6 @@ def find_takers(names: Iterable[str], net: Any, optimizer: Any) -> dict[str, str
 def _list_keywords(function: Callable) -> list[str]:
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return [n for n, p in inspect.signature(function).parameters.items() if p.kind in kinds]
-
-
-def _may_drop(net: Any) -> bool:
-    """Whether a net has a Dropout among its layers; a function's net is checked once made."""
-    return not isinstance(net, flax.linen.Module) or replace_p(net, 0.5)[1] > 0
 
 
 def _build(
@@ -166,21 +162,6 @@ def _build(
         said = ", ".join(f"{name}={value!r}" for name, value in point.items())
         raise type(error)(f"grid at {said}: {error}" if point else str(error)) from error
     return made
-
-
-def _make_program(
-    group: list[Lane],
-    nets: dict[str, flax.linen.Module],
-    takers: dict[str, str],
-    traced: tuple[str, ...],
-    optimizer: Any,
-) -> Program:
-    point = group[0].point
-    fixed = {k: v for k, v in _pick(point, takers, "optimizer").items() if k not in traced}
-    bind: Any = _bind
-    bind = bind if is_own(optimizer) else bind.__wrapped__
-    make_optimizer = bind(optimizer, tuple(fixed.items()))
-    return Program(nets[repr(point)], make_optimizer, traced, tuple(group))
 
 
 @memoize
@@ -207,14 +188,11 @@ def _find_traced(
         name
         for name, taker in takers.items()
         if taker == "optimizer"
-        and all(_is_number(point[name]) for point in points)
+        and all(isinstance(point[name], int | float) for point in points)
+        and not any(isinstance(point[name], bool) for point in points)
         and any(isinstance(point[name], float) for point in points)
         and all(_can_be_traced(name, point, takers, optimizer) for point in points)
     )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _can_be_traced(
@@ -236,11 +214,7 @@ def _can_be_traced(
 
 
 def replace_p(net: Any, p: float) -> tuple[Any, int]:
-    """The net with p for every Dropout among its layers, at any depth, and how many there are.
-
-    >>> replace_p(nn.Sequential([nn.Dropout(0.5)]), 0.1)[0].layers[0].p
-    0.1
-    """
+    """The net with p for every Dropout among its layers, at any depth, and how many there are."""
     if isinstance(net, nn.Dropout):
         return net.clone(p=p), 1
     if isinstance(net, list | tuple):

@@ -71,11 +71,7 @@ class Sweep:
 
 
 def write_csv(table: Sequence[Row], path: str | os.PathLike | None = None) -> str:
-    """Rows as CSV, and in a file where a path is given.
-
-    >>> write_csv([{"lane": 0, "loss": 0.1}])
-    'lane,loss\\n0,0.1\\n'
-    """
+    """Rows as CSV, and in a file where a path is given."""
     file = io.StringIO()
     writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
     writer.writeheader()
@@ -86,11 +82,7 @@ def write_csv(table: Sequence[Row], path: str | os.PathLike | None = None) -> st
 
 
 def group_rows(table: Sequence[Row]) -> dict[str, list[Row]]:
-    """The table's rows by their point of the grid, in words.
-
-    >>> list(group_rows([{"lane": 0, "seed": 1, "lr": 0.1, "loss": 0.5}]))
-    ['lr 0.1']
-    """
+    """The table's rows by their point of the grid, in words: "lr 0.1, p 0.5"."""
     groups: dict[str, list[Row]] = {}
     for row in table:
         keys = list(row)
@@ -152,9 +144,8 @@ def make_row(lane: Lane, outcome: Outcome, rows: tuple[int, int]) -> Row:
     """A lane's row of the table. A metric that counted rows is divided by how many there are."""
     row: Row = {"lane": lane.number, "seed": lane.seed, **lane.point}
     row["loss"] = float(outcome.losses[-1])
-    for part, values, count in zip(
-        ("train", "test"), (outcome.train, outcome.test), rows, strict=True
-    ):
+    for part, count in zip(("train", "test"), rows, strict=True):
+        values = getattr(outcome, part)
         row |= {f"{part}_{name}": _share(value, count).item() for name, value in values.items()}
     return row
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,15 +26,7 @@ from jaxnet.data.loader import make_batching, make_loader
 from jaxnet.data.sources import as_source, read_all
 from jaxnet.precision import Precision, cast_array, check_precision, use
 from jaxnet.sweep._folder import Folder, digest
-from jaxnet.sweep._programs import (
-    Outcome,
-    Task,
-    draw,
-    find_group,
-    make_lane,
-    make_recipe,
-    run_groups,
-)
+from jaxnet.sweep._programs import Outcome, Task, draw, find_group, make_lane, run_groups
 from jaxnet.sweep.lanes import Grid, Lane, Program, group_lanes, list_lanes
 from jaxnet.sweep.result import Row, Sweep, collect, make_row, take
 from jaxnet.train._checks import check_metrics
@@ -147,73 +140,100 @@ def run_sweep(
     lanes = list_lanes(seeds, grid)
     loader = make_loader(data, batch_size, shuffle)
     test = None if test is None else _read_test(test)
-    task = _make_task(
-        (loader._replace(data=read_all(loader.data).arrays), loss, epochs, test),
-        (report_every, report_loader, metrics, check_precision(precision)),
-        mesh,
-    )
+    rows = read_all(loader.data).arrays, test
+    reports = report_every, report_loader, metrics
+    task = _make_task(loader, rows, mesh, loss, epochs, reports, check_precision(precision))
     _check_limits(memory, width, directory, resume)
     programs = group_lanes(lanes, net, optimizer)
     with use(precision):
-        arrays = jax.tree.map(partial(cast_array, name=precision), (task.loader.data, test))
+        arrays = jax.tree.map(partial(cast_array, name=precision), rows)
         counts = (len(arrays[0][0]), len(arrays[1][0]) if test else 0)
         folder, outcomes = None, {}
         if mesh is not None and jax.process_count() > 1:
-            about = _describe(task, optimizer, lanes, programs)
+            about = _describe(task, rows, optimizer, lanes, programs)
             check_same({name: digest_text(str(value)) for name, value in about.items()})
         if directory is not None:
             shapes, texts = _trace(programs, task, arrays)
-            description = _describe(task, optimizer, lanes, programs) | {"programs": texts}
+            description = _describe(task, rows, optimizer, lanes, programs) | {"programs": texts}
             folder = Folder(Path(directory), description, resume)
             outcomes = folder.read(shapes)
             # Nothing is written before all have read, and found the same.
             check_same({"directory": str(sorted(outcomes))})
             barrier("jaxnet sweep")
-
-        def tell(new: Sequence[Lane]) -> None:
-            rows = [make_row(lane, outcomes[lane.number], counts) for lane in new]
-            if folder is not None and rows and is_primary():
-                folder.write_table(rows)
-            for hook in hooks:
-                hook(Progress(len(outcomes), len(lanes), rows))
-
+        results = _Results(outcomes, len(lanes), counts, folder, hooks)
         if outcomes:
-            tell([lane for lane in lanes if lane.number in outcomes])
-        sizes, ran = [], 0.0
-        with defer_sigint(_UNDER_WAY) as pressed_here:
-
-            def was_pressed() -> bool:
-                return any_process(pressed_here())
-
-            for program in programs:
-                left = tuple(lane for lane in program.lanes if lane.number not in outcomes)
-                if not left or was_pressed():
-                    continue
-                program = program._replace(lanes=left)
-                group, workers = find_group(program, task, arrays, width, memory, mesh)
-                sizes.append(group.size)
-                started = time.perf_counter()
-                groups = run_groups(program, task, group, workers, was_pressed)
-                for done, outcome in groups:
-                    if folder is not None and is_primary():
-                        folder.write(done, outcome)
-                    outcomes |= {lane.number: take(outcome, i) for i, lane in enumerate(done)}
-                    tell(done)
-                ran += time.perf_counter() - started
+            results.tell([lane for lane in lanes if lane.number in outcomes])
+        sizes, ran = _run_programs(programs, task, arrays, (width, memory, mesh), results)
         if len(outcomes) < len(lanes):
             raise Interrupted(f"stopped after {len(outcomes)} of {len(lanes)} runs")
     seconds = (time.perf_counter() - begin - ran, ran)
-    return collect(lanes, outcomes, counts, report_every, seconds, tuple(sizes))
+    return collect(lanes, outcomes, counts, report_every, seconds, sizes)
 
 
-def _make_task(what: tuple, how: tuple, mesh: Any) -> Task:
-    """What all lanes share, checked."""
-    loader, loss, epochs, test = what
-    report_every, report_loader, metrics, precision = how
-    x, y = loader.data
+@dataclass
+class _Results:
+    """What the lanes have left, in the folder too, where there is one, and told to the hooks."""
+
+    outcomes: dict[int, Outcome]
+    lanes: int
+    counts: tuple[int, int]
+    folder: Folder | None
+    hooks: Any
+
+    def add(self, done: Sequence[Lane], outcome: Outcome) -> None:
+        """Keep what a group has left."""
+        if self.folder is not None and is_primary():
+            self.folder.write(done, outcome)
+        self.outcomes |= {lane.number: take(outcome, i) for i, lane in enumerate(done)}
+        self.tell(done)
+
+    def tell(self, new: Sequence[Lane]) -> None:
+        """Write the rows of lanes that came, and show them."""
+        rows = [make_row(lane, self.outcomes[lane.number], self.counts) for lane in new]
+        if self.folder is not None and rows and is_primary():
+            self.folder.write_table(rows)
+        for hook in self.hooks:
+            hook(Progress(len(self.outcomes), self.lanes, rows))
+
+
+def _run_programs(
+    programs: list[Program], task: Task, arrays: Any, limits: tuple, results: _Results
+) -> tuple[tuple[int, ...], float]:
+    """Compute the lanes that are left; the sizes of the groups, and the seconds that they ran."""
+    sizes, ran = [], 0.0
+    with defer_sigint(_UNDER_WAY) as pressed_here:
+
+        def was_pressed() -> bool:
+            return any_process(pressed_here())
+
+        for program in programs:
+            left = tuple(lane for lane in program.lanes if lane.number not in results.outcomes)
+            if not left or was_pressed():
+                continue
+            program = program._replace(lanes=left)
+            group, workers = find_group(program, task, arrays, *limits)
+            sizes.append(group.size)
+            started = time.perf_counter()
+            for done, outcome in run_groups(program, task, group, workers, was_pressed):
+                results.add(done, outcome)
+            ran += time.perf_counter() - started
+    return tuple(sizes), ran
+
+
+def _make_task(
+    loader: Any, rows: tuple, mesh: Any, loss: Any, epochs: Any, reports: tuple, precision: Any
+) -> Task:
+    """What all lanes compute, checked."""
+    report_every, report_loader, metrics = reports
+    (x, y), test = rows
     check_rows(x, y)
-    if test is not None:
-        _check_test(test, x, y)
+    if test is not None and any(
+        np.shape(part)[1:] != np.shape(like)[1:] for part, like in zip(test, (x, y), strict=False)
+    ):
+        raise ValueError(
+            f"test must have rows like those of data: its shapes are {np.shape(test[0])} and "
+            f"{np.shape(test[1])}, those of data {np.shape(x)} and {np.shape(y)}"
+        )
     if mesh is None:
         check_devices(data=(x, y), test=test, generator=loader.generator)
     check_finite(x)
@@ -227,8 +247,9 @@ def _make_task(what: tuple, how: tuple, mesh: Any) -> Task:
     batching = make_batching(len(x), loader.batch_size, loader.shuffle, loader.drop_last, own)
     epochs = check_count("epochs", epochs)
     every = None if report_every is None or report_every > epochs else int(report_every)
-    loader_draws = report_loader and every is not None
-    return Task(loss, loader, batching, epochs, every, loader_draws, metrics or {}, precision, test)
+    draws = report_loader and every is not None
+    named = tuple((metrics or {}).items())
+    return Task(loss, batching, epochs, every, draws, named, loader.generator, precision)
 
 
 def _read_test(test: Any) -> Any:
@@ -237,14 +258,6 @@ def _read_test(test: Any) -> Any:
         return read_all(as_source(test)).arrays
     except (ValueError, TypeError) as error:
         raise type(error)(str(error).replace("data", "test", 1)) from error
-
-
-def _check_test(test: Any, x: Any, y: Any) -> None:
-    if np.shape(test[0])[1:] != np.shape(x)[1:] or np.shape(test[1])[1:] != np.shape(y)[1:]:
-        raise ValueError(
-            f"test must have rows like those of data: its shapes are {np.shape(test[0])} and "
-            f"{np.shape(test[1])}, those of data {np.shape(x)} and {np.shape(y)}"
-        )
 
 
 def _check_limits(memory: Any, width: Any, directory: Any, resume: bool) -> None:
@@ -266,16 +279,15 @@ def _trace(
     templates, digests = {}, []
     for program in programs:
         drawn = jax.tree.map(lambda a: a[0], draw(program.lanes[:1], program, task.precision))
-        traced = jax.make_jaxpr(make_lane(make_recipe(program, task)), return_shape=True)(
-            drawn, *arrays
-        )
+        lane = make_lane(program.net, program.make_optimizer, task)
+        traced = jax.make_jaxpr(lane, return_shape=True)(drawn, *arrays)
         templates |= {lane.number: traced[1] for lane in program.lanes}
         digests.append(digest_text(str(traced[0])))
     return templates, digests
 
 
 def _describe(
-    task: Task, optimizer: Any, lanes: list[Lane], programs: list[Program]
+    task: Task, rows: tuple, optimizer: Any, lanes: list[Lane], programs: list[Program]
 ) -> dict[str, Any]:
     """What decides a sweep's numbers, for JSON."""
     seeds = list(dict.fromkeys(lane.seed for lane in lanes))
@@ -287,12 +299,12 @@ def _describe(
         "loss": name_function(task.loss),
         "optimizer": name_function(optimizer),
         "epochs": task.epochs,
-        **{name: value for name, value in task.batching._asdict().items()},
+        **task.batching._asdict(),
         "report_every": task.report_every,
         "report_loader": task.report_loader,
-        "metrics": {name: name_function(metric) for name, metric in task.metrics.items()},
+        "metrics": {name: name_function(metric) for name, metric in task.metrics},
         "precision": task.precision,
-        "data": digest(task.loader.data),
-        "loader_generator": digest(task.loader.generator),
-        "test": digest(task.test),
+        "data": digest(rows[0]),
+        "loader_generator": digest(task.generator),
+        "test": digest(rows[1]),
     }

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet._utils.validation import check_function, check_net, check_optimizer
-from jaxnet.precision import MEANINGS, Precision, cast_array, check_precision, use
-from jaxnet.train._placing import put
+from jaxnet.precision import MEANINGS, Precision, cast_array, use
+from jaxnet.train.sharding import put
 from jaxnet.train.state import History, TrainState, check_state
 
 
@@ -37,14 +37,6 @@ def check_metrics(metrics: Any) -> None:
         raise TypeError(f"metrics must be {{name: metric}}, not {type(metrics).__name__}")
     for name, metric in (metrics or {}).items():
         check_function(f"metrics: {name!r}", metric, "a function metric(outputs, y)")
-
-
-def check_start(seed: Any, state: Any) -> None:
-    """Reject a run that starts from two places or from none."""
-    if (seed is None) == (state is None):
-        raise ValueError(
-            "fit needs either seed (a new run) or state (one that is resumed), not both"
-        )
 
 
 def check_optimizer_state(optimizer: Any, state: TrainState) -> None:
@@ -91,11 +83,9 @@ def count_epochs(past: History, steps: int, epochs: int) -> int:
     return done
 
 
-def check_types(state: TrainState | None, name: Precision) -> None:
+def check_types(state: TrainState, name: Precision) -> None:
     """Reject a state whose weights or buffers are not of the precision's type."""
-    check_precision(name)
-    kinds = _float_types(state)
-    others = {kind for kind in kinds if (kind == np.float64) != (name == "float64")}
+    others = {kind for kind in _float_types(state) if (kind == np.float64) != (name == "float64")}
     if others:
         found = ", ".join(sorted(map(str, others)))
         raise ValueError(
@@ -127,11 +117,9 @@ def check_given(given: Any, before: TrainState) -> TrainState:
 
 
 def _place_like(leaf: Any, before: Any) -> Any:
-    if not isinstance(before, jax.Array) or not before.committed:
-        return leaf
-    if isinstance(leaf, jax.Array) and leaf.sharding == before.sharding:
-        return leaf
-    return put(leaf, before.sharding)
+    free = not isinstance(before, jax.Array) or not before.committed
+    there = free or (isinstance(leaf, jax.Array) and leaf.sharding == before.sharding)
+    return leaf if there else put(leaf, before.sharding)
 
 
 @contextmanager
@@ -154,10 +142,8 @@ def following(state: TrainState) -> Iterator[Callable[[Any], jax.Array]]:
         yield partial(cast_array, name=name)
 
 
-def _float_types(state: TrainState | None) -> set[Any]:
+def _float_types(state: TrainState) -> set[Any]:
     """The floating-point types of a state's weights and buffers."""
-    if state is None:
-        return set()
     leaves = jax.tree.leaves((state.params, state.model_state))
     types = {leaf.dtype for leaf in leaves if hasattr(leaf, "dtype")}
     return {kind for kind in types if jnp.issubdtype(kind, jnp.floating)}

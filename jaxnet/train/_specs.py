@@ -10,20 +10,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxnet._utils.validation import nearest
 
 
-def shard_specs(specs: Any, params: Any, mesh: Mesh) -> Any:
+def shard_specs(specs: Any, params: Any, mesh: Mesh, path: tuple[str, ...] = ()) -> Any:
     """A sharding for each of the weights, from one spec for all, or a nested mapping of some.
 
     A spec in the mapping holds for the tensor of that name, or for all tensors below it; a tensor
-    that is not named is replicated.
-
-    Raises:
-      ValueError: a name is none of the weights', or a spec does not fit its tensor: an axis that
-        the mesh has not, more axes than the tensor has, a size that does not divide.
+    that is not named is replicated. A ValueError where a name is none of the weights', or a spec
+    does not fit its tensor.
     """
-    return _shard(specs, params, mesh, ())
-
-
-def _shard(specs: Any, params: Any, mesh: Mesh, path: tuple[str, ...]) -> Any:
     place = ".".join(map(str, path))
     if isinstance(specs, PartitionSpec):
         return jax.tree_util.tree_map_with_path(
@@ -47,7 +40,7 @@ def _shard(specs: Any, params: Any, mesh: Mesh, path: tuple[str, ...]) -> Any:
                 f"{', '.join(map(str, params))}{nearest(name, params)}"
             )
     return {
-        name: _shard(specs.get(name, PartitionSpec()), below, mesh, (*path, name))
+        name: shard_specs(specs.get(name, PartitionSpec()), below, mesh, (*path, name))
         for name, below in params.items()
     }
 

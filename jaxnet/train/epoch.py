@@ -124,10 +124,7 @@ def get_loss(info: Any) -> Any:
 
 
 def begin_epoch(state: Any, batching: Batching) -> tuple[Any, Any]:
-    """The state after the draws that begin an epoch, and the order of its examples.
-
-    None is the order in which they are stored.
-    """
+    """The state after the draws that begin an epoch, and its examples' order; None: as stored."""
     source = "loader_generator" if batching.own else "generator"
     generator, order = start_epoch(getattr(state, source), batching)
     return state._replace(**{source: generator}), order

@@ -146,10 +146,7 @@ def _list_batches(source: Any, mesh: Any, cast: Callable) -> Iterable[Any]:
 
 @memoize
 def make_measure(net: Any, loss: Callable | None, metrics: tuple[tuple[str, Callable], ...]):
-    """`measure(params, model_state, x, y)`, compiled: the loss, and of each metric the sum or mean.
-
-    The sum where a metric says of each row whether it is right, the mean where it is a number.
-    """
+    """`measure(params, model_state, x, y)`: the loss; each metric's sum, of booleans, or mean."""
     mode = call_keywords(net, train=False)
 
     @jax.jit

@@ -146,13 +146,13 @@ def prepare(
     if layout.shared:
         # Before they are sharded: afterwards a digest would gather all of them in every process.
         run.digest = loader.data.digest()
-        run.begun = [digest_array(leaf) for leaf in jax.tree.leaves(begun) if _is_here(leaf)]
+        # What is sharded over processes is not compared.
+        run.begun = [
+            digest_array(leaf)
+            for leaf in jax.tree.leaves(begun)
+            if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
+        ]
     return run
-
-
-def _is_here(leaf: Any) -> bool:
-    """Whether this process holds all of an array, which is then not sharded over processes."""
-    return not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
 
 
 def _attach_generator(state: TrainState, generator: Any) -> TrainState:

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.core
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -14,42 +15,11 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxnet._utils.validation import check_devices, committed_arrays
 from jaxnet.data.loader import Batching
 from jaxnet.data.sources import Source
-from jaxnet.train._placing import put
 from jaxnet.train._specs import shard_specs
 from jaxnet.train.state import TrainState
 
 AXIS = "data"
 """The axis of a mesh that the examples of a batch, and the lanes of a sweep, are sharded over."""
-
-
-@runtime_checkable
-class Layout(Protocol):
-    """How one run's arrays are placed, as its compiled program knows it; equal by value."""
-
-    @property
-    def shared(self) -> bool:
-        """Whether other processes hold a part."""
-        ...
-
-    def shard_batch(self, tree: Any, batch_size: int) -> Any:
-        """Inside jit: arrays of so many examples, sharded."""
-        ...
-
-    def replicate(self, tree: Any) -> Any:
-        """Inside jit: arrays that are replicated on every device."""
-        ...
-
-    def keep(self, state: TrainState) -> TrainState:
-        """Inside jit: a state placed as the first one was."""
-        ...
-
-    def find_shardings(self, state: Any) -> Callable[[int], Any]:
-        """A function of the batch size: how stacked batches are sharded; None for the default."""
-        ...
-
-    def gather(self, tree: Any) -> Any:
-        """A batch from the host where a step can use it by itself."""
-        ...
 
 
 @runtime_checkable
@@ -62,8 +32,8 @@ class Placement(Protocol):
 
     def place(
         self, state: TrainState, source: Source, batching: Batching
-    ) -> tuple[TrainState, Source, Layout]:
-        """State and data where they belong, and how they are placed there."""
+    ) -> tuple[TrainState, Source, Any]:
+        """State and data where they belong, and the layout, which places a run's own arrays so."""
         ...
 
 
@@ -83,7 +53,7 @@ class SingleDevice:
 
     def place(
         self, state: TrainState, source: Any, batching: Batching
-    ) -> tuple[TrainState, Source, Layout]:
+    ) -> tuple[TrainState, Source, Any]:
         """Everything on the one device that some of it was put on, if any.
 
         A program is compiled for where its arguments are, and gives back arrays that were put
@@ -108,19 +78,14 @@ class SingleDevice:
         """The same."""
         return tree
 
-    def keep(self, state: TrainState) -> TrainState:
-        """The same."""
-        return state
+    keep = gather = replicate
+    """The same."""
 
     def find_shardings(self, state: Any) -> Callable[[int], Any]:
         """Where the state was put, if that is one device."""
         placed = [array.sharding for array in committed_arrays(state)]
         single = [s for s in placed if isinstance(s, jax.sharding.SingleDeviceSharding)]
         return lambda batch_size: single[0] if single else None
-
-    def gather(self, tree: Any) -> Any:
-        """The same."""
-        return tree
 
 
 class OnMesh:
@@ -153,13 +118,20 @@ class OnMesh:
         self.mesh = as_mesh(mesh, specs)
         self.specs = specs
 
-    def host(self) -> Any:
+    @contextmanager
+    def host(self) -> Iterator[None]:
         """A context that creates arrays in host memory: no single device need hold all of them."""
-        return _on_host()
+        try:
+            host = jax.local_devices(backend="cpu")[0]
+        except RuntimeError:  # JAX_PLATFORMS names accelerators alone
+            yield
+            return
+        with jax.default_device(host):
+            yield
 
     def place(
         self, state: TrainState, source: Any, batching: Batching
-    ) -> tuple[TrainState, Source, Layout]:
+    ) -> tuple[TrainState, Source, Any]:
         """The state by its specs; data sharded if every step takes all of them, else replicated."""
         shardings = _list_shardings(state, self.specs, self.mesh)
         layout = MeshLayout(self.mesh, tuple(s.spec for s in shardings))
@@ -185,10 +157,7 @@ class MeshLayout:
         return any(d.process_index != jax.process_index() for d in self.mesh.devices.flat)
 
     def shard_batch(self, tree: Any, batch_size: int) -> Any:
-        """Inside jit: arrays of so many examples sharded, or replicated where that is uneven.
-
-        What has another length is left as it is.
-        """
+        """Inside jit: arrays of so many examples sharded, or replicated where that is uneven."""
 
         def constrain(values):
             if values.ndim == 0 or len(values) != batch_size:
@@ -221,11 +190,7 @@ class MeshLayout:
         return NamedSharding(self.mesh, PartitionSpec())
 
     def shard(self, count: int, axis: int = 0) -> NamedSharding:
-        """So many examples: sharded where every device gets as many, else replicated.
-
-        >>> tuple(MeshLayout(as_mesh(jax.make_mesh((1,), ("data",)))).shard(16).spec)
-        ('data',)
-        """
+        """So many examples: sharded where every device gets as many, else replicated."""
         parts = self.mesh.shape.get(AXIS, 1)
         even = AXIS in self.mesh.shape and count % parts == 0
         spec = PartitionSpec(*[None] * axis, AXIS) if even else PartitionSpec()
@@ -233,11 +198,7 @@ class MeshLayout:
 
 
 def check_placement(placement: Any) -> Placement:
-    """A placement, one device if None; reject all else.
-
-    >>> check_placement(None)
-    SingleDevice()
-    """
+    """A placement, one device if None; reject all else."""
     if placement is None:
         return SingleDevice()
     if not isinstance(placement, Placement):
@@ -264,18 +225,6 @@ def as_mesh(mesh: Any, specs: Any = None) -> Mesh:
     return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
 
 
-@contextmanager
-def _on_host() -> Iterator[None]:
-    """Arrays are created in host memory in here: no single device need hold all of them."""
-    try:
-        host = jax.local_devices(backend="cpu")[0]
-    except RuntimeError:  # JAX_PLATFORMS names accelerators alone
-        yield
-        return
-    with jax.default_device(host):
-        yield
-
-
 def _list_shardings(state: TrainState, specs: Any, mesh: Mesh) -> list[NamedSharding]:
     """A sharding for each leaf: weights by specs, moments as their weights, the rest replicated.
 
@@ -300,11 +249,10 @@ def _list_shardings(state: TrainState, specs: Any, mesh: Mesh) -> list[NamedShar
                 return sharding
         return whole
 
-    found = []
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        inside = path[0].name in ("params", "opt_state")
-        found.append(find(path, leaf) if inside else whole)
-    return found
+    return [
+        find(path, leaf) if path[0].name in ("params", "opt_state") else whole
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    ]
 
 
 def mesh_of(tree: Any) -> Mesh | None:
@@ -315,3 +263,15 @@ def mesh_of(tree: Any) -> Mesh | None:
             mesh = sharding.mesh
             return mesh if isinstance(mesh, Mesh) else None
     return None
+
+
+def put(values: Any, sharding: Any) -> jax.Array:
+    """An array where a sharding says; each process has all of it, or of a `jax.Array` its part."""
+    if isinstance(values, jax.Array) and jnp.issubdtype(values.dtype, jax.dtypes.prng_key):
+        words = put(jax.random.key_data(values), sharding)
+        return jax.random.wrap_key_data(words, impl=jax.random.key_impl(values))
+    elsewhere = isinstance(values, jax.Array) and not values.is_fully_addressable
+    if elsewhere or sharding.is_fully_addressable:
+        return jax.device_put(values, sharding)
+    host = np.asarray(values)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])

@@ -99,20 +99,13 @@ class TrainStep:
         (value, aux), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
         outputs, model_state = aux
         # Optimizers that look at the loss (lbfgs, polyak_sgd) are given it; all others ignore it.
-        updates, opt_state = optax.with_extra_args_support(self.optimizer).update(
-            grads,
-            state.opt_state,
-            state.params,
-            value=value,
-            grad=grads,
-            value_fn=lambda params: objective(params)[0],
-        )
+        extra: dict[str, Any] = {"value": value, "grad": grads}
+        extra["value_fn"] = lambda params: objective(params)[0]
+        update = optax.with_extra_args_support(self.optimizer).update
+        updates, opt_state = update(grads, state.opt_state, state.params, **extra)
         params: Any = optax.apply_updates(state.params, updates)
         after = state._replace(
-            params=params,
-            model_state=model_state,
-            opt_state=opt_state,
-            step=state.step + 1,
+            params=params, model_state=model_state, opt_state=opt_state, step=state.step + 1
         )
         return after, StepInfo(value, outputs, grads, updates)
 
@@ -147,7 +140,8 @@ class NetDraws:
     def __call__(self, generator: Any, steps: int, batch_size: int | None) -> tuple[Any, Any]:
         """The draws, each with a leading axis of steps, and the generator afterwards."""
         if not isinstance(generator, Generator):
-            generator, keys = lax.scan(lambda key, _: _split(key), generator, length=steps)
+            split = lambda key, _: tuple(jax.random.split(key))  # noqa: E731
+            generator, keys = lax.scan(split, generator, length=steps)
             return keys, generator
         leaves = [
             a if batch_size is None else jax.ShapeDtypeStruct((batch_size, *a.shape[1:]), a.dtype)
@@ -173,8 +167,3 @@ def make_draws(net: flax.linen.Module, x: Any) -> NetDraws:
 def _describe(x: Any) -> tuple[tuple[jax.ShapeDtypeStruct, ...], Any]:
     leaves, tree = jax.tree.flatten(x)
     return tuple(jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)) for a in leaves), tree
-
-
-def _split(key: Any) -> tuple[Any, Any]:
-    after, own = jax.random.split(key)
-    return after, own

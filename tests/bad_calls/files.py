@@ -43,15 +43,8 @@ def state() -> TrainState:
 
 def fit(**changes):
     """A call of `fit` that is right but for what is changed in it."""
-    good = {
-        "net": net(),
-        "data": (X, Y),
-        "loss": jaxnet.losses.binary_cross_entropy,
-        "optimizer": OPTIMIZER,
-        "epochs": 1,
-        "seed": 0,
-    }
-    arguments = good | changes
+    good = {"net": net(), "data": (X, Y), "loss": jaxnet.losses.binary_cross_entropy}
+    arguments = good | {"optimizer": OPTIMIZER, "epochs": 1, "seed": 0} | changes
     return jaxnet.fit(arguments.pop("net"), arguments.pop("data"), **arguments)
 
 
@@ -90,11 +83,8 @@ def make_files(folder: Path) -> None:
 
 def idx(*shape: int) -> bytes:
     """An IDX file of zeros."""
-    return (
-        bytes([0, 0, 8, len(shape)])
-        + struct.pack(f">{len(shape)}I", *shape)
-        + bytes(int(np.prod(shape)))
-    )
+    sizes = struct.pack(f">{len(shape)}I", *shape)
+    return bytes([0, 0, 8, len(shape)]) + sizes + bytes(int(np.prod(shape)))
 
 
 def _make_idx(folder: Path) -> None:
@@ -121,11 +111,8 @@ def _make_mnist(folder: Path) -> None:
 def _make_npz(folder: Path) -> None:
     (folder / "cut.npz").write_bytes(BUNDLE.read_bytes()[:5000])
     (folder / "text.npz").write_text("no archive")
-    rows = {
-        f"{split}_{digit}": np.zeros((1, 784), np.uint8)
-        for split in ("train", "test")
-        for digit in (0, 1)
-    }
+    names = ("train_0", "train_1", "test_0", "test_1")
+    rows = {name: np.zeros((1, 784), np.uint8) for name in names}
     np.savez(folder / "other.npz", **rows)  # pyright: ignore[reportArgumentType]
     np.savez(folder / "less.npz", train_0=rows["train_0"])
 

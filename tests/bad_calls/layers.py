@@ -61,34 +61,41 @@ def _inputs(name, layer):
         yield Row(N + name, "x", lambda _, x=x: run(layer, x), says, TypeError)
 
 
-def _sizes(name, argument, build, least=1):
-    yield Row(N + name, argument, lambda _: build(-1), f"at least {least}, not -1")
-    yield Row(N + name, argument, lambda _: build(1.5), "must be an integer, not 1.5", TypeError)
-    yield Row(N + name, argument, lambda _: build("2"), "must be an integer, not '2'", TypeError)
-    yield Row(N + name, argument, lambda _: build(True), "must be an integer, not True", TypeError)
+def _layer(name, argument, says, *arguments, kind=ValueError, **options):
+    """A layer that cannot be built."""
+    return Row(N + name, argument, lambda _: getattr(nn, name)(*arguments, **options), says, kind)
+
+
+def _others(name, argument, build, what, *values):
+    for value in values:
+        says = f"must be {what}, not {value!r}"
+        yield Row(N + name, argument, lambda _, v=value: build(v), says, TypeError)
+
+
+def _sizes(name, argument, build):
+    yield Row(N + name, argument, lambda _: build(-1), "at least 1, not -1")
+    yield from _others(name, argument, build, "an integer", 1.5, "2", True)
 
 
 def _pairs(name, argument, build):
     yield Row(N + name, argument, lambda _: build((1, 2, 3)), r"a pair, not \(1, 2, 3\)")
     yield Row(N + name, argument, lambda _: build((1, -1)), "at least [01], not -1")
-    yield Row(N + name, argument, lambda _: build(1.5), "must be an integer, not 1.5", TypeError)
+    yield from _others(name, argument, build, "an integer", 1.5)
 
 
 def _numbers(name, argument, build):
-    yield Row(N + name, argument, lambda _: build("1"), "must be a number, not '1'", TypeError)
-    yield Row(N + name, argument, lambda _: build(None), "must be a number, not None", TypeError)
+    return _others(name, argument, build, "a number", "1", None)
 
 
-def _shape(name, layer, x, says):
-    return Row(N + name, "x", lambda _: run(layer, x), says)
+def _shape(name, layer, x, says, kind=ValueError):
+    return Row(N + name, "x", lambda _: run(layer, x), says, kind)
 
 
 ROWS = [
     *(row for name, layer in _PLAIN.items() for row in _inputs(name, layer)),
     *(
-        Row(N + name, "x", lambda _, n=name, x=x: run(_PLAIN[n], x), "floating-point.*not uint8",
-            TypeError)
-        for name, x in (("Linear", X.astype(np.uint8)), ("Conv2d", IMAGES.astype(np.uint8)))
+        _shape(name, _PLAIN[name], x.astype(np.uint8), "floating-point.*not uint8", TypeError)
+        for name, x in (("Linear", X), ("Conv2d", IMAGES))
     ),
     *_sizes("Linear", "in_features", lambda v: nn.Linear(v, 1)),
     *_sizes("Linear", "out_features", lambda v: nn.Linear(1, v)),
@@ -96,14 +103,10 @@ ROWS = [
     _shape("Linear", nn.Linear(3, 1), jnp.ones(()), r"shape \(..., 3\), not \(\)"),
     *_sizes("Embedding", "num_embeddings", lambda v: nn.Embedding(v, 1)),
     *_sizes("Embedding", "embedding_dim", lambda v: nn.Embedding(1, v)),
-    Row(N + "Embedding", "padding_idx", lambda _: nn.Embedding(3, 1, 3),
-        "a row of weight, -3 to 2, not 3"),
-    Row(N + "Embedding", "x", lambda _: run(nn.Embedding(3, 2), X),
-        "must hold integers, not float32", TypeError),
-    Row(N + "Embedding", "x", lambda _: run(nn.Embedding(3, 2), np.array([0, 3])),
-        "indices from 0 to 2, not 3"),
-    Row(N + "Embedding", "x", lambda _: run(nn.Embedding(3, 2), np.array([-1])),
-        "indices from 0 to 2, not -1"),
+    _layer("Embedding", "padding_idx", "a row of weight, -3 to 2, not 3", 3, 1, 3),
+    _shape("Embedding", nn.Embedding(3, 2), X, "must hold integers, not float32", TypeError),
+    _shape("Embedding", nn.Embedding(3, 2), np.array([0, 3]), "indices from 0 to 2, not 3"),
+    _shape("Embedding", nn.Embedding(3, 2), np.array([-1]), "indices from 0 to 2, not -1"),
     *_probabilities(N + "Dropout", "p", nn.Dropout),
     Row(N + "Dropout", "x",
         lambda _: run(nn.Dropout(), np.ones(2, int), train=True, draws=np.ones(2, bool)),
@@ -145,9 +148,9 @@ ROWS = [
         for row in (
             *_sizes(name, "num_features", layer),
             *_numbers(name, "eps", lambda v, layer=layer: layer(2, v)),
-            Row(N + name, "eps", lambda _, layer=layer: layer(2, -1.0), "at least 0, not -1.0"),
-            Row(N + name, "momentum", lambda _, layer=layer: layer(2, momentum="0.1"),
-                "must be a number, not '0.1'", TypeError),
+            _layer(name, "eps", "at least 0, not -1.0", 2, -1.0),
+            _layer(name, "momentum", "must be a number, not '0.1'", 2, momentum="0.1",
+                   kind=TypeError),
             _shape(name, layer(2), x, f"shape {shape} with C = 2, not"),
         )
     ),
@@ -164,14 +167,12 @@ ROWS = [
     *_pairs("Conv2d", "stride", lambda v: nn.Conv2d(1, 1, 1, v)),
     *_pairs("Conv2d", "padding", lambda v: nn.Conv2d(1, 1, 1, padding=v)),
     *_pairs("Conv2d", "dilation", lambda v: nn.Conv2d(1, 1, 1, dilation=v)),
-    Row(N + "Conv2d", "groups", lambda _: nn.Conv2d(3, 2, 1, groups=2),
-        "divide in_channels, 3, and out_channels, 2; 2 does not"),
-    Row(N + "Conv2d", "padding", lambda _: nn.Conv2d(1, 1, 1, padding="full"),
-        "\"valid\" or \"same\", not 'full'"),
-    Row(N + "Conv2d", "padding", lambda _: nn.Conv2d(1, 1, 1, 2, "same"),
-        r"needs stride 1, not \(2, 2\)"),
-    Row(N + "Conv2d", "padding_mode", lambda _: nn.Conv2d(1, 1, 1, padding_mode="zero"),
-        "one of zeros, reflect, replicate, circular, not 'zero'"),
+    _layer("Conv2d", "groups", "divide in_channels, 3, and out_channels, 2; 2 does not", 3, 2, 1,
+           groups=2),
+    _layer("Conv2d", "padding", "\"valid\" or \"same\", not 'full'", 1, 1, 1, padding="full"),
+    _layer("Conv2d", "padding", r"needs stride 1, not \(2, 2\)", 1, 1, 1, 2, "same"),
+    _layer("Conv2d", "padding_mode", "one of zeros, reflect, replicate, circular, not 'zero'",
+           1, 1, 1, padding_mode="zero"),
     _shape("Conv2d", nn.Conv2d(2, 1, 1), IMAGES, r"with C = 2, not \(1, 1, 4, 4\)"),
     _shape("Conv2d", nn.Conv2d(1, 1, 5), IMAGES, "at least 5 high and wide .* not 4"),
     Row(N + "Conv2d", "padding",
@@ -184,37 +185,28 @@ ROWS = [
             *_pairs(name, "kernel_size", layer),
             *_pairs(name, "stride", lambda v, layer=layer: layer(2, v)),
             *_pairs(name, "padding", lambda v, layer=layer: layer(2, padding=v)),
-            Row(N + name, "padding", lambda _, layer=layer: layer(2, padding=2),
-                "at most half of kernel_size, 1, not 2"),
+            _layer(name, "padding", "at most half of kernel_size, 1, not 2", 2, padding=2),
             _shape(name, layer(2), X, r"\(N, C, H, W\) or \(C, H, W\), not \(4, 2\)"),
             _shape(name, layer(5), IMAGES, r"as large as a window, \[5, 5\], .*\(1, 1, 4, 4\)"),
         )
     ),
     *_pairs("MaxPool2d", "dilation", lambda v: nn.MaxPool2d(2, dilation=v)),
-    Row(N + "AvgPool2d", "divisor_override", lambda _: nn.AvgPool2d(2, divisor_override=0),
-        "an integer other than 0, not 0"),
-    Row(N + "AvgPool2d", "divisor_override", lambda _: nn.AvgPool2d(2, divisor_override="2"),
-        "must be an integer, not '2'", TypeError),
+    _layer("AvgPool2d", "divisor_override", "an integer other than 0, not 0", 2,
+           divisor_override=0),
+    _layer("AvgPool2d", "divisor_override", "must be an integer, not '2'", 2, divisor_override="2",
+           kind=TypeError),
     *_sizes("AdaptiveAvgPool2d", "output_size", lambda v: nn.AdaptiveAvgPool2d((v, 1))),
-    Row(N + "AdaptiveAvgPool2d", "output_size", lambda _: nn.AdaptiveAvgPool2d((1, 2, 3)),
-        r"a size or a pair, not \(1, 2, 3\)"),
+    _layer("AdaptiveAvgPool2d", "output_size", r"a size or a pair, not \(1, 2, 3\)", (1, 2, 3)),
     _shape("AdaptiveAvgPool2d", nn.AdaptiveAvgPool2d(1), X, r"\(C, H, W\), not \(4, 2\)"),
-    Row(N + "Sequential", "layers", lambda _: nn.Sequential(nn.ReLU()), "a list, .* not one module",
-        TypeError),
-    Row(N + "Sequential", "layers", lambda _: nn.Sequential(["ReLU"]), "Flax modules, not 'ReLU'",
-        TypeError),
-    Row(N + "Sequential", "layers", lambda _: nn.Sequential([nn.ReLU]),
-        "Flax modules, not <class .*ReLU", TypeError),
-    Row(N + "Sequential", "layers", lambda _: nn.Sequential(3), "a list of Flax modules, not 3",
-        TypeError),
-    Row(N + "Sequential", "layers", lambda _: nn.Sequential([_PLAIN["Linear"]] * 2),
-        "holds one Linear twice: make two"),
-    Row(N + "Sequential", "names", lambda _: nn.Sequential([nn.ReLU()], names=["a", "b"]),
-        r"1 different ones, not \('a', 'b'\)"),
-    Row(N + "Sequential", "names", lambda _: nn.Sequential([nn.ReLU()], names=["params"]),
-        "not have 'params' among them"),
-    Row(N + "Sequential", "names", lambda _: nn.Sequential([nn.ReLU()], names=3),
-        "1 different ones, not 3", TypeError),
+    _layer("Sequential", "layers", "a list, .* not one module", nn.ReLU(), kind=TypeError),
+    _layer("Sequential", "layers", "Flax modules, not 'ReLU'", ["ReLU"], kind=TypeError),
+    _layer("Sequential", "layers", "Flax modules, not <class .*ReLU", [nn.ReLU], kind=TypeError),
+    _layer("Sequential", "layers", "a list of Flax modules, not 3", 3, kind=TypeError),
+    _layer("Sequential", "layers", "holds one Linear twice: make two", [_PLAIN["Linear"]] * 2),
+    _layer("Sequential", "names", r"1 different ones, not \('a', 'b'\)", [nn.ReLU()],
+           names=["a", "b"]),
+    _layer("Sequential", "names", "not have 'params' among them", [nn.ReLU()], names=["params"]),
+    _layer("Sequential", "names", "1 different ones, not 3", [nn.ReLU()], names=3, kind=TypeError),
     Row(N + "Sequential", "draws",
         lambda _: run(_PLAIN["Sequential"], X, train=True, draws={"1": X > 0}),
         r"names \['1'\], but only the layers \[\] draw"),

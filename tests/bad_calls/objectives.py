@@ -45,46 +45,46 @@ def _loss(name, loss, x, y):
 
 def _pair(name, loss):
     yield from _loss(name, loss, P, P)
-    yield Row(L + name, "target", lambda _: loss(P, P[:, 0]),
-              r"has shape \(2,\), expected \(2, 1\) as in input")  # fmt: skip
-    yield Row(
-        L + name, "target", lambda _: loss(P, P[:1]), r"has shape \(1, 1\), expected \(2, 1\)"
-    )
-    yield Row(L + name, "target", lambda _: loss(P, (P > 0.5).astype(int)),
-              "has dtype int64, expected a floating dtype", TypeError)  # fmt: skip
+    for y, says, kind in (
+        (P[:, 0], r"has shape \(2,\), expected \(2, 1\) as in input", ValueError),
+        (P[:1], r"has shape \(1, 1\), expected \(2, 1\)", ValueError),
+        ((P > 0.5).astype(int), "has dtype int64, expected a floating dtype", TypeError),
+    ):
+        yield Row(L + name, "target", lambda _, y=y: loss(P, y), says, kind)
 
 
 def _class(name, loss):
     yield from _loss(name, loss, LOGITS, CLASSES)
     yield Row(L + name, "input", lambda _: loss(np.ones((2, 0), np.float32), CLASSES),
               r"has shape \(2, 0\), expected .* with C > 0")  # fmt: skip
-    yield Row(L + name, "target", lambda _: loss(LOGITS, np.array([0, 1, 2])),
-              r"has shape \(3,\), expected \(2,\)")  # fmt: skip
-    yield Row(L + name, "target", lambda _: loss(LOGITS, np.array([0, 3])),
-              r"holds class 3, expected every class in \[0, 3\)", IndexError)  # fmt: skip
-    yield Row(L + name, "target", lambda _: loss(LOGITS, np.array([0, -1])),
-              r"holds class -1, expected every class in \[0, 3\)", IndexError)  # fmt: skip
-    yield Row(L + name, "target", lambda _: loss(LOGITS, np.array([0.0, 1.0])),
-              "has dtype float64, expected integer class indices", TypeError)  # fmt: skip
-    yield Row(L + name, "weight", lambda _: loss(LOGITS, CLASSES, np.ones(2, np.float32)),
-              r"has shape \(2,\), expected \(3,\), one per class")  # fmt: skip
-    yield Row(L + name, "weight", lambda _: loss(LOGITS, CLASSES, [1.0, 1.0, 1.0]),
-              "is a list, expected an array", TypeError)  # fmt: skip
-    yield Row(L + name, "weight", lambda _: loss(LOGITS, CLASSES, np.array(["a", "b", "c"])),
-              "has dtype <U1, expected real numbers", TypeError)  # fmt: skip
-    yield Row(L + name, "ignore_index", lambda _: loss(LOGITS, CLASSES, ignore_index="0"),
-              "is '0', expected an integer", TypeError)  # fmt: skip
-    yield Row(L + name, "ignore_index", lambda _: loss(LOGITS, CLASSES, ignore_index=0.5),
-              "is 0.5, expected an integer", TypeError)  # fmt: skip
+    for y, says, kind in (
+        ([0, 1, 2], r"has shape \(3,\), expected \(2,\)", ValueError),
+        ([0, 3], r"holds class 3, expected every class in \[0, 3\)", IndexError),
+        ([0, -1], r"holds class -1, expected every class in \[0, 3\)", IndexError),
+        ([0.0, 1.0], "has dtype float64, expected integer class indices", TypeError),
+    ):
+        yield Row(L + name, "target", lambda _, y=y: loss(LOGITS, np.array(y)), says, kind)
+    for argument, value, says, kind in (
+        ("weight", np.ones(2, np.float32), r"has shape \(2,\), expected \(3,\), one per class",
+         ValueError),
+        ("weight", [1.0, 1.0, 1.0], "is a list, expected an array", TypeError),
+        ("weight", np.array(["a", "b", "c"]), "has dtype <U1, expected real numbers", TypeError),
+        ("ignore_index", "0", "is '0', expected an integer", TypeError),
+        ("ignore_index", 0.5, "is 0.5, expected an integer", TypeError),
+    ):  # fmt: skip
+        yield Row(L + name, argument,
+                  lambda _, a=argument, v=value: loss(LOGITS, CLASSES, **{a: v}), says,
+                  kind)  # fmt: skip
 
 
-def _weighted(name, loss, argument):
-    yield Row(L + name, argument, lambda _: loss(P, P, **{argument: np.ones(3, np.float32)}),
-              r"has shape \(3,\), expected .*\(2, 1\)")  # fmt: skip
-    yield Row(L + name, argument, lambda _: loss(P, P, **{argument: [1.0]}),
-              "is a list, expected an array", TypeError)  # fmt: skip
-    yield Row(L + name, argument, lambda _: loss(P, P, **{argument: P.astype(np.complex64)}),
-              "has dtype complex64, expected real numbers", TypeError)  # fmt: skip
+def _weighted(name, argument):
+    for value, says, kind in (
+        (np.ones(3, np.float32), r"has shape \(3,\), expected .*\(2, 1\)", ValueError),
+        ([1.0], "is a list, expected an array", TypeError),
+        (P.astype(np.complex64), "has dtype complex64, expected real numbers", TypeError),
+    ):
+        yield Row(L + name, argument, lambda _, v=value: _PAIRS[name](P, P, **{argument: v}), says,
+                  kind)  # fmt: skip
 
 
 def _number(name, argument, build, negative=True):
@@ -108,59 +108,44 @@ _NUMBERS = {
     "adam": (optim.adam, ("lr", "eps", "weight_decay")),
     "adamw": (optim.adamw, ("lr", "eps", "weight_decay")),
     "rmsprop": (optim.rmsprop, ("lr", "alpha", "eps", "weight_decay", "momentum")),
-    "adagrad": (
-        optim.adagrad,
-        ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps"),
-    ),
-}
-
-
-def _step(**changes):
-    return optim.step_lr(**{"lr": 1.0, "step_size": 2} | changes)
-
-
-def _exponential(**changes):
-    return optim.exponential_lr(**{"lr": 1.0, "gamma": 0.5} | changes)
-
-
-def _cosine(**changes):
-    return optim.cosine_annealing_lr(**{"lr": 1.0, "T_max": 2} | changes)
-
-
-def _lambda(**changes):
-    return optim.lambda_lr(**{"lr": 1.0, "lr_lambda": float, "epochs": 2} | changes)
+    "adagrad": (optim.adagrad, ("lr", "lr_decay", "weight_decay", "eps",
+                                "initial_accumulator_value")),
+}  # fmt: skip
 
 
 _SCHEDULES = {
-    "step_lr": (_step, ("gamma",), ("step_size", "steps_per_epoch")),
-    "exponential_lr": (_exponential, ("gamma",), ("steps_per_epoch",)),
-    "cosine_annealing_lr": (_cosine, ("eta_min",), ("T_max", "steps_per_epoch")),
-    "lambda_lr": (_lambda, (), ("epochs", "steps_per_epoch")),
+    "step_lr": ({"step_size": 2}, ("gamma",), ("step_size", "steps_per_epoch")),
+    "exponential_lr": ({"gamma": 0.5}, ("gamma",), ("steps_per_epoch",)),
+    "cosine_annealing_lr": ({"T_max": 2}, ("eta_min",), ("T_max", "steps_per_epoch")),
+    "lambda_lr": ({"lr_lambda": float, "epochs": 2}, (), ("epochs", "steps_per_epoch")),
 }
+
+
+def _schedule(name):
+    """A schedule that is right but for what is changed in it."""
+    good = {"lr": 1.0, **_SCHEDULES[name][0]}
+    return lambda **changes: getattr(optim, name)(**good | changes)
+
 
 ROWS = [
     *(row for name, loss in _PAIRS.items() for row in _pair(name, loss)),
     *(row for name, loss in _CLASSES.items() for row in _class(name, loss)),
-    *_weighted("binary_cross_entropy", losses.binary_cross_entropy, "weight"),
-    *_weighted(
-        "binary_cross_entropy_with_logits", losses.binary_cross_entropy_with_logits, "weight"
-    ),
-    *_weighted(
-        "binary_cross_entropy_with_logits", losses.binary_cross_entropy_with_logits, "pos_weight"
-    ),
-    *_weighted("mse_loss", losses.mse_loss, "weight"),
-    *_weighted("l1_loss", losses.l1_loss, "weight"),
+    *_weighted("binary_cross_entropy", "weight"),
+    *_weighted("binary_cross_entropy_with_logits", "weight"),
+    *_weighted("binary_cross_entropy_with_logits", "pos_weight"),
+    *_weighted("mse_loss", "weight"),
+    *_weighted("l1_loss", "weight"),
     *(
-        Row(L + "binary_cross_entropy", argument, call, says)
-        for argument, call, says in (
-            ("input", lambda _: losses.binary_cross_entropy(P + 1, P), r"holds 1.25, .*\[0, 1\]"),
-            ("input", lambda _: losses.binary_cross_entropy(P * NAN, P), r"holds nan, .*\[0, 1\]"),
-            ("target", lambda _: losses.binary_cross_entropy(P, -P), r"holds -0.25, .*\[0, 1\]"),
+        Row(L + "binary_cross_entropy", argument,
+            lambda _, x=x, y=y: losses.binary_cross_entropy(x, y), says, kind)
+        for argument, x, y, says, kind in (
+            ("input", P + 1, P, r"holds 1.25, .*\[0, 1\]", ValueError),
+            ("input", P * NAN, P, r"holds nan, .*\[0, 1\]", ValueError),
+            ("target", P, -P, r"holds -0.25, .*\[0, 1\]", ValueError),
+            ("target", P, P.astype(np.float16), "has dtype float16, expected float32 as in input",
+             TypeError),
         )
     ),
-    Row(L + "binary_cross_entropy", "target",
-        lambda _: losses.binary_cross_entropy(P, P.astype(np.float16)),
-        "has dtype float16, expected float32 as in input", TypeError),
     *(
         Row(L + "cross_entropy", "label_smoothing",
             lambda _, v=v: losses.cross_entropy(LOGITS, CLASSES, label_smoothing=v), says, kind)
@@ -241,15 +226,16 @@ ROWS = [
         "must be a number, not '0'", TypeError),
     *(
         row
-        for name, (build, numbers, integers) in _SCHEDULES.items()
+        for name, (_, numbers, integers) in _SCHEDULES.items()
+        for build in (_schedule(name),)
         for row in (
             *(row for argument in ("lr", *numbers) for row in _number(name, argument, build)),
             *(row for argument in integers for row in _integer(name, argument, build)),
             Row(O + name, "lr", lambda _, b=build: b(lr=float), "is a function, expected a number"),
         )
     ),
-    Row(O + "lambda_lr", "lr_lambda", lambda _: _lambda(lr_lambda=0.5),
+    Row(O + "lambda_lr", "lr_lambda", lambda _: _schedule("lambda_lr")(lr_lambda=0.5),
         "must be a function, not 0.5", TypeError),
-    Row(O + "lambda_lr", "lr_lambda", lambda _: _lambda(lr_lambda=str),
+    Row(O + "lambda_lr", "lr_lambda", lambda _: _schedule("lambda_lr")(lr_lambda=str),
         r"\(0\) must be a number, not '0'", TypeError),
 ]  # fmt: skip

@@ -4,6 +4,7 @@
 # pyright: reportArgumentType=false, reportCallIssue=false
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,13 @@ NO_KEY = "must come from jaxnet.random.manual_seed, not"
 @functools.cache
 def two_generators():
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), generator(), generator())
+
+
+def _draw(name, argument, says, *arguments, kind=ValueError, **options):
+    def call(_):
+        getattr(random, name)(generator(), *arguments, **options)
+
+    return Row(R + name, argument, call, says, kind)
 
 
 # Every draw takes a generator; those that the host makes take no traced one.
@@ -56,42 +64,32 @@ def _generators(name, draw):
 
 
 def _shapes(name, draw):
-    for shape, says, kind in (
-        ((2, -1), r"not have negative sizes: \(2, -1\)", ValueError),
-        ((2, 1.5), "must be an integer, not 1.5", TypeError),
-        ("ab", "must be an integer, not 'a'", TypeError),
-        (None, "must be an integer, not None", TypeError),
-        (True, "must be an integer, not True", TypeError),
-    ):
-        yield Row(R + name, "shape", lambda _, s=shape: draw(generator(), s), says, kind)
+    says = r"not have negative sizes: \(2, -1\)"
+    yield Row(R + name, "shape", lambda _: draw(generator(), (2, -1)), says)
+    for shape, shown in (((2, 1.5), "1.5"), ("ab", "'a'"), (None, "None"), (True, "True")):
+        says = f"must be an integer, not {shown}"
+        yield Row(R + name, "shape", lambda _, s=shape: draw(generator(), s), says, TypeError)
 
 
 def _probabilities(name, argument, call):
-    for p, says, kind in (
-        (1.5, "probability between 0 and 1, not 1.5", ValueError),
-        (-0.1, "probability between 0 and 1, not -0.1", ValueError),
-        (NAN, "probability between 0 and 1, not nan", ValueError),
-        ("a half", "must be a number, .* not 'a half'", TypeError),
-        (None, "must be a number, .* not None", TypeError),
-        (np.array([0.1, 0.2]), r"must be a number, .* not array\(\[0.1, 0.2\]\)", TypeError),
-    ):
-        yield Row(name, argument, lambda _, p=p: call(p), says, kind)
+    for p in (1.5, -0.1, NAN):
+        says = f"probability between 0 and 1, not {p}"
+        yield Row(name, argument, lambda _, p=p: call(p), says)
+    for p in ("a half", None, np.array([0.1, 0.2])):
+        says = f"must be a number, .* not {re.escape(repr(p))}"
+        yield Row(name, argument, lambda _, p=p: call(p), says, TypeError)
 
 
 ROWS = [
-    *(row for name, draw in _DRAWS.items() for row in _generators(name, draw)),
-    *(row for name, draw in _UNSHAPED.items() for row in _generators(name, draw)),
+    *(row for name, draw in (_DRAWS | _UNSHAPED).items() for row in _generators(name, draw)),
     *(row for name, draw in _DRAWS.items() for row in _shapes(name, draw)),
     *_probabilities(R + "bernoulli", "p", lambda p: random.bernoulli(generator(), p, (2,))),
     *_probabilities(R + "dropout_mask", "p", lambda p: random.dropout_mask(generator(), p, (2,))),
     *(
         Row(R + "manual_seed", "seed", lambda _, seed=seed: random.manual_seed(seed), says, kind)
         for seed, says, kind in (
-            ("one", "must be an integer, not 'one'", ValueError),
-            (None, "must be an integer, not None", TypeError),
-            (1j, "must be an integer, not 1j", TypeError),
-            (NAN, "must be an integer, not nan", ValueError),
-            (INF, "must be an integer, not inf", ValueError),
+            *((v, f"must be an integer, not {v!r}", ValueError) for v in ("one", NAN, INF)),
+            *((v, f"must be an integer, not {v!r}", TypeError) for v in (None, 1j)),
             (np.array([1, 2]), r"must be an integer, not array\(\[1, 2\]\)", TypeError),
             (2**64, r"between -2\*\*63 and 2\*\*64 - 1, not 18446744073709551616", ValueError),
             (-(2**63) - 1, r"between -2\*\*63 and .* not -9223372036854775809", ValueError),
@@ -105,96 +103,66 @@ ROWS = [
         "integer of at least 1, not 0"),
     Row(R + "manual_seed", "threads_per_multiprocessor",
         lambda _: random.manual_seed(0, "cuda", 1, 8.0), "integer of at least 256, not 8.0"),
-    Row(R + "uniform", "low", lambda _: random.uniform(generator(), 2, 1.0, 0.0),
-        "not exceed high, .* low=1.0, high=0.0"),
-    Row(R + "uniform", "low", lambda _: random.uniform(generator(), 2, NAN), "low=nan"),
-    Row(R + "uniform", "low", lambda _: random.uniform(generator(), 2, "a"),
-        "must be a number, not 'a'", TypeError),
-    Row(R + "uniform", "high", lambda _: random.uniform(generator(), 2, 0.0, INF), "high=inf"),
-    Row(R + "uniform", "high", lambda _: random.uniform(generator(), 2, 0.0, np.ones(2)),
-        r"must be a number, not array\(\[1., 1.\]\)", TypeError),
-    Row(R + "normal", "mean", lambda _: random.normal(generator(), 2, NAN), "finite.*mean=nan"),
-    Row(R + "normal", "mean", lambda _: random.normal(generator(), 2, "a"),
-        "must be a number, not 'a'", TypeError),
-    Row(R + "normal", "std", lambda _: random.normal(generator(), 2, 0.0, -1.0),
-        "not negative.*std=-1.0"),
-    Row(R + "normal", "std", lambda _: random.normal(generator(), 2, 0.0, None),
-        "must be a number, not None", TypeError),
-    Row(R + "randint", "low", lambda _: random.randint(generator(), 2, 2, (1,)),
-        "below high, .* low=2, high=2"),
-    Row(R + "randint", "low", lambda _: random.randint(generator(), 0.5, 2, (1,)),
-        "must be an integer, not 0.5", TypeError),
-    Row(R + "randint", "high", lambda _: random.randint(generator(), 0, "9", (1,)),
-        "must be an integer, not '9'", TypeError),
-    Row(R + "randint", "high", lambda _: random.randint(generator(), 0, 2**64, (1,)),
-        "int64's range: low=0, high=18446744073709551616"),
-    Row(R + "randperm", "n", lambda _: random.randperm(generator(), -1), "between 0 and .* not -1"),
-    Row(R + "randperm", "n", lambda _: random.randperm(generator(), 2**31),
-        "between 0 and .* not 2147483648"),
-    Row(R + "randperm", "n", lambda _: random.randperm(generator(), 2.0),
-        "must be an integer, not 2.0", TypeError),
-    Row(R + "randperm", "n", lambda _: random.randperm(generator(), True),
-        "must be an integer, not True", TypeError),
+    _draw("uniform", "low", "not exceed high, .* low=1.0, high=0.0", 2, 1.0, 0.0),
+    _draw("uniform", "low", "low=nan", 2, NAN),
+    _draw("uniform", "low", "must be a number, not 'a'", 2, "a", kind=TypeError),
+    _draw("uniform", "high", "high=inf", 2, 0.0, INF),
+    _draw("uniform", "high", r"must be a number, not array\(\[1., 1.\]\)", 2, 0.0, np.ones(2),
+          kind=TypeError),
+    _draw("normal", "mean", "finite.*mean=nan", 2, NAN),
+    _draw("normal", "mean", "must be a number, not 'a'", 2, "a", kind=TypeError),
+    _draw("normal", "std", "not negative.*std=-1.0", 2, 0.0, -1.0),
+    _draw("normal", "std", "must be a number, not None", 2, 0.0, None, kind=TypeError),
+    _draw("randint", "low", "below high, .* low=2, high=2", 2, 2, (1,)),
+    _draw("randint", "low", "must be an integer, not 0.5", 0.5, 2, (1,), kind=TypeError),
+    _draw("randint", "high", "must be an integer, not '9'", 0, "9", (1,), kind=TypeError),
+    _draw("randint", "high", "int64's range: low=0, high=18446744073709551616", 0, 2**64, (1,)),
+    _draw("randperm", "n", "between 0 and .* not -1", -1),
+    _draw("randperm", "n", "between 0 and .* not 2147483648", 2**31),
+    _draw("randperm", "n", "must be an integer, not 2.0", 2.0, kind=TypeError),
+    _draw("randperm", "n", "must be an integer, not True", True, kind=TypeError),
     *(
         row
-        for name, fill in (
-            ("kaiming_uniform", random.kaiming_uniform),
-            ("kaiming_normal", random.kaiming_normal),
-        )
+        for name in ("kaiming_uniform", "kaiming_normal")
         for row in (
-            Row(R + name, "shape", lambda _, f=fill: f(generator(), (3,)),
-                r"at least two axes, \(out, in, ...\), not \(3,\)"),
-            Row(R + name, "mode", lambda _, f=fill: f(generator(), (1, 2), mode="fan"),
-                "\"fan_in\" or \"fan_out\", not 'fan'"),
-            Row(R + name, "nonlinearity",
-                lambda _, f=fill: f(generator(), (1, 2), nonlinearity="gelu"),
-                "one of linear, .* not 'gelu'"),
-            Row(R + name, "a", lambda _, f=fill: f(generator(), (1, 2), a=NAN),
-                "must be a number, not nan"),
-            Row(R + name, "a", lambda _, f=fill: f(generator(), (1, 2), a="0"),
-                "must be a number, not '0'", TypeError),
+            _draw(name, "shape", r"at least two axes, \(out, in, ...\), not \(3,\)", (3,)),
+            _draw(name, "mode", "\"fan_in\" or \"fan_out\", not 'fan'", (1, 2), mode="fan"),
+            _draw(name, "nonlinearity", "one of linear, .* not 'gelu'", (1, 2),
+                  nonlinearity="gelu"),
+            _draw(name, "a", "must be a number, not nan", (1, 2), a=NAN),
+            _draw(name, "a", "must be a number, not '0'", (1, 2), a="0", kind=TypeError),
         )
     ),
     *(
         row
-        for name, fill in (
-            ("xavier_uniform", random.xavier_uniform),
-            ("xavier_normal", random.xavier_normal),
-        )
+        for name in ("xavier_uniform", "xavier_normal")
         for row in (
-            Row(R + name, "shape", lambda _, f=fill: f(generator(), 3), r"two axes, .* not \(3,\)"),
-            Row(R + name, "gain", lambda _, f=fill: f(generator(), (1, 2), -1.0),
-                "finite and at least 0, not -1.0"),
-            Row(R + name, "gain", lambda _, f=fill: f(generator(), (1, 2), NAN),
-                "finite and at least 0, not nan"),
-            Row(R + name, "gain", lambda _, f=fill: f(generator(), (1, 2), "1"),
-                "must be a number, not '1'", TypeError),
+            _draw(name, "shape", r"two axes, .* not \(3,\)", 3),
+            _draw(name, "gain", "finite and at least 0, not -1.0", (1, 2), -1.0),
+            _draw(name, "gain", "finite and at least 0, not nan", (1, 2), NAN),
+            _draw(name, "gain", "must be a number, not '1'", (1, 2), "1", kind=TypeError),
         )
     ),
-    Row(R + "trunc_normal", "a", lambda _: random.trunc_normal(generator(), 2, a=1.0, b=1.0),
-        "below b, .* a=1.0, b=1.0"),
-    Row(R + "trunc_normal", "std", lambda _: random.trunc_normal(generator(), 2, std=0.0),
-        "above 0: .* std=0.0"),
-    Row(R + "trunc_normal", "mean", lambda _: random.trunc_normal(generator(), 2, NAN),
-        "finite.* mean=nan"),
-    Row(R + "trunc_normal", "b", lambda _: random.trunc_normal(generator(), 2, b="2"),
-        "must be a number, not '2'", TypeError),
-    Row(R + "set_state", "state", lambda _: random.set_state(b"abc"),
-        r"shape \(5056,\), not \(3,\)"),
-    Row(R + "set_state", "state", lambda _: random.set_state(np.zeros(5056)),
-        "uint8 numbers or be bytes, not float64", TypeError),
-    Row(R + "set_state", "state", lambda _: random.set_state("abc"),
-        "uint8 numbers or be bytes, not <U3", TypeError),
-    Row(R + "set_state", "state", lambda _: random.set_state(np.zeros(5056, np.uint8)),
-        "one that torch.get_rng_state returned: this one is damaged"),
-    Row(R + "set_state", "state",
-        lambda _: jax.jit(random.set_state)(np.zeros(5056, np.uint8)), "concrete, not traced",
-        TypeError),
+    _draw("trunc_normal", "a", "below b, .* a=1.0, b=1.0", 2, a=1.0, b=1.0),
+    _draw("trunc_normal", "std", "above 0: .* std=0.0", 2, std=0.0),
+    _draw("trunc_normal", "mean", "finite.* mean=nan", 2, NAN),
+    _draw("trunc_normal", "b", "must be a number, not '2'", 2, b="2", kind=TypeError),
+    *(
+        Row(R + "set_state", "state", lambda _, v=state: random.set_state(v), says, kind)
+        for state, says, kind in (
+            (b"abc", r"shape \(5056,\), not \(3,\)", ValueError),
+            (np.zeros(5056), "uint8 numbers or be bytes, not float64", TypeError),
+            ("abc", "uint8 numbers or be bytes, not <U3", TypeError),
+            (np.zeros(5056, np.uint8), "one that torch.get_rng_state returned: this one is damaged",
+             ValueError),
+        )
+    ),
+    Row(R + "set_state", "state", lambda _: jax.jit(random.set_state)(np.zeros(5056, np.uint8)),
+        "concrete, not traced", TypeError),
     *(
         row
         for name, draw in (
-            ("draw", nn.draw),
-            ("draw_steps", lambda net, g, x: nn.draw_steps(net, g, x, 2)),
+            ("draw", nn.draw), ("draw_steps", lambda net, g, x: nn.draw_steps(net, g, x, 2))
         )
         for row in (
             Row(N + name, "generator", lambda _, d=draw: d(net(), key(), X), f"{NO_KEY} .*Array",
@@ -221,11 +189,7 @@ ROWS = [
             ("DataLoader", lambda v: fit(data=data.DataLoader((X, Y), batch_size=v))),
         )
         for v, says in (
-            (0, "integer of at least 1, not 0"),
-            (-1, "integer of at least 1, not -1"),
-            (2.0, "integer of at least 1, not 2.0"),
-            (True, "integer of at least 1, not True"),
-            ("2", "integer of at least 1, not '2'"),
+            *((v, f"integer of at least 1, not {v!r}") for v in (0, -1, 2.0, True, "2")),
             (5, "at most the number of rows, 4, not 5"),
         )
     ),
@@ -238,25 +202,20 @@ ROWS = [
     Row(D + "DataLoader", "generator",
         lambda _: fit(data=data.DataLoader((X, Y), 2, generator=key())), f"{NO_KEY} .*Array",
         TypeError),
-    Row(D + "DataLoader", "batch_size",
-        lambda _: fit(data=data.DataLoader((X, Y)), batch_size=2),
+    Row(D + "DataLoader", "batch_size", lambda _: fit(data=data.DataLoader((X, Y)), batch_size=2),
         "the DataLoader's own"),
     Row(D + "DataLoader", "shuffle", lambda _: fit(data=data.DataLoader((X, Y)), shuffle=True),
         "the DataLoader's own"),
     *(
-        row
+        Row(D + name, "data", lambda _, s=source, v=rows: s(v), says, kind)
         for name, source in (("InMemory", data.InMemory), ("Mapped", data.Mapped))
-        for row in (
-            Row(D + name, "data", lambda _, s=source: s((X, Y[:3])),
-                r"same number of rows.* \(4, 2\) and \(3, 1\)"),
-            Row(D + name, "data", lambda _, s=source: s({"a": X, "b": Y[:3]}),
-                r"same number of rows.*\['a'\]"),
-            Row(D + name, "data", lambda _, s=source: s((X[:0], Y[:0])), "at least one"),
-            Row(D + name, "data", lambda _, s=source: s({"a": np.float32(1)}), "at least one"),
-            Row(D + name, "data", lambda _, s=source: s({"a": X.astype(str)}),
-                "must hold real numbers, not <U32", TypeError),
-            Row(D + name, "data", lambda _, s=source: s({"a": {"b": "abcd"}}),
-                "must hold real numbers, not a str", TypeError),
+        for rows, says, kind in (
+            ((X, Y[:3]), r"same number of rows.* \(4, 2\) and \(3, 1\)", ValueError),
+            ({"a": X, "b": Y[:3]}, r"same number of rows.*\['a'\]", ValueError),
+            ((X[:0], Y[:0]), "at least one", ValueError),
+            ({"a": np.float32(1)}, "at least one", ValueError),
+            ({"a": X.astype(str)}, "must hold real numbers, not <U32", TypeError),
+            ({"a": {"b": "abcd"}}, "must hold real numbers, not a str", TypeError),
         )
     ),
     Row(D + "Mapped", "precision", lambda _: data.Mapped((X, Y), "double"),
@@ -269,17 +228,13 @@ ROWS = [
         "must be a jaxnet.random.Generator or a jax.random.key, not int", TypeError),
     *(
         Row(D + "random_split", "lengths",
-            lambda _, v=v: data.random_split(generator(), 5, v), says, kind)
-        for v, says, kind in (
-            ([2, 2], r"sum to the number of rows, 5, or to 1, not \[2, 2\]", ValueError),
-            ([6, -1], r"sum to the number of rows, 5, or to 1, not \[6, -1\]", ValueError),
-            ([0.5, 0.6], r"or to 1, not \[0.5, 0.6\]", ValueError),
-            ([1.5, -0.5], r"or to 1, not \[1.5, -0.5\]", ValueError),
-            ([NAN, 1], r"or to 1, not \[nan, 1\]", ValueError),
-            ([], r"or to 1, not \[\]", ValueError),
-            (["5"], r"or to 1, not \['5'\]", TypeError),
-            (None, "or to 1, not None", TypeError),
+            lambda _, v=v: data.random_split(generator(), 5, v),
+            f"sum to the number of rows, 5, or to 1, not {re.escape(repr(v))}", kind)
+        for kind, values in (
+            (ValueError, ([2, 2], [6, -1], [0.5, 0.6], [1.5, -0.5], [NAN, 1], [])),
+            (TypeError, (["5"], None)),
         )
+        for v in values
     ),
     Row(D + "random_split", "rows", lambda _: data.random_split(generator(), 2.5, [1.0]),
         "must be an integer, not 2.5", TypeError),

@@ -40,6 +40,13 @@ def _step(argument, says, kind=ValueError, **changes):
     return Row(T + "run", argument, lambda _: run(**_made(changes)), says, kind)
 
 
+def _evaluate(argument, says, kind=ValueError, **options):
+    def call(_):
+        train.evaluate(net(), state(), (X, Y), **options)
+
+    return Row(T + "evaluate", argument, call, says, kind)
+
+
 def _experiment(argument, says, kind=ValueError, data=(DIGITS, DIGITS), **changes):
     """`lecture.run` of an experiment of which something was replaced."""
     experiment = dataclasses.replace(LOGITS, **changes)
@@ -60,18 +67,14 @@ _VALUES = (
     ("x", (X.astype(object), Y), "must hold real numbers, not object", TypeError),
     ("x", (X.astype(np.complex64), Y), "must hold real numbers, not complex64", TypeError),
     ("x", ("abcd", Y), "must hold real numbers, not a str", TypeError),
-    (
-        "x",
-        ([[1.0], [1.0, 2.0], [1.0], [1.0]], Y),
-        "must hold real numbers, not a list of object",
-        TypeError,
-    ),
+    ("x", ([[1.0], [1.0, 2.0], [1.0], [1.0]], Y), "must hold real numbers, not a list of object",
+     TypeError),
     ("y", (X, Y.astype(str)), "must hold real numbers, not <U32", TypeError),
     ("y", (X, [None] * 4), "must hold real numbers, not a list of object", TypeError),
     ("data", (X, {0: 1, 1: 1}), r"the same number of rows.*\[1\]\[0\]", ValueError),
     ("x", (X[:, :1], Y), r"must have shape \(..., 2\), not \(., 1\)", ValueError),
     ("x", (X.astype(np.uint8), Y), "must be floating-point, not uint8", TypeError),
-)
+)  # fmt: skip
 
 
 def _stream(argument, says, *elements, kind=ValueError, **changes):
@@ -202,7 +205,7 @@ ROWS = [
     *(
         row
         for name, call in (
-            ("predict", lambda net, state, x: train.predict(net, state, x)),
+            ("predict", train.predict),
             ("evaluate", lambda net, state, x: train.evaluate(net, state, (x, Y))),
         )
         for row in (
@@ -212,37 +215,28 @@ ROWS = [
                 "must be a TrainState, not NoneType", TypeError),
             Row(T + name, "state", lambda _, c=call: c(net(), {"params": state().params}, X),
                 "must be a TrainState, not dict", TypeError),
-            Row(T + name, "x", lambda _, c=call: c(net(), state(), X[:, :1]),
-                r"must have shape \(..., 2\), not \(4, 1\)"),
-            Row(T + name, "x", lambda _, c=call: c(net(), state(), X.astype(np.uint8)),
-                "must be floating-point, not uint8", TypeError),
-            Row(T + name, "x", lambda _, c=call: c(net(), state(), X.astype(str)),
-                "must hold real numbers, not <U32", TypeError),
-            Row(T + name, "x", lambda _, c=call: c(net(), state(), X.astype(np.complex64)),
-                "must hold real numbers, not complex64", TypeError),
-            Row(T + name, "x", lambda _, c=call: c(net(), state(), "abcd"),
-                "must hold real numbers, not a str", TypeError),
+            *(
+                Row(T + name, "x", lambda _, c=call, x=x: c(net(), state(), x), says, kind)
+                for x, says, kind in (
+                    (X[:, :1], r"must have shape \(..., 2\), not \(4, 1\)", ValueError),
+                    (X.astype(np.uint8), "must be floating-point, not uint8", TypeError),
+                    (X.astype(str), "must hold real numbers, not <U32", TypeError),
+                    (X.astype(np.complex64), "must hold real numbers, not complex64", TypeError),
+                    ("abcd", "must hold real numbers, not a str", TypeError),
+                )
+            ),
         )
     ),
     *(
-        Row(T + "evaluate", "data", lambda _, d=data: train.evaluate(net(), state(), d), says,
-            kind)
+        Row(T + "evaluate", "data", lambda _, d=data: train.evaluate(net(), state(), d), says, kind)
         for data, says, kind in _DATA
     ),
-    Row(T + "evaluate", "loss", lambda _: train.evaluate(net(), state(), (X, Y), loss="bce"),
-        "must be a function .*not 'bce'", TypeError),
-    Row(T + "evaluate", "loss",
-        lambda _: train.evaluate(net(), state(), (X, Y), loss=lambda outputs, y: outputs),
-        r"must give a scalar, not shape \(4, 1\)"),
-    Row(T + "evaluate", "metrics",
-        lambda _: train.evaluate(net(), state(), (X, Y), loss=BCE, metrics={"loss": RIGHT}),
-        "must not be named 'loss'"),
-    Row(T + "evaluate", "metrics",
-        lambda _: train.evaluate(net(), state(), (X, Y), metrics=[RIGHT]),
-        r"must be \{name: metric\}, not list", TypeError),
-    Row(T + "evaluate", "metric",
-        lambda _: train.evaluate(net(), state(), (X, Y), metrics={"one": lambda o, y: 1.0}),
-        "'one' must give one value for each of 4 rows, not shape"),
+    _evaluate("loss", "must be a function .*not 'bce'", TypeError, loss="bce"),
+    _evaluate("loss", r"must give a scalar, not shape \(4, 1\)", loss=lambda outputs, y: outputs),
+    _evaluate("metrics", "must not be named 'loss'", loss=BCE, metrics={"loss": RIGHT}),
+    _evaluate("metrics", r"must be \{name: metric\}, not list", TypeError, metrics=[RIGHT]),
+    _evaluate("metric", "'one' must give one value for each of 4 rows, not shape",
+              metrics={"one": lambda o, y: 1.0}),
     *(
         Row(P + name, argument, lambda _, c=call, v=v: c(v),
             f"one of parity, fast, float64, not {v!r}")

@@ -10,7 +10,8 @@ import torch
 
 import jaxnet.lecture.cli
 from tests import child
-from tests.test_bad_input import ROOT, check_output, watch
+from tests.integration import ROOT, run_python
+from tests.test_bad_input import check_output, watch
 from tests.test_streaming import as_pair, run_apart
 
 __all__ = ["watch"]  # a fixture
@@ -27,8 +28,7 @@ def test_jaxnet_does_not_need_grain(tmp_path):
         "    seed=0)\n"
         "print(int(state.step))\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout.strip() == "6", done.stderr  # batches of eight
+    assert run_python("-c", program).strip() == "6"  # batches of eight
 
 
 COUNT = 4096  # rows of one MiB
@@ -94,16 +94,12 @@ for one, two in zip(jax.tree.leaves(other.generator), jax.tree.leaves(state.gene
 
 def test_two_devices():
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    first, *rest = done.stdout.splitlines()
+    first, *rest = run_python("-c", PROGRAM, env=environment).splitlines()
     assert first == (
         "state is on cpu:0 but x is on cpu:1: move one of them, "
         "with jax.device_put(x, jax.devices()[...]) for example"
     )
-    assert len(rest) == 3 and rest[2].startswith("state is on cpu:0 but data is on cpu:1")
+    assert len(rest) == 3 and rest[2].startswith("state is on cpu:0 but y is on cpu:1")
 
 
 WITHOUT_TORCH = """
@@ -120,28 +116,20 @@ main(["lecture", "--only", "minibatch", "--only", "logits"], prog_name="jaxnet")
 
 
 def test_every_module_and_the_lecture_work_where_torch_cannot_be_imported():
-    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert ".9886/.9953" in done.stdout and ".9577" in done.stdout
+    said = run_python("-c", WITHOUT_TORCH)
+    assert ".9886/.9953" in said and ".9577" in said
 
 
 def test_python_m_jaxnet_is_the_same_command():
-    done = subprocess.run(
-        [sys.executable, "-m", "jaxnet", "--version"], capture_output=True, text=True
-    )
-    assert done.returncode == 0
-    assert done.stdout.split() == ["jaxnet,", "version", jaxnet.__version__]
+    said = run_python("-m", "jaxnet", "--version")
+    assert said.split() == ["jaxnet,", "version", jaxnet.__version__]
 
 
 @pytest.mark.parametrize(
     ("module", "arguments", "says"),
     [
         ("jaxnet", "lecture --root {}/cut --json {}/new/a.json", "holds 779 bytes of data"),
-        (
-            "jaxnet",
-            "lecture --device gpu --json {}/new.json",
-            "--device must be one that JAX finds",
-        ),
+        ("jaxnet", "lecture --device gpu --json {}/a.json", "--device must be one that JAX finds"),
         ("torchref", "certify {}/file:build", "file is no Python file"),
     ],
 )

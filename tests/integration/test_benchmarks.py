@@ -4,7 +4,7 @@ import json
 import platform
 import re
 import subprocess
-import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ from benchmarks.task import Contestant, Missing, Task, Trained
 from benchmarks.timing import interleave
 from jaxnet.data import load_mnist
 from jaxnet.lecture import _machine
+from tests.integration import run_python
 
 LIGHT = ["jaxnet.fit", "torch, sliced by hand", "NumPy, backward by hand", contest.NAMES[-1]]
 
@@ -38,6 +39,23 @@ def task() -> Task:
 
 def run(*options: str) -> Any:
     return CliRunner().invoke(main, list(options))
+
+
+def measure(folder: Path, *parts: str, rounds: int = 1) -> tuple[str, Any]:
+    """What is printed and what is written of these parts, as they agree."""
+    path = folder / "results.json"
+    chosen = [word for part in parts for word in ("--only", part)]
+    done = run(*chosen, "--rounds", str(rounds), "--json", str(path), "--figures", str(folder))
+    assert done.exit_code == 0, done.output
+    return done.output, json.loads(path.read_text())
+
+
+def assert_no_time(monkeypatch, part: str, compare: str, rows: list[Any], time: str) -> None:
+    """Where these rows are what a part finds, those that disagree are said to, without a time."""
+    monkeypatch.setattr(benchmarks.__main__, compare, lambda *_: rows)
+    done = run("--only", part, "--rounds", "1")
+    assert done.exit_code == 1 and time not in done.output
+    assert done.output.count("DIFFER") == sum(not row["agree"] for row in rows)
 
 
 def test_peers_are_told_with_what_they_compute(tmp_path):
@@ -128,15 +146,13 @@ for contestant in contestants():
         except Missing as missing:
             print(missing)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.count("is not installed: pip install '.[bench]'") == 10, done.stdout
+    said = run_python("-c", code)
+    assert said.count("is not installed: pip install '.[bench]'") == 10, said
 
 
 def test_an_experiment_agrees_and_is_written(tmp_path):
-    path = tmp_path / "results.json"
-    done = run("--only", "logits", "--rounds", "1", "--json", str(path))
-    assert done.exit_code == 0, done.output
-    (row,) = json.loads(path.read_text())["experiments"]
+    _, results = measure(tmp_path, "logits")
+    (row,) = results["experiments"]
     assert row["agree"] and row["accuracies_torch"] == row["accuracies_jaxnet"]
     assert row["ratio"] == row["seconds_torch"][0] / row["seconds_jaxnet"][0]
 
@@ -152,28 +168,17 @@ def test_an_experiment_that_disagrees_prints_no_time(monkeypatch):
 def test_the_cost_of_random_numbers_is_measured_beside_their_equality(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmarks.__main__, "STREAM_ROUNDS", 1)
     monkeypatch.setattr(benchmarks.streams, "MASKS", 2)
-    path = tmp_path / "results.json"
-    done = run("--only", "masks", "--only", "steps", "--rounds", "1", "--json", str(path))
-    assert done.exit_code == 0, done.output
-    rows = json.loads(path.read_text())["streams"]
+    rows = measure(tmp_path, "masks", "steps")[1]["streams"]
     assert len(rows) == 5 and all(row["agree"] for row in rows)
     assert rows[0]["ratio"] == rows[0]["seconds_other"][0] / rows[0]["seconds"][0]
-
     wrong = [row | {"agree": False} for row in rows]
-    monkeypatch.setattr(benchmarks.__main__, "compare_masks", lambda *_: wrong)
-    done = run("--only", "masks", "--rounds", "1")
-    assert done.exit_code == 1 and done.output.count("DIFFER") == 5
-    assert f"{rows[0]['ratio']:.2f}x" not in done.output
+    assert_no_time(monkeypatch, "masks", "compare_masks", wrong, f"{rows[0]['ratio']:.2f}x")
 
 
 def test_growth_is_of_the_same_runs(monkeypatch, tmp_path):
     sweep = [growth.Setting(rows=100, batch_size=32, width=8, depth=depth) for depth in (1, 2)]
     monkeypatch.setattr(growth, "SWEEPS", {"depth": sweep})
-    path = tmp_path / "results.json"
-    options = ["--rounds", "1", "--json", str(path), "--figures", str(tmp_path)]
-    done = run("--only", "growth", *options)
-    assert done.exit_code == 0, done.output
-    rows = json.loads(path.read_text())["growth"]
+    rows = measure(tmp_path, "growth")[1]["growth"]
     assert [row["size"] for row in rows] == [1, 2]
     assert all(row["agree"] and row["loss_gap"] < 1e-5 for row in rows)
     assert (tmp_path / "growth.png").stat().st_size > 10_000
@@ -193,17 +198,11 @@ def test_a_sweep_is_timed_beside_the_same_run_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(
         benchmarks.__main__, "compare_lanes", lambda data, rounds: compare_lanes(data, rounds, 3)
     )
-    path = tmp_path / "results.json"
-    done = run("--only", "sweep", "--rounds", "2", "--json", str(path))
-    assert done.exit_code == 0, done.output
-    (row,) = json.loads(path.read_text())["sweep"]
+    (row,) = measure(tmp_path, "sweep", rounds=2)[1]["sweep"]
     assert row["agree"] and row["lanes"] == 3 and len(row["seconds"]) == 2
     assert row["loss_gap"] <= 1e-6
-
-    monkeypatch.setattr(benchmarks.__main__, "compare_lanes", lambda *_: [row | {"agree": False}])
-    done = run("--only", "sweep", "--rounds", "1")
-    assert done.exit_code == 1 and "DIFFER" in done.output
-    assert f"{1e3 * row['seconds'][0]:.1f}" not in done.output
+    time = f"{1e3 * row['seconds'][0]:.1f}"
+    assert_no_time(monkeypatch, "sweep", "compare_lanes", [row | {"agree": False}], time)
 
 
 def test_memory_is_of_a_process_of_its_own(task):
@@ -218,9 +217,8 @@ def test_memory_is_of_a_process_of_its_own(task):
 def test_the_script_of_the_lecture_ends_where_the_command_line_does(tmp_path):
     digits = tmp_path / "digits.npz"
     processes._write_digits(digits, None)
-    command = [sys.executable, str(processes.SCRIPT), str(digits)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert processes._find_accuracies(done.stdout) == [".9886", ".9953"]
+    said = run_python(str(processes.SCRIPT), str(digits))
+    assert processes._find_accuracies(said) == [".9886", ".9953"]
 
 
 def test_the_floor_knows_its_peak():
@@ -248,11 +246,8 @@ def test_the_pages_show_the_results_that_are_kept():
     for text in pages:
         assert readme.fill(text, results) == text, "python -m benchmarks.readme"
         assert len(re.findall("<!-- benchmark: ", text)) == text.count("<!-- end -->") >= 4
-    assert all(
-        row["agree"] is not False
-        for rows in benchmarks.__main__._list_rows(results)
-        for row in rows
-    )
+    tables = benchmarks.__main__._list_rows(results)
+    assert all(row["agree"] is not False for rows in tables for row in rows)
     with pytest.raises(ValueError, match="'peers', which the results do not hold"):
         readme.fill(pages[0], {key: value for key, value in results.items() if key != "peers"})
     for text, pictures in zip(pages, (("peers", "growth"), ("scaling",)), strict=True):
@@ -261,38 +256,32 @@ def test_the_pages_show_the_results_that_are_kept():
 
 
 def test_saving_is_of_the_same_run(monkeypatch, tmp_path):
-    monkeypatch.setattr(benchmarks.__main__, "compare_saving", _save_a_little)
-    path = tmp_path / "results.json"
-    done = run("--only", "saving", "--rounds", "1", "--json", str(path))
-    assert done.exit_code == 0 and "full_batch" in done.output and "%" in done.output
-    assert all(row["agree"] for row in json.loads(path.read_text())["saving"])
+    def save_a_little(train, rounds):
+        return saving.compare_saving(shorten(train), rounds, seconds=0.05)
+
+    monkeypatch.setattr(benchmarks.__main__, "compare_saving", save_a_little)
+    said, results = measure(tmp_path, "saving")
+    assert "full_batch" in said and "%" in said
+    assert all(row["agree"] for row in results["saving"])
 
 
-def _save_a_little(train, rounds):
-    part = train._replace(images=train.images[:64], labels=train.labels[:64])
-    return saving.compare_saving(part, rounds, seconds=0.05)
+def shorten(train: Any) -> Any:
+    return train._replace(images=train.images[:64], labels=train.labels[:64])
 
 
 def test_streaming_is_of_the_same_runs(monkeypatch, tmp_path):
-    monkeypatch.setattr(benchmarks.__main__, "compare_streaming", _stream_a_little)
-    path = tmp_path / "results.json"
-    done = run("--only", "streaming", "--rounds", "1", "--json", str(path))
-    assert done.exit_code == 0 and "MapDataset" in done.output, done.output
-    found = json.loads(path.read_text())["streaming"]
+    def stream_a_little(train, rounds):
+        return streaming.compare_streaming(shorten(train), rounds, (16,))
+
+    monkeypatch.setattr(benchmarks.__main__, "compare_streaming", stream_a_little)
+    said, results = measure(tmp_path, "streaming")
+    found = results["streaming"]
     assert [row["rows"] for row in found] == ["memory", "memmap", "MapDataset"]
     assert all(row["agree"] and len(row["seconds"]) == 3 for row in found)
     ratio = f"{found[1]['ratio']:.2f}x"
-    assert ratio in done.output
-
+    assert "MapDataset" in said and ratio in said
     wrong = [row | {"agree": row["rows"] == "memory"} for row in found]
-    monkeypatch.setattr(benchmarks.__main__, "compare_streaming", lambda *_: wrong)
-    done = run("--only", "streaming", "--rounds", "1")
-    assert done.exit_code == 1 and done.output.count("DIFFER") == 2 and ratio not in done.output
-
-
-def _stream_a_little(train, rounds):
-    part = train._replace(images=train.images[:64], labels=train.labels[:64])
-    return streaming.compare_streaming(part, rounds, (16,))
+    assert_no_time(monkeypatch, "streaming", "compare_streaming", wrong, ratio)
 
 
 TARGETS = {  # by gcc's name: what a processor must have to run it, of /proc/cpuinfo
@@ -351,13 +340,10 @@ def test_more_than_all_of_a_peak_is_an_error(monkeypatch, tmp_path):
 
 
 def test_a_second_fit_is_told_beside_the_same_call_again(tmp_path, monkeypatch):
-    path = tmp_path / "results.json"
-    done = run("--only", "compiling", "--rounds", "1", "--json", str(path))
-    assert done.exit_code == 0 and "a new optimizer" in done.output, done.output
-    rows = json.loads(path.read_text())["compiling"]
-    assert [row["what"] for row in rows] == [*compiling.list_calls()]
+    said, results = measure(tmp_path, "compiling")
+    rows = results["compiling"]
+    assert "a new optimizer" in said and [row["what"] for row in rows] == [*compiling.list_calls()]
     assert all(row["agree"] and len(row["seconds"]) == len(row["alone"]) == 1 for row in rows)
-
     wrong = [row | {"agree": False} for row in rows]
     monkeypatch.setattr(benchmarks.__main__, "compare_compiling", lambda *_: wrong)
     done = run("--only", "compiling", "--rounds", "1")

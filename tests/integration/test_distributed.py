@@ -148,15 +148,15 @@ def test_process_0_alone_writes_what_both_and_one_resume(both, folder, tmp_path)
     np.testing.assert_allclose(again.losses, whole.losses, rtol=REDUCTION)
 
 
-@pytest.mark.parametrize(
-    "what, name",
-    [
-        ("data", "data"),
-        ("seed", "the state, or seed,"),
-        ("epochs", "epochs"),
-        ("rate", "what a step computes, its loss and its optimizer"),
-    ],
-)
+DIFFERING = {
+    "data": "data",
+    "seed": "the state, or seed,",
+    "epochs": "epochs",
+    "rate": "what a step computes, its loss and its optimizer",
+}
+
+
+@pytest.mark.parametrize("what, name", DIFFERING.items())
 def test_arguments_that_differ_are_rejected_by_name(both, what, name):
     """In both processes, which say the same."""
     message = f"{name} must be the same in every process, but process 1 has "

@@ -16,9 +16,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import torch
 
+from tests.integration import ROOT
 from tests.test_bad_input import list_packages, public_names
 
-ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
 
@@ -52,17 +52,12 @@ class Page(HTMLParser):
 def site(tmp_path_factory) -> Path:
     """The pages, built as `make docs` builds them; a warning is an error."""
     folder = tmp_path_factory.mktemp("site")
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
-        cwd=ROOT,
-        # The theme's notice about mkdocs itself is none of these pages'.
-        env=os.environ | {"NO_MKDOCS_2_WARNING": "true"},
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    # The theme's notice about mkdocs itself is none of these pages'.
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "true"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    assert "WARNING" not in said, said
+    assert done.returncode == 0 and "WARNING" not in said, said
     return folder
 
 
@@ -231,12 +226,9 @@ def test_relative_links_outside_the_pages(name):
         for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     }
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not urlsplit(link).scheme]
-    lost = [
-        link
-        for link in links
-        if not (link[1:] in headings if link[0] == "#" else (ROOT / link.split("#")[0]).exists())
-    ]
-    assert not lost
+    for link in links:
+        path = ROOT / link.partition("#")[0]
+        assert link[1:] in headings if link[0] == "#" else path.exists(), link
 
 
 def test_docstrings_become_markdown(monkeypatch):

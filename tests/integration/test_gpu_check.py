@@ -12,28 +12,14 @@ from click.testing import CliRunner
 import jaxnet.random
 from benchmarks import gpu_check
 from benchmarks.__main__ import main
-from benchmarks.gpu_check import (
-    Place,
-    Sizes,
-    attempt,
-    check_certificate,
-    check_masks,
-    check_speed,
-    list_shapes,
-    make_place,
-    see_cards,
-)
+from benchmarks.gpu_check import Place, Sizes, check_certificate, check_speed, make_place
 
 TINY = Sizes(turns=1, epochs=1, rows=16, seconds=0.0, names=("logits",))
 CARD = {"name": "NVIDIA (TM) Test 9000", "driver": "1.2"}
 H200 = SimpleNamespace(
-    name="NVIDIA H200",
-    multi_processor_count=132,
-    max_threads_per_multi_processor=2048,
-    major=9,
-    minor=0,
-    total_memory=2**37,
-)
+    name="NVIDIA H200", multi_processor_count=132, max_threads_per_multi_processor=2048, major=9,
+    minor=0, total_memory=2**37,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -112,8 +98,8 @@ def test_one_wrong_number_of_a_mask_is_seen(cpu, monkeypatch, tmp_path):
 def test_another_stream_gives_other_masks(cpu):
     """That of a card, beside torch's on the CPU: the part does compare."""
     card = cpu._replace(stream={"device": "cuda", "multiprocessors": 2})
-    assert check_masks(cpu, [(5, 2)], 1)["agree"]
-    assert check_masks(card, [(5, 2)], 1)["differing"] > 6
+    assert gpu_check.check_masks(cpu, [(5, 2)], 1)["agree"]
+    assert gpu_check.check_masks(card, [(5, 2)], 1)["differing"] > 6
 
 
 def test_what_fails_is_told_and_the_others_run(cpu, monkeypatch, tmp_path):
@@ -133,7 +119,7 @@ def test_what_fails_is_told_and_the_others_run(cpu, monkeypatch, tmp_path):
 
 
 def test_what_there_is_no_time_for_does_not_pass():
-    row = attempt(("speed", "logits", lambda: {"agree": True}), late=True)
+    row = gpu_check.attempt(("speed", "logits", lambda: {"agree": True}), late=True)
     assert not row["agree"] and row["error"] == "not begun: the time was over"
 
 
@@ -157,7 +143,7 @@ def test_without_a_card_one_sentence_says_who_sees_none(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
 def test_no_card_is_seen_where_there_is_none():
-    assert see_cards() == (None, None)
+    assert gpu_check.see_cards() == (None, None)
 
 
 def test_a_card_gives_its_stream_and_shapes_of_several_turns(monkeypatch):
@@ -167,8 +153,9 @@ def test_a_card_gives_its_stream_and_shapes_of_several_turns(monkeypatch):
     size = {"multiprocessors": 132, "threads_per_multiprocessor": 2048}
     assert place.torch == "cuda" and place.stream == {"device": "cuda", **size}
     assert place.card["name"] == "NVIDIA H200" and "driver" in place.card
-    assert (8 * 132 * 2048 + 1,) in list_shapes(place)
-    assert {int(np.gcd(np.prod(shape), 16)) for shape in list_shapes(place)} == {1, 2, 4, 8, 16}
+    shapes = gpu_check.list_shapes(place)
+    assert (8 * 132 * 2048 + 1,) in shapes
+    assert {int(np.gcd(np.prod(shape), 16)) for shape in shapes} == {1, 2, 4, 8, 16}
 
 
 def test_other_options_are_rejected():

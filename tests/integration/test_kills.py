@@ -17,6 +17,7 @@ from jaxnet import callbacks, sweep
 from jaxnet.callbacks import Checkpoint, Report
 from jaxnet.checkpoint import Checkpoints, list_epochs
 from tests.helpers import assert_same_bits
+from tests.integration import run_python
 from tests.test_checkpoint import fit, folder, resume, saved
 from tests.test_sweeps import resumed
 
@@ -27,12 +28,8 @@ EPOCHS = 60  # of the run that is killed
 
 def test_an_old_checkpoint_whose_deletion_was_cut_off_is_deleted_later(saved, folder):
     (folder / "3" / "_CHECKPOINT_METADATA").unlink()
-    code = (
-        "import sys; from jaxnet.checkpoint.folder import Checkpoints;"
-        "print(Checkpoints(sys.argv[1]).list_epochs())"
-    )
-    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True)
-    assert done.stdout == "[3, 4, 5]\n", done.stderr
+    code = "import sys; from jaxnet.checkpoint import Checkpoints as C; print(C(sys.argv[1])"
+    assert run_python("-c", code + ".list_epochs())", str(folder)) == "[3, 4, 5]\n"
     checkpoints = Checkpoints(folder)
     assert checkpoints.restore(like=saved[0]) is not None
     assert checkpoints.save(6, *saved) and checkpoints.list_epochs() == [4, 5, 6]
@@ -72,8 +69,8 @@ def test_a_full_disk_stops_neither_the_run_nor_what_is_saved(tmp_path):
     result = tmp_path / "result"
     places = f"{str(tmp_path / 'run')!r}, {str(result)!r}"
     call = f"from tests.integration.test_kills import _fill_disk; _fill_disk({places})"
-    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True)
-    assert result.exists(), done.stderr
+    run_python("-c", call)
+    assert result.exists()
 
 
 def _survive(folder, result, kill_after=None):

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import pytest
 
 import jaxnet
+from tests.integration import ROOT
 
-ROOT = Path(__file__).parents[2]
 PACKAGES = ("jaxnet", "torchref")
 NAME, VERSION = "jaxnet-parity", jaxnet.__version__
 ABOUT = f"{NAME.replace('-', '_')}-{VERSION}.dist-info/"
@@ -53,13 +53,8 @@ def _walk(root: Path) -> list[str]:
 def _run(*command: str | Path, cwd: Path, **environment: str) -> str:
     """A command's output, with no variable of Python's own but these."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env={**kept, **environment},
-        capture_output=True,
-        text=True,
-    )
+    parts, env = [str(part) for part in command], {**kept, **environment}
+    done = subprocess.run(parts, cwd=cwd, env=env, capture_output=True, text=True)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -149,11 +144,8 @@ def test_the_metadata_says_who_it_is(built):
     (found,) = metadata.distributions(name=NAME, path=[str(built.installed)])
     assert (found.name, found.version) == (NAME, VERSION)
     (entry,) = found.entry_points
-    assert (entry.group, entry.name, entry.value) == (
-        "console_scripts",
-        "jaxnet",
-        "jaxnet.lecture.cli:main",
-    )
+    assert (entry.group, entry.name) == ("console_scripts", "jaxnet")
+    assert entry.value == "jaxnet.lecture.cli:main"
     about = email.message_from_string(found.read_text("METADATA") or "")
     assert about["License-Expression"] == "MIT"
     assert about["Requires-Python"] == ">=3.11"
@@ -188,9 +180,8 @@ def test_every_module_is_imported_from_where_it_was_installed(built, tmp_path):
 
 
 def test_the_lecture_runs_in_another_folder(built, tmp_path):
-    said = _python(
-        built, "-m", "jaxnet", "lecture", "--only", "minibatch", "--no-cache", cwd=tmp_path
-    )
+    lecture = ("-m", "jaxnet", "lecture", "--only", "minibatch", "--no-cache")
+    said = _python(built, *lecture, cwd=tmp_path)
     assert re.search(r"minibatch\s+1D\s+\.9886/\.9953\s+torch\s+2", said), said
     page = ("-m", "jaxnet", "report", "--only", "logits", "--no-cache")
     assert "wrote report.html" in _python(built, *page, cwd=tmp_path)

@@ -2,9 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +11,10 @@ import torch
 from jaxnet.certificate.bounds import EPS, OTHER_NORMALS
 from jaxnet.certificate.causes import kernel_causes
 from jaxnet.lecture import _machine as machine
+from tests.integration import run_python
 from tests.mutants import planted, replaced
 from torchref.certification import certify_script
 
-ROOT = Path(__file__).parents[2]
 ON_X86 = {"avx2", "fma"} <= (machine._read_features() or frozenset())
 on_avx2 = pytest.mark.skipif(not ON_X86, reason="there are no other kernels to choose here")
 
@@ -73,15 +70,8 @@ print(json.dumps(told))
 @pytest.fixture(scope="module")
 def told() -> dict[str, Any]:
     """Of each certificate made under torch's kernels without AVX2: verdict, text, divergence."""
-    done = subprocess.run(
-        [sys.executable, "-c", CERTIFIED],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"ATEN_CPU_CAPABILITY": "default"},
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    environment = os.environ | {"ATEN_CPU_CAPABILITY": "default"}
+    return json.loads(run_python("-c", CERTIFIED, env=environment))
 
 
 @on_avx2

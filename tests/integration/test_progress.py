@@ -21,17 +21,19 @@ from jaxnet.callbacks.progress import count
 from tests.tiny import ACCURACY, LOSS, X, Y
 
 
-def watch(terminal: bool, quiet: bool = False, **options: Any) -> str:
-    console = Console(file=io.StringIO(), force_terminal=terminal, width=80, **options)
-    jaxnet.fit(
-        nn.Sequential([nn.Linear(6, 1)]),
-        (X, Y),
-        loss=LOSS,
-        optimizer=optim.sgd(),
-        epochs=4,
-        seed=1,
-        callbacks=[Report(2, ACCURACY), Progress("small", console, quiet=quiet)],
-    )
+def watch(terminal: bool, quiet: bool = False) -> str:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
+    net, told = nn.Sequential([nn.Linear(6, 1)]), Progress("small", console, quiet=quiet)
+    run: dict[str, Any] = {"epochs": 4, "seed": 1, "callbacks": [Report(2, ACCURACY), told]}
+    jaxnet.fit(net, (X, Y), loss=LOSS, optimizer=optim.sgd(), **run)
+    return seen(console)
+
+
+def terminal() -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, width=80)
+
+
+def seen(console: Console) -> str:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -44,22 +46,18 @@ def test_a_terminal_sees_a_bar_that_begins_with_compiling():
 
 def test_a_bar_fits_into_80_columns():
     """The longest of the lecture's: nothing is cut off."""
-    console = Console(file=io.StringIO(), force_terminal=True, width=80)
-    with count("manual_sigmoid", 500, console) as tell:
+    with count("manual_sigmoid", 500, console := terminal()) as tell:
         tell(499, "epoch 499, loss 0.5550, accuracy 0.9936")
-    assert isinstance(console.file, io.StringIO)
-    assert "accuracy 0.9936" in console.file.getvalue() and "…" not in console.file.getvalue()
+    assert "accuracy 0.9936" in seen(console) and "…" not in seen(console)
 
 
 def test_the_time_left_is_said_where_it_is_known():
-    console = Console(file=io.StringIO(), force_terminal=True, width=80)
-    with count("small", 1000, console) as tell:
+    with count("small", 1000, console := terminal()) as tell:
         for done in range(1, 4):
             time.sleep(0.06)
             tell(done, "one of many")
         time.sleep(0.2)
-    assert isinstance(console.file, io.StringIO)
-    assert re.search(r"[0-9]:[0-9]{2} left", console.file.getvalue())
+    assert re.search(r"[0-9]:[0-9]{2} left", seen(console))
 
 
 def test_elsewhere_and_where_quiet_is_asked_for_nothing_is_shown():
@@ -74,11 +72,9 @@ def test_no_color_is_respected(monkeypatch):
 
 
 def test_what_nobody_can_count_pulses_until_it_is_done():
-    console = Console(file=io.StringIO(), force_terminal=True, width=80)
-    with count("doctor", None, console, begin="measuring"):
+    with count("doctor", None, console := terminal(), begin="measuring"):
         pass
-    assert isinstance(console.file, io.StringIO)
-    assert "measuring" in console.file.getvalue() and "✓" in console.file.getvalue()
+    assert "measuring" in seen(console) and "✓" in seen(console)
 
 
 JAXNET, TORCHREF = jaxnet.lecture.cli.main, torchref.cli.main
@@ -112,7 +108,7 @@ def test_every_command_shows_that_it_works_on_a_terminal_alone(name, tmp_path, m
     main, line, says = COMMANDS[name]
     command = [part.format(tmp_path) for part in line.split()]
     (tmp_path / "net.py").write_text(NET)
-    seen = {}
+    found = {}
     for way, more in (("terminal", []), ("quiet", ["--quiet"]), ("file", [])):
         shown = io.StringIO()
         monkeypatch.setattr(
@@ -124,9 +120,9 @@ def test_every_command_shows_that_it_works_on_a_terminal_alone(name, tmp_path, m
         )
         done = CliRunner().invoke(main, [*command, *more])
         assert done.exit_code == 0, done.output
-        seen[way] = shown.getvalue()
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen["terminal"])
-    assert "━" in plain and says in plain and not seen["quiet"] and not seen["file"]
+        found[way] = shown.getvalue()
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", found["terminal"])
+    assert "━" in plain and says in plain and not found["quiet"] and not found["file"]
 
 
 def test_a_colour_that_is_forced_makes_no_terminal(monkeypatch):

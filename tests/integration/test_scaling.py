@@ -72,11 +72,8 @@ def test_collectives_are_found_in_the_loops_that_they_stand_in():
 
 NARROW = WIDE._replace(widths=(784, 8, 8, 10))
 CASES = (
-    Case(LECTURE, 16, 12_665),
-    Case(LECTURE, 30, 60),
-    Case(LECTURE, 64, 64),
-    Case(NARROW, 8, 32),
-    Case(NARROW, 8, 32, sharded=True),
+    *(Case(LECTURE, *sizes) for sizes in ((16, 12_665), (30, 60), (64, 64))),
+    *(Case(NARROW, 8, 32, sharded=sharded) for sharded in (False, True)),
 )
 
 

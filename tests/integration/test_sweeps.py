@@ -21,10 +21,8 @@ def test_the_command_prints_writes_draws_and_resumes(few, tmp_path):
     with open(out / "lanes.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 24 and list(rows[0])[:4] == ["lane", "seed", "lr", "p"]
-    assert [path.name for path in sorted(figures.iterdir())] == [
-        "sweep-histogram.png",
-        "sweep-losses.png",
-    ]
+    drawn = [path.name for path in sorted(figures.iterdir())]
+    assert drawn == ["sweep-histogram.png", "sweep-losses.png"]
     again = call(*arguments)
     assert again.exit_code == 2 and "holds files" in again.output
     assert call(*arguments, "--resume").exit_code == 0

@@ -52,11 +52,8 @@ def make_dense(pick):
 def make_images(pick):
     channels, last, side = pick.choice([2, 6]), pick.choice([2, 5]), pick.choice([6, 9])
     first = nn.Conv2d(1, channels, 3, stride=pick.choice([1, 2]), padding=1)
-    layers = [
-        first,
-        pick.choice([nn.BatchNorm2d(channels), nn.Identity()]),
-        pick.choice(ACTIVATIONS)(),
-    ]
+    norm = pick.choice([nn.BatchNorm2d(channels), nn.Identity()])
+    layers = [first, norm, pick.choice(ACTIVATIONS)()]
     layers.append(pick.choice([nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Identity()]))
     if pick.random() < 0.5:
         groups = pick.choice([1, 2])
@@ -70,11 +67,8 @@ def make_images(pick):
 
 def make_words(pick):
     words, width, last = pick.choice([3, 50]), pick.choice([2, 8]), pick.choice([2, 5])
-    return (
-        nn.Sequential(nn.Embedding(words, width), nn.Flatten(), nn.Linear(4 * width, last)),
-        words,
-        last,
-    )
+    layers = nn.Embedding(words, width), nn.Flatten(), nn.Linear(4 * width, last)
+    return nn.Sequential(*layers), words, last
 
 
 def draw_case(seed: int):

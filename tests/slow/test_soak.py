@@ -6,10 +6,11 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.integration import run_python
 
 
 def _soak(kind: str, runs: int) -> list[dict[str, Any]]:
@@ -51,24 +52,11 @@ def _soak(kind: str, runs: int) -> list[dict[str, Any]]:
         del state
         if number % (runs // 100) == 0:
             gc.collect()
-            held.append(
-                {
-                    "runs": number,
-                    "seconds": time.perf_counter() - begin,
-                    "mib": _resident() / 2**20,
-                    "arrays": len(jax.live_arrays()),
-                    "programs": len(jax.devices()[0].client.live_executables()),
-                }
-            )
+            resident = subprocess.check_output(["ps", "-o", "rss=", "-p", str(os.getpid())])
+            told = {"runs": number, "seconds": time.perf_counter() - begin}
+            told |= {"mib": int(resident) / 1024, "arrays": len(jax.live_arrays())}
+            held.append(told | {"programs": len(jax.devices()[0].client.live_executables())})
     return held
-
-
-def _resident() -> int:
-    """Bytes of this process that lie in memory now."""
-    shown = subprocess.run(
-        ["ps", "-o", "rss=", "-p", str(os.getpid())], capture_output=True, text=True
-    )
-    return 1024 * int(shown.stdout)
 
 
 @pytest.mark.parametrize(
@@ -81,14 +69,7 @@ def _resident() -> int:
 )
 def test_memory_stays(kind, runs, warm, growth, record_property):
     """From where the runs are warm to the end; with nets that are kept, or new for each run."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.slow.test_soak", kind, str(runs)],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
-    assert done.returncode == 0, done.stderr
-    held = json.loads(done.stdout)
+    held = json.loads(run_python("-m", "tests.slow.test_soak", kind, str(runs)))
     first, last = held[int(len(held) * warm) - 1], held[-1]
     record_property("held", {"warm": first, "end": last})
     assert last["runs"] == runs

@@ -16,12 +16,10 @@ def test_values_that_an_optimizer_looks_into_have_programs_of_their_own():
     grid = {"momentum": [0.0, 0.9], "nesterov": [False]}
     found = sweep(net=PLAIN, grid=grid, seeds=[1, 2])
     for lane, row in enumerate(found.table):
-        assert_lane_is(
-            found, lane, PLAIN, optimizer=optim.sgd(momentum=row["momentum"]), seed=row["seed"]
-        )
-    own = sweep(
-        net=PLAIN, optimizer=optax.adamw, grid={"learning_rate": [0.1], "weight_decay": [0.0, 0.5]}
-    )
+        optimizer = optim.sgd(momentum=row["momentum"])
+        assert_lane_is(found, lane, PLAIN, optimizer=optimizer, seed=row["seed"])
+    grid = {"learning_rate": [0.1], "weight_decay": [0.0, 0.5]}
+    own = sweep(net=PLAIN, optimizer=optax.adamw, grid=grid)
     assert len(own.group_sizes) == 1
     for lane in (1, 6):
         row = own.table[lane]

@@ -70,15 +70,13 @@ def test_drawn_mutants_are_caught(monkeypatch, record_property, count=100):
     lines = {name: lines_run(lambda name=name: certify_case(name, **EVEN)) for name in CASES}
     mutants = drawn(mutants_of(set().union(*lines.values())), count, seed=4)
     assert len(mutants) == count
-    plain = {}
-    survivors: dict[str, str] = {}
+    plain, survivors = {}, {}
     for mutant in mutants:
         cases = [name for name in CASES if (mutant.file, mutant.line) in lines[name]][:MOST]
         change = survive(mutant, cases, plain)
         if change is not None:
-            survivors[str(mutant)] = (
-                "changes no number" if change == 0 else f"changes {change:.1e} of a tensor"
-            )
+            seen = f"{change:.1e} of a tensor" if change else "no number"
+            survivors[str(mutant)] = f"changes {seen}"
             assert change < VISIBLE, f"missed: {mutant}, {change}"
     record_property("mutants that change too little to see", survivors)
 

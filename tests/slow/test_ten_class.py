@@ -31,9 +31,5 @@ def test_the_command_line_runs_it_from_a_folder(root, tmp_path):
     (row,) = [line for line in done.output.splitlines() if line.lstrip().startswith("ten_class ")]
     assert "beyond" in row and "✓" not in row and "✗" not in done.output
     assert json.loads(results.read_text())[0]["steps"] == 160
-    assert sorted(path.name for path in figures.iterdir()) == [
-        "digits.png",
-        "predictions.png",
-        "ten_class.png",
-        "weights.png",
-    ]
+    drawn = sorted(path.name for path in figures.iterdir())
+    assert drawn == [f"{name}.png" for name in ("digits", "predictions", "ten_class", "weights")]

@@ -1,7 +1,6 @@
 """`jaxnet doctor`: what on this machine decides whether numbers match torch's."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from jaxnet.callbacks.progress import count
 from jaxnet.lecture.cli.options import FILE, QUIET, check_file, input_errors, write_json
-from jaxnet.lecture.doctor import Finding, examine
+from jaxnet.lecture.doctor import examine
 
 
 @click.command("doctor")
@@ -32,11 +31,21 @@ def command(context: click.Context, json_path: Path | None, quiet: bool) -> None
     """
     with input_errors():
         check_file("--json", json_path)
-        _start_jax()
+        try:
+            jax.devices()
+        except (RuntimeError, AssertionError) as error:  # JAX asserts that "cuda" has its plug-in
+            why = str(error) or f"JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', '')!r}"
+            raise RuntimeError(f"JAX does not start here: {why}") from error
     with count("doctor", None, quiet=quiet, begin="reading and measuring"):
         findings = examine()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column("what", no_wrap=True)
+    table.add_column("found here", overflow="fold")
+    table.add_column("verdict", no_wrap=True)
+    for finding in findings:
+        table.add_row(finding.name, Text(finding.value), finding.verdict)
     console = Console()
-    console.print(_list_findings(findings))
+    console.print(table)
     for finding in findings:
         if finding.advice:
             console.print(Text(f"{finding.name}: {finding.advice}"))
@@ -47,21 +56,3 @@ def command(context: click.Context, json_path: Path | None, quiet: bool) -> None
         write_json(json_path, [finding._asdict() for finding in findings])
     if differing:
         context.exit(1)
-
-
-def _start_jax() -> None:
-    try:
-        jax.devices()
-    except (RuntimeError, AssertionError) as error:  # JAX asserts that "cuda" has its plug-in
-        why = str(error) or f"JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', '')!r}"
-        raise RuntimeError(f"JAX does not start here: {why}") from error
-
-
-def _list_findings(findings: Sequence[Finding]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-    table.add_column("what", no_wrap=True)
-    table.add_column("found here", overflow="fold")
-    table.add_column("verdict", no_wrap=True)
-    for finding in findings:
-        table.add_row(finding.name, Text(finding.value), finding.verdict)
-    return table

@@ -18,71 +18,41 @@ from jaxnet.cache import kept_programs
 from jaxnet.callbacks import Checkpoint, DeferredSigint, JsonLines, NanGuard, Progress
 from jaxnet.callbacks.progress import count
 from jaxnet.checkpoint import list_epochs
-from jaxnet.data import Dataset, load_mnist
-from jaxnet.lecture.cli.options import (
-    DEVICE,
-    FILE,
-    FOLDER,
-    NO_CACHE,
-    ONLY,
-    QUIET,
-    ROOT,
-    TORCH,
-    Named,
-    check_beside,
-    check_file,
-    check_folder,
-    ends,
-    find_device,
-    input_errors,
-    load_beside,
-    plain_warnings,
-    write_json,
-)
+from jaxnet.data import load_mnist
+from jaxnet.lecture.cli import options as shared
 from jaxnet.lecture.cli.processes import connect, find_placement, processes
-from jaxnet.lecture.experiments import EXPERIMENTS, Experiment, Result, find, missed, run
+from jaxnet.lecture.experiments import EXPERIMENTS, Experiment, Result, Split, find, missed, run
 from jaxnet.lecture.torch_results import TorchRun
 from jaxnet.precision import MEANINGS, Precision
+from jaxnet.sweep.result import short
 
 OnNan = Literal["stop", "ignore"]
-Split = tuple[Dataset, Dataset]
+_JSONL = "Write each report as it comes, a line of JSON each, to a new file."
+
+
+def _choice(option: str, kinds: Any, default: str, said: str) -> Any:
+    kind = shared.Named(get_args(kinds))
+    return click.option(option, type=kind, default=default, show_default=True, help=said)
 
 
 @click.command("lecture")
-@ONLY
-@click.option("--json", "json_path", type=FILE, help="Write results.")
-@click.option(
-    "--jsonl",
-    "jsonl_path",
-    type=FILE,
-    help="Write each report as it comes, a line of JSON each, to a new file.",
-)
-@click.option("--figures", type=FOLDER, help="Draw the runs as pictures in this folder.")
-@TORCH
-@DEVICE
+@shared.ONLY
+@click.option("--json", "json_path", type=shared.FILE, help="Write results.")
+@click.option("--jsonl", "jsonl_path", type=shared.FILE, help=_JSONL)
+@click.option("--figures", type=shared.FOLDER, help="Draw the runs as pictures in this folder.")
+@shared.TORCH
+@shared.DEVICE
 @processes
-@click.option(
-    "--precision",
-    type=Named(get_args(Precision)),
-    default="parity",
-    show_default=True,
-    help="How exactly to compute.",
-)
-@click.option("--checkpoint", type=FOLDER, help="Save the runs in this folder as they go.")
+@_choice("--precision", Precision, "parity", "How exactly to compute.")
+@click.option("--checkpoint", type=shared.FOLDER, help="Save the runs in this folder as they go.")
 @click.option(
     "--keep", type=click.IntRange(1), default=3, show_default=True, help="Checkpoints that stay."
 )
 @click.option("--resume", is_flag=True, help="Resume from the newest checkpoints.")
-@click.option(
-    "--on-nan",
-    type=Named(get_args(OnNan)),
-    default="stop",
-    show_default=True,
-    help="What to do when a loss or a weight is no longer finite.",
-)
-@NO_CACHE
-@ROOT
-@QUIET
+@_choice("--on-nan", OnNan, "stop", "What to do when a loss or a weight is no longer finite.")
+@shared.NO_CACHE
+@shared.ROOT
+@shared.QUIET
 @click.pass_context
 def command(
     context: click.Context,
@@ -94,9 +64,6 @@ def command(
     device: str | None,
     devices: int | None,
     distributed: bool,
-    coordinator: str | None,
-    num_processes: int | None,
-    process_id: int | None,
     precision: Precision,
     checkpoint: Path | None,
     keep: int,
@@ -105,6 +72,7 @@ def command(
     no_cache: bool,
     root: Path | None,
     quiet: bool,
+    **place: Any,
 ) -> None:
     """Run the lecture's experiments and compare with the accuracies that it published.
 
@@ -136,14 +104,14 @@ def command(
       JAX_NUM_CPU_DEVICES=2 jaxnet lecture --devices 2
       srun jaxnet lecture --distributed --checkpoint runs
     """
-    connect(distributed, coordinator, num_processes, process_id)
+    connect(distributed, **place)
     chosen = [find(name) for name in dict.fromkeys(only or EXPERIMENTS)]
     paths = Paths(json_path, jsonl_path, figures, torch_path, checkpoint)
     speaks = is_primary()
     quiet = quiet or not speaks
-    with input_errors():  # all of it before the first run: nothing is lost to a wrong path
+    with shared.input_errors():  # all of it before the first run: nothing is lost to a wrong path
         placement = find_placement(device, devices, distributed)
-        where = find_device(device) if placement is None else None
+        where = shared.find_device(device) if placement is None else None
         _check_paths(paths, precision, resume)
         data = {classes: load_mnist(classes, root) for classes in {e.classes for e in chosen}}
         torch, folders = _prepare(paths, chosen, data, resume)
@@ -161,8 +129,8 @@ def command(
 
     with (
         kept_programs(not no_cache) as programs,
-        ends(context, checkpoint, quiet=not speaks),
-        plain_warnings(quiet=not speaks),
+        shared.ends(context, checkpoint, quiet=not speaks),
+        shared.plain_warnings(quiet=not speaks),
     ):
         results = [
             run(
@@ -192,9 +160,9 @@ class Paths(NamedTuple):
 
 def _check_paths(paths: Paths, precision: Precision, resume: bool) -> None:
     """Reject paths that cannot be written, and options that do not go together."""
-    check_file("--json", paths.json)
-    check_file("--jsonl", paths.jsonl)
-    check_folder("--figures", paths.figures)
+    shared.check_file("--json", paths.json)
+    shared.check_file("--jsonl", paths.jsonl)
+    shared.check_folder("--figures", paths.figures)
     if paths.torch is not None and paths.figures is None:
         raise ValueError("--torch is shown in pictures: it needs --figures DIR")
     if paths.torch is not None and precision != "parity":
@@ -207,15 +175,12 @@ def _prepare(
     paths: Paths, chosen: Sequence[Experiment], data: Mapping[tuple[int, ...], Split], resume: bool
 ) -> tuple[Mapping[str, TorchRun], Mapping[str, Path | None]]:
     """torch's runs, where each experiment is saved, and the folder of --jsonl, made."""
-    torch = load_beside(paths.torch)
-    check_beside(torch, chosen, data)
+    torch = shared.load_beside(paths.torch, chosen, data)
     folders = _prepare_checkpoints(chosen, paths.checkpoint, resume)
     if paths.jsonl is not None:
         if paths.jsonl.is_file() and paths.jsonl.stat().st_size and not resume:
-            raise ValueError(
-                f"--jsonl {paths.jsonl} has lines already: --resume appends to them, or choose "
-                "another file"
-            )
+            choice = "--resume appends to them, or choose another file"
+            raise ValueError(f"--jsonl {paths.jsonl} has lines already: {choice}")
         paths.jsonl.parent.mkdir(parents=True, exist_ok=True)
     return torch, folders
 
@@ -237,10 +202,17 @@ def _conclude(
     if programs is not None:
         console.print(f"compiled programs are kept in {programs}", highlight=False, soft_wrap=True)
     if paths.json is not None:
-        write_json(paths.json, [result.record for result in results])
+        shared.write_json(paths.json, [result.record for result in results])
     if paths.figures is not None:
-        drawn = draw_all(list(results), data, paths.figures, torch, quiet=quiet)
-        console.print(f"{len(drawn)} figures are in {paths.figures}{os.sep}", soft_wrap=True)
+        from jaxnet.lecture.figures.gallery import list_pictures  # matplotlib takes a while
+
+        pictures = list_pictures(list(results), data, torch)
+        with count("figures", len(pictures), quiet=quiet) as tell:
+            for done, (name, draw) in enumerate(pictures.items()):
+                tell(done, f"drawing {name}")
+                draw(paths.figures / f"{name}.png")
+            tell(len(pictures), "drawn")
+        console.print(f"{len(pictures)} figures are in {paths.figures}{os.sep}", soft_wrap=True)
     folder = paths.checkpoint
     last = {e.id: list_epochs(folder / e.id)[-1:] for e in chosen} if folder else {}
     lost = [e.id for e in chosen if last.get(e.id, [e.epochs]) != [e.epochs]]
@@ -260,42 +232,21 @@ def _bring_home(result: Result) -> Result:
     return result._replace(state=jax.tree.map(lambda leaf: jnp.asarray(fetch(leaf)), result.state))
 
 
-def draw_all(
-    results: list[Result],
-    data: Mapping[tuple[int, ...], Split],
-    folder: Path,
-    torch: Mapping[str, TorchRun],
-    *,
-    quiet: bool,
-) -> list[Path]:
-    """Every picture, with a bar."""
-    from jaxnet.lecture.figures.gallery import list_pictures  # matplotlib takes a while to import
-
-    pictures, paths = list_pictures(results, data, torch), []
-    with count("figures", len(pictures), quiet=quiet) as tell:
-        for name, draw in pictures.items():
-            tell(len(paths), f"drawing {name}")
-            paths.append(draw(folder / f"{name}.png"))
-        tell(len(paths), "drawn")
-    return paths
-
-
 def _prepare_checkpoints(
     chosen: Sequence[Experiment], folder: Path | None, resume: bool
 ) -> Mapping[str, Path | None]:
     """Where each experiment is saved; rejected where one has checkpoints and is not resumed."""
     if folder is None:
-        return dict.fromkeys(experiment.id for experiment in chosen)
-    folders = {experiment.id: folder / experiment.id for experiment in chosen}
-    check_folder("--checkpoint", folder)
+        return dict.fromkeys(e.id for e in chosen)
+    folders = {e.id: folder / e.id for e in chosen}
+    shared.check_folder("--checkpoint", folder)
     found = {path: list_epochs(path) for path in folders.values()}
     for path, epochs in found.items():
-        check_folder("--checkpoint", path)
+        shared.check_folder("--checkpoint", path)
         if epochs and not resume:
-            raise ValueError(
-                f"--checkpoint {path} has checkpoints already, up to epoch {epochs[-1]}: --resume "
-                "resumes from there, or choose another folder"
-            )
+            so = f"has checkpoints already, up to epoch {epochs[-1]}"
+            choice = "--resume resumes from there, or choose another folder"
+            raise ValueError(f"--checkpoint {path} {so}: {choice}")
     if resume and not any(found.values()):
         click.echo(f"Note: {folder} has nothing to resume; the runs begin.", err=True)
     return folders
@@ -304,9 +255,8 @@ def _prepare_checkpoints(
 def _tabulate(chosen: Sequence[Experiment], results: Sequence[Result]) -> Table:
     """The lecture's figures beside ours, narrow enough for 80 columns."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-    for heading in ("experiment", "section", "published\ntrain/test", "ours\ntrain/test"):
+    for heading in ("experiment", "section", "published\ntrain/test", "ours\ntrain/test", "random"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("random", no_wrap=True)
     for heading in ("epochs", "compile\ns", "run\ns"):
         table.add_column(heading, justify="right", no_wrap=True)
     for experiment, (record, *_) in zip(chosen, results, strict=True):
@@ -327,4 +277,4 @@ def _tabulate(chosen: Sequence[Experiment], results: Sequence[Result]) -> Table:
 
 def _pair(train: float | None, test: float | None) -> str:
     """Accuracies as the lecture prints them, ".9936/.9986"."""
-    return "/".join(f"{value:.4f}".removeprefix("0") for value in (train, test) if value)
+    return "/".join(short(value) for value in (train, test) if value)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import sys
 import warnings
@@ -18,8 +19,7 @@ from jaxnet._utils.processes import is_primary
 from jaxnet._utils.validation import nearest
 from jaxnet.callbacks import Interrupted, NotFinite
 from jaxnet.checkpoint import CheckpointMismatchError, CorruptCheckpointError
-from jaxnet.data import Dataset
-from jaxnet.lecture.experiments import BEYOND, EXPERIMENTS, Experiment
+from jaxnet.lecture.experiments import BEYOND, EXPERIMENTS, Experiment, Split
 from jaxnet.lecture.torch_results import TorchRun, check_same, load_torch
 
 
@@ -79,33 +79,25 @@ def find_devices(name: str | None) -> list[Any]:
         return jax.devices(name)
     except RuntimeError as error:
         found = ", ".join(sorted({device.platform for device in jax.devices()}))
-        raise ValueError(
-            f"--device must be one that JAX finds here ({found}), not {name}"
-        ) from error
+        message = f"--device must be one that JAX finds here ({found}), not {name}"
+        raise ValueError(message) from error
 
 
-def load_beside(path: Path | None) -> Mapping[str, TorchRun]:
-    """torch's runs from --torch, none where it is not given."""
+def load_beside(
+    path: Path | None, chosen: Sequence[Experiment], data: Mapping[tuple[int, ...], Split]
+) -> Mapping[str, TorchRun]:
+    """torch's runs from --torch, which must be the same as these; none where it is not given."""
     if path is None:
         return {}
     if not path.exists():
         raise click.BadParameter(f"File {str(path)!r} does not exist.", param_hint="'--torch'")
     try:
-        return load_torch(path)
-    except ValueError as error:
-        raise ValueError(str(error).replace("path must", "--torch must", 1)) from error
-
-
-def check_beside(
-    torch: Mapping[str, TorchRun],
-    chosen: Sequence[Experiment],
-    data: Mapping[tuple[int, ...], tuple[Dataset, Dataset]],
-) -> None:
-    """See that --torch holds the same runs as these."""
-    try:
+        torch = load_torch(path)
         check_same(torch, chosen, data)
     except ValueError as error:
-        raise ValueError(str(error).replace("torch must", "--torch must", 1)) from error
+        said = re.sub("^(path|torch) must", "--torch must", str(error))
+        raise ValueError(said) from error
+    return torch
 
 
 def write_json(path: Path, listed: list[Any]) -> None:
@@ -170,9 +162,8 @@ def ends(context: click.Context, checkpoint: Path | None, *, quiet: bool = False
         yield
     except Interrupted as error:
         said = "nothing was saved; --checkpoint DIR saves a run as it goes"
-        if checkpoint is not None:
-            said = say_how_to_resume()
         if not quiet:
+            said = said if checkpoint is None else say_how_to_resume()
             click.echo(f"{error}\n{said}", err=True)
         context.exit(130)
     except NotFinite as error:

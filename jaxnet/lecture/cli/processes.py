@@ -1,6 +1,6 @@
 """One command on many devices, of one process or of many: the options, and who speaks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -33,10 +33,7 @@ def processes(command: Callable) -> Callable:
 
 
 def connect(
-    distributed: bool,
-    coordinator: str | None,
-    num_processes: int | None,
-    process_id: int | None,
+    distributed: bool, coordinator: str | None, num_processes: int | None, process_id: int | None
 ) -> None:
     """Make this process one of many, with `jax.distributed.initialize`, where that is asked for."""
     place = {
@@ -51,10 +48,8 @@ def connect(
         return
     if given and len(given) < len(place):
         missing = ", ".join(name for name in place if name not in given)
-        raise click.UsageError(
-            f"{', '.join(place)} go together, or none of them where the cluster tells; {missing} "
-            "is missing"
-        )
+        rule = f"{', '.join(place)} go together, or none of them where the cluster tells"
+        raise click.UsageError(f"{rule}; {missing} is missing")
     config: Any = jax.config
     # The service takes SIGTERM and nobody asks it: a process that is told to end is to end.
     config.update("jax_enable_preemption_service", False)
@@ -62,31 +57,23 @@ def connect(
         jax.distributed.initialize(coordinator, num_processes, process_id)
 
 
-def _take_evenly(found: Sequence[Any], count: int) -> list[Any]:
-    """So many devices, as many of each process."""
-    share = count // jax.process_count()
-    taken: dict[int, list[Any]] = {}
-    for device in found:
-        taken.setdefault(device.process_index, []).append(device)
-    return [device for own in taken.values() for device in own[:share]]
-
-
 def find_placement(kind: str | None, count: int | None, distributed: bool) -> OnMesh | None:
     """A mesh of so many devices, or of all that many processes have; None for one device."""
     if count is None and not distributed:
         return None
     found = find_devices(kind)
-    devices = _take_evenly(found, len(found) if count is None else count)
+    share = (len(found) if count is None else count) // jax.process_count()
+    owned: dict[int, list[Any]] = {}
+    for device in found:
+        owned.setdefault(device.process_index, []).append(device)
+    devices = [device for own in owned.values() for device in own[:share]]
     platform = found[0].platform
     if count is not None and len(found) < count:
+        most = f"{len(found)}, as many as JAX finds here ({platform})"
         more = f"; JAX_NUM_CPU_DEVICES={count} in the environment makes so many"
-        raise ValueError(
-            f"--devices must be at most {len(found)}, as many as JAX finds here ({platform}), "
-            f"not {count}{more if platform == 'cpu' and not distributed else ''}"
-        )
+        more *= platform == "cpu" and not distributed
+        raise ValueError(f"--devices must be at most {most}, not {count}{more}")
     if len(devices) != (count or len(found)):
-        raise ValueError(
-            f"--devices must be as many of each of {jax.process_count()} processes, a multiple of "
-            f"that, not {count}"
-        )
+        each = f"as many of each of {jax.process_count()} processes, a multiple of that"
+        raise ValueError(f"--devices must be {each}, not {count}")
     return OnMesh(jax.make_mesh((len(devices),), (AXIS,), devices=devices))

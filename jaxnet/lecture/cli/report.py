@@ -10,30 +10,19 @@ import click
 from jaxnet.cache import kept_programs
 from jaxnet.callbacks.progress import Progress, count
 from jaxnet.data import load_mnist
-from jaxnet.lecture.cli.options import (
-    DEVICE,
-    FILE,
-    NO_CACHE,
-    QUIET,
-    ROOT,
-    TORCH,
-    Named,
-    check_beside,
-    check_file,
-    ends,
-    find_device,
-    input_errors,
-    load_beside,
-    plain_warnings,
-)
+from jaxnet.lecture.cli import options as shared
 from jaxnet.lecture.experiments import EXPERIMENTS, find, missed, run
 
 
 @click.command("report")
 @click.option(
-    "--out", type=FILE, default=Path("report.html"), show_default=True, help="The page to write."
+    "--out",
+    type=shared.FILE,
+    default=Path("report.html"),
+    show_default=True,
+    help="The page to write.",
 )
-@TORCH
+@shared.TORCH
 @click.option(
     "--benchmarks",
     "benchmarks_path",
@@ -41,12 +30,12 @@ from jaxnet.lecture.experiments import EXPERIMENTS, find, missed, run
     help="Show the speed of every peer: the file of python -m benchmarks --json.",
 )
 @click.option(
-    "--only", type=Named(list(EXPERIMENTS)), multiple=True, help="Run this one; repeatable."
+    "--only", type=shared.Named(list(EXPERIMENTS)), multiple=True, help="Run this one; repeatable."
 )
-@DEVICE
-@ROOT
-@NO_CACHE
-@QUIET
+@shared.DEVICE
+@shared.ROOT
+@shared.NO_CACHE
+@shared.QUIET
 @click.pass_context
 def command(
     context: click.Context,
@@ -70,23 +59,22 @@ def command(
       python -m torchref lecture --json torch.json && jaxnet report --torch torch.json
       jaxnet report --torch torch.json --benchmarks benchmarks/results/cpu.json
     """
-    with input_errors():
+    with shared.input_errors():
         from jaxnet.lecture.report.page import check_page, write_report  # takes a while to import
 
         chosen = [find(name) for name in dict.fromkeys(only or EXPERIMENTS)]
-        place = find_device(device)
-        check_file("--out", out)
+        place = shared.find_device(device)
+        shared.check_file("--out", out)
         check_page(out)
-        torch = load_beside(torch_path)
         benchmarks = _load_benchmarks(benchmarks_path)
         data = {classes: load_mnist(classes, root) for classes in {e.classes for e in chosen}}
-        check_beside(torch, chosen, data)
-    with kept_programs(not no_cache), ends(context, None), plain_warnings():
+        torch = shared.load_beside(torch_path, chosen, data)
+    with kept_programs(not no_cache), shared.ends(context, None), shared.plain_warnings():
         results = [
             run(e, data[e.classes], device=place, callbacks=[Progress(e.id, quiet=quiet)])
             for e in chosen
         ]
-    with count("report", 100, quiet=quiet) as tell, input_errors():
+    with count("report", 100, quiet=quiet) as tell, shared.input_errors():
 
         def show(done: int, total: int, name: str) -> None:
             tell(100 * done // total, f"drawing {name}")
@@ -108,8 +96,6 @@ def _load_benchmarks(path: Path | None) -> dict[str, Any] | None:
     except ValueError as error:
         raise ValueError(f"--benchmarks {path} is no JSON ({error})") from error
     if not isinstance(found, dict) or "peers" not in found or "machine" not in found:
-        raise ValueError(
-            f"--benchmarks must be what `python -m benchmarks --json` wrote, with peers: {path} is "
-            "something else"
-        )
+        wanted = "what `python -m benchmarks --json` wrote, with peers"
+        raise ValueError(f"--benchmarks must be {wanted}: {path} is something else")
     return found

@@ -1,8 +1,8 @@
 """`jaxnet sweep`: one of the lecture's experiments from many seeds, and what they say of it."""
 
+import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,7 @@ from jaxnet import sweep
 from jaxnet.cache import kept_programs
 from jaxnet.callbacks.progress import Progress, count
 from jaxnet.data import Dataset, load_mnist
-from jaxnet.lecture.cli.options import (
-    EXPERIMENT,
-    FOLDER,
-    NO_CACHE,
-    QUIET,
-    ROOT,
-    check_folder,
-    plain_warnings,
-    say_how_to_resume,
-)
+from jaxnet.lecture.cli import options as shared
 from jaxnet.lecture.cli.processes import DEVICES, find_placement
 from jaxnet.lecture.experiments import Experiment, find, run
 from jaxnet.sweep.result import group_rows, quantiles, short
@@ -34,62 +25,52 @@ _MOST = 1_000_000
 _SHARES = (0.5, 0.05, 0.95, 0.0, 1.0)
 
 
-class Numbers(click.ParamType):
+def numbers(value: str) -> list[float]:
     """Numbers with commas between, `0.1,0.01`."""
-
-    name = "numbers"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> list[float]:
-        """The numbers of one option."""
-        try:
-            return [float(part) for part in value.split(",")]
-        except ValueError:
-            self.fail(f"{value!r} is not numbers with commas between, such as 0.1,0.01", param, ctx)
+    try:
+        return [float(part) for part in value.split(",")]
+    except ValueError:
+        wanted = "numbers with commas between, such as 0.1,0.01"
+        raise click.BadParameter(f"{value!r} is not {wanted}") from None
 
 
-class Seeds(click.ParamType):
-    """Seeds: `0:256`, or `1,5,43052`, or one."""
-
-    name = "seeds"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> list[int]:
-        """The seeds, from the first up to the one before the last."""
-        try:
-            found = []
-            for part in value.split(","):
-                ends = [int(end) for end in part.split(":")]
-                if len(ends) == 2 and ends[1] - ends[0] > _MOST:
-                    self.fail(f"{value!r} is more than {_MOST:,} seeds", param, ctx)
-                found += range(*ends) if len(ends) == 2 else [int(part)]
-        except (TypeError, ValueError):
-            found = []
-        if not found:
-            self.fail(
-                f"{value!r} is not seeds such as 0:256, which is 0 to 255, or 1,5", param, ctx
-            )
-        return found
+def seeds(value: str) -> list[int]:
+    """Seeds: `0:256`, from the first up to the one before the last, or `1,5,43052`, or one."""
+    try:
+        found = []
+        for part in value.split(","):
+            ends = [int(end) for end in part.split(":")]
+            if len(ends) == 2 and ends[1] - ends[0] > _MOST:
+                raise click.BadParameter(f"{value!r} is more than {_MOST:,} seeds")
+            found += range(*ends) if len(ends) == 2 else [int(part)]
+    except ValueError:
+        found = []
+    if not found:
+        wanted = "seeds such as 0:256, which is 0 to 255, or 1,5"
+        raise click.BadParameter(f"{value!r} is not {wanted}")
+    return found
 
 
 @click.command("sweep")
-@click.argument("name", metavar="EXPERIMENT", type=EXPERIMENT)
-@click.option("--seeds", type=Seeds(), default="0:64", show_default=True, help="0:256, or 1,5.")
-@click.option("--lr", type=Numbers(), multiple=True, help="Learning rates, 0.1,0.01; repeatable.")
-@click.option("--p", type=Numbers(), multiple=True, help="Dropouts' p, 0.5,0.9; repeatable.")
+@click.argument("name", metavar="EXPERIMENT", type=shared.EXPERIMENT)
+@click.option("--seeds", type=seeds, default="0:64", show_default=True, help="0:256, or 1,5.")
+@click.option("--lr", type=numbers, multiple=True, help="Learning rates, 0.1,0.01; repeatable.")
+@click.option("--p", type=numbers, multiple=True, help="Dropouts' p, 0.5,0.9; repeatable.")
 @click.option("--epochs", type=click.IntRange(min=1), help="[default: the experiment's]")
 @click.option(
     "--out",
-    type=FOLDER,
+    type=shared.FOLDER,
     help="Folder for lanes.csv and the last weights, written as groups of runs finish.",
 )
 @click.option("--resume", is_flag=True, help="Resume the sweep in --out.")
-@click.option("--figures", type=FOLDER, help="Draw pictures there.")
+@click.option("--figures", type=shared.FOLDER, help="Draw pictures there.")
 @click.option(
     "--memory", type=click.IntRange(min=1), help="MiB to use.  [default: half of what is free]"
 )
 @DEVICES
-@ROOT
-@NO_CACHE
-@QUIET
+@shared.ROOT
+@shared.NO_CACHE
+@shared.QUIET
 @click.pass_context
 def command(
     context: click.Context,
@@ -123,20 +104,19 @@ def command(
     # ValueErrors and the like: what the user gave, said by the arguments' own checks.
     try:
         placement = find_placement(None, devices, distributed=False)
-        check_folder("--figures", figures)
-        check_folder("--out", out)
+        shared.check_folder("--figures", figures)
+        shared.check_folder("--out", out)
         if resume and out is None:
             raise ValueError("--resume needs --out DIR, the folder to resume")
         if out is not None and not resume and out.is_dir() and any(out.iterdir()):
-            raise ValueError(
-                f"--out {out} holds files: --resume resumes a sweep that is there, or choose "
-                "a folder that is empty or new"
-            )
+            choice = "--resume resumes a sweep that is there, or choose a folder"
+            raise ValueError(f"--out {out} holds files: {choice} that is empty or new")
         data = load_mnist(experiment.classes, root)
+        lanes = len(seeds) * math.prod(map(len, grid.values()))
         with (
-            plain_warnings(),
+            shared.plain_warnings(),
             kept_programs(not no_cache),
-            show_progress(name, len(seeds) * _count(grid), quiet=quiet) as hook,
+            count(name, lanes, quiet=quiet, begin="compiling, first runs") as tell,
         ):
             found = run_experiment(
                 experiment,
@@ -144,7 +124,7 @@ def command(
                 seeds,
                 grid,
                 epochs=epochs,
-                hooks=[hook],
+                hooks=[lambda seen: tell(seen.done, f"{seen.done} of {seen.lanes} runs")],
                 directory=out,
                 resume=resume,
                 memory=None if memory is None else memory * 2**20,
@@ -152,7 +132,7 @@ def command(
             )
     except sweep.Interrupted as error:
         said = "nothing was saved; --out DIR saves the runs as they finish"
-        click.echo(f"{error}\n{said if out is None else say_how_to_resume()}", err=True)
+        click.echo(f"{error}\n{said if out is None else shared.say_how_to_resume()}", err=True)
         context.exit(130)
     except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as error:
         raise click.UsageError(str(error)) from error
@@ -176,13 +156,12 @@ def run_experiment(
       seeds, grid, options: as for `jaxnet.run_sweep`.
       epochs: the experiment's if None.
     """
-    factory: Callable[..., Any] = experiment.make_optimizer
     train, test = ((rows.images, experiment.targets(rows)) for rows in data)
     return sweep.run_sweep(
         experiment.net,
         train,
         loss=experiment.loss,
-        optimizer=factory,
+        optimizer=experiment.make_optimizer,
         epochs=experiment.epochs if epochs is None else epochs,
         seeds=seeds,
         grid=grid or None,
@@ -194,26 +173,6 @@ def run_experiment(
         test=test,
         **options,
     )
-
-
-@contextmanager
-def show_progress(
-    name: str, lanes: int, console: Console | None = None, *, quiet: bool = False
-) -> Iterator[Callable[[sweep.Progress], None]]:
-    """A hook for `run_sweep` that shows it on standard error, where that is a terminal.
-
-    >>> with show_progress("logits", 2) as hook:
-    ...     hook(sweep.Progress(2, 2, []))
-    """
-    with count(name, lanes, console, quiet=quiet, begin="compiling, first runs") as tell:
-        yield lambda seen: tell(seen.done, f"{seen.done} of {seen.lanes} runs")
-
-
-def _count(grid: dict[str, list[float]]) -> int:
-    count = 1
-    for values in grid.values():
-        count *= len(values)
-    return count
 
 
 def _say(
@@ -254,12 +213,10 @@ def find_figure(
     The published one, of the test rows before the training rows; where nothing is published, or
     the epochs are others, that of the lecture's own seed.
     """
-    test, train = experiment.published.test, experiment.published.train
     if epochs in (None, experiment.epochs):
-        if test is not None:
-            return "test_accuracy", test, f"{short(test)} is what the lecture published."
-        if train is not None:
-            return "train_accuracy", train, f"{short(train)} is what the lecture published."
+        for part in ("test", "train"):
+            if (figure := getattr(experiment.published, part)) is not None:
+                return f"{part}_accuracy", figure, f"{short(figure)} is what the lecture published."
     own = [row for row in found.table if row["seed"] == experiment.seed]
     if "lr" not in found.table[0] and "p" not in found.table[0] and own:
         figure = own[0]["test_accuracy"]
@@ -267,9 +224,7 @@ def find_figure(
         alone = replace(experiment, epochs=epochs or experiment.epochs)
         shown = Progress(f"its seed, {alone.seed}", quiet=quiet)
         figure = run(alone, data, callbacks=[shown]).record["test_accuracy"]
-    why = "With other epochs"
-    if not any(experiment.published):
-        why = "The lecture published none"
+    why = "With other epochs" if any(experiment.published) else "The lecture published none"
     whose = f"{why}: {short(figure)} is what its own seed, {experiment.seed}, gives."
     return "test_accuracy", figure, whose
 
@@ -278,7 +233,7 @@ def tabulate(found: sweep.Sweep) -> Table:
     """Quantiles of the accuracies over seeds, two rows for each point of the grid."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     groups = group_rows(found.table)
-    if list(groups) != [""]:
+    if gridded := list(groups) != [""]:
         table.add_column("grid", overflow="fold")
     table.add_column("accuracy", no_wrap=True)
     for heading in ("seeds", "median", "5%", "95%", "min", "max", "nan"):
@@ -288,6 +243,6 @@ def tabulate(found: sweep.Sweep) -> Table:
             values = [row[f"{part}_accuracy"] for row in rows]
             lost = sum(not row["loss"] == row["loss"] for row in rows)
             cells = [short(value) for value in quantiles(values, _SHARES)]
-            lead = [point if part == "train" else ""] if list(groups) != [""] else []
+            lead = [point if part == "train" else ""] if gridded else []
             table.add_row(*lead, part, str(len(rows)), *cells, str(lost))
     return table

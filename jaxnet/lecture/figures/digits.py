@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxnet._utils.validation import check_count
 from jaxnet.data import Dataset
-from jaxnet.lecture.experiments import Experiment, Result, find
+from jaxnet.lecture.experiments import Result, find
 from jaxnet.lecture.figures.style import BLUE, ORANGE, canvas
 from jaxnet.nn import init
 from jaxnet.random import manual_seed
@@ -20,13 +20,10 @@ def draw_digits(data: Dataset, path: Path, *, columns: int = 8) -> Path:
     check_count("columns", columns)
     classes = np.unique(data.labels)
     with canvas(path, 1.0 * columns, 1.15 * len(classes)) as figure:
-        axes = figure.subplots(len(classes), columns, squeeze=False)
-        for row, label in zip(axes, classes, strict=True):
+        for row, label in zip(_bare(figure, len(classes), columns), classes, strict=True):
             images = data.images[data.labels == label][:columns]
-            for axis in row:
-                axis.set_axis_off()
             for axis, image in zip(row, images, strict=False):
-                show_digit(axis, image)
+                _show_digit(axis, image)
     return path
 
 
@@ -43,33 +40,23 @@ def draw_predictions(result: Result, test: Dataset, path: Path, *, columns: int 
     wrong = np.flatnonzero(chosen != test.labels)
     wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
     right = np.flatnonzero(chosen == test.labels)
-    picked = (
-        np.unique(right[np.linspace(0, len(right) - 1, columns).astype(int)])
-        if len(right)
-        else right
-    )
+    # Of no right rows there are none to take.
+    evenly = np.linspace(0, len(right) - 1, columns if len(right) else 0).astype(int)
+    picked = np.unique(right[evenly])
     shown = wrong[: 2 * columns]
     rows = [picked, *(shown[i : i + columns] for i in range(0, len(shown), columns))]
     with canvas(path, 1.15 * columns, 0.6 + 1.5 * len(rows)) as figure:
-        axes = figure.subplots(len(rows), columns, squeeze=False)
-        for line, places in zip(axes, rows, strict=True):
-            for axis in line:
-                axis.set_axis_off()
+        for line, places in zip(_bare(figure, len(rows), columns), rows, strict=True):
             for axis, place in zip(line, places, strict=False):
-                show_digit(axis, test.images[place])
+                _show_digit(axis, test.images[place])
                 said, label = chosen[place], test.labels[place]
-                text, color = (
-                    (f"{said}", BLUE) if said == label else (f"{said}, not {label}", ORANGE)
-                )
+                text = f"{said}" if said == label else f"{said}, not {label}"
+                color = BLUE if said == label else ORANGE
                 axis.set_title(text, color=color, fontsize=12, loc="center")
         more = f", the surest {len(shown)} below" if len(wrong) > len(shown) else ", below"
-        figure.suptitle(
-            f"{result.record['experiment']}: {len(wrong):,} of {len(chosen):,} test digits wrong"
-            + (more if len(wrong) else ""),
-            x=0.01,
-            ha="left",
-            fontsize=12,
-        )
+        count = f"{len(wrong):,} of {len(chosen):,} test digits wrong{more if len(wrong) else ''}"
+        title = f"{result.record['experiment']}: {count}"
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     return path
 
 
@@ -98,32 +85,25 @@ def draw_weights(result: Result, path: Path) -> Path:
     check_result(result)
     experiment = find(result.record["experiment"])
     last = np.asarray(result.state.params["0"]["weight"], np.float32)
-    first = _draw_first_weights(experiment)
-    halves = {"weights": last} | ({} if first is None else {"added by training": last - first})
+    halves = {"weights": last}
+    if isinstance(experiment.seed, int):  # and not a seed of JAX's
+        _, variables = init(experiment.net, manual_seed(experiment.seed))
+        first = np.asarray(variables["params"]["0"]["weight"])
+        halves["added by training"] = last - first
     columns = 8
     rows = -(-len(last) // columns)
     with canvas(path, 5.2 * len(halves), 0.52 * rows + 0.6) as figure:
         parts = figure.subfigures(1, len(halves), squeeze=False)[0]
         for part, (name, weights) in zip(parts, halves.items(), strict=True):
-            axes = part.subplots(rows, columns, squeeze=False).ravel()
+            axes = _bare(part, rows, columns).ravel()
             most = np.abs(weights).max() or 1.0
             image: Any = None
-            for axis in axes:
-                axis.set_axis_off()
             for axis, unit in zip(axes, weights, strict=False):
                 image = axis.imshow(unit.reshape(28, 28), cmap="PuOr_r", vmin=-most, vmax=most)
             part.colorbar(image, ax=list(axes), shrink=0.9, ticks=[-most, 0, most], format="%.2g")
             title = f"{experiment.id}, {len(weights)} hidden units: {name}"
             part.suptitle(title, x=0.01, ha="left", fontsize=11)
     return path
-
-
-def _draw_first_weights(experiment: Experiment) -> np.ndarray | None:
-    """What the experiment's seed gives the first layer; None for a seed of JAX's."""
-    if not isinstance(experiment.seed, int):
-        return None
-    _, variables = init(experiment.net, manual_seed(experiment.seed))
-    return np.asarray(variables["params"]["0"]["weight"])
 
 
 def draw_confusion(counts: np.ndarray, path: Path, *, title: str = "") -> Path:
@@ -147,14 +127,20 @@ def show_confusion(axis: Any, counts: np.ndarray) -> None:
         color = "white" if share[row, column] > 0.5 else "black"
         axis.text(column, row, f"{count:,}", ha="center", va="center", color=color, fontsize=12)
     axis.set(xlabel="the net says", ylabel="the digit is")
-    axis.set_xticks(range(len(counts)))
-    axis.set_yticks(range(len(counts)))
+    axis.set(xticks=range(len(counts)), yticks=range(len(counts)))
     axis.grid(False)
     axis.tick_params(length=0)
 
 
-def show_digit(axis: Any, image: np.ndarray) -> None:
-    """One digit on an axis, white on black."""
+def _bare(figure: Any, rows: int, columns: int) -> np.ndarray:
+    """A grid of axes that show nothing but what is put in them."""
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    return axes
+
+
+def _show_digit(axis: Any, image: np.ndarray) -> None:
     axis.imshow(image.reshape(28, 28), cmap="gray", vmin=0, vmax=1)
 
 

@@ -37,20 +37,14 @@ def draw_batch_sizes(study: BatchNoise, path: Path) -> Path:
         for (size, losses), color in zip(study.curves.items(), colors, strict=True):
             rows = np.minimum(size * np.arange(1, len(losses) + 1), study.rows)
             left.plot(rows, losses, color=color, linewidth=1, label=f"batches of {size:,}")
-        left.set(
-            title="one shuffled epoch, the same weights",
-            xlabel="rows seen",
-            ylabel="loss of a step",
-        )
+        left.set(title="one shuffled epoch, the same weights", xlabel="rows seen")
+        left.set_ylabel("loss of a step")
         left.legend(loc="best")
         right.loglog(study.sizes, study.noise, "o-", color=ORANGE, label="measured")
         root = study.noise[0] * np.sqrt(study.sizes[0] / study.sizes)
         right.loglog(study.sizes, root, "--", color=GRAY, label="1 / square root of the size")
-        right.set(
-            title="noise of a batch's loss, one net",
-            xlabel="rows of a batch",
-            ylabel="standard deviation",
-        )
+        right.set(title="noise of a batch's loss, one net", xlabel="rows of a batch")
+        right.set_ylabel("standard deviation")
         right.minorticks_off()
         right.set_xticks(study.sizes, [f"{size:,}" for size in study.sizes])
         right.legend(loc="best")
@@ -67,13 +61,8 @@ def draw_sigmoid(study: Overflow, path: Path) -> Path:
         left.plot(z, study.naive, color=ORANGE, linewidth=1.2, label="naive")
         jumped = study.naive > study.with_logits + 1
         if jumped.any():
-            left.annotate(
-                "the probability is\n1 in float32",
-                (z[jumped].min(), 76),
-                (6, 0),
-                textcoords="offset points",
-                color=ORANGE,
-            )
+            label, place = "the probability is\n1 in float32", (z[jumped].min(), 76)
+            left.annotate(label, place, (6, 0), textcoords="offset points", color=ORANGE)
         if lost.any():
             first = z[lost].min()
             label = "naive is nan: exp(z)\nis infinite in float32"
@@ -98,23 +87,17 @@ def draw_codes(study: Codes, path: Path) -> Path:
     with canvas(path, 11.0, 4.0) as figure:
         first, second, third = figure.subplots(1, 3, width_ratios=(1.25, 1, 1))
         bins = np.linspace(-0.5, 3.5, 81)
-        for (digit, outputs), color in zip(
-            study.outputs.items(), (BLUE, GREEN, ORANGE), strict=True
-        ):
+        colors = (BLUE, GREEN, ORANGE)
+        for (digit, outputs), color in zip(study.outputs.items(), colors, strict=True):
             shown = np.clip(outputs, bins[0], bins[-1])
             first.hist(shown, bins=bins, color=color, alpha=0.65, label=f"a {digit}")
         for edge in (0.5, 1.5):
             first.axvline(edge, color=GRAY, linestyle="--", linewidth=1)
-        first.set(
-            title="one output for codes 0, 1, 2",
-            xlabel="output (rounded at the dashes)",
-            ylabel="test digits",
-        )
+        first.set(title="one output for codes 0, 1, 2", ylabel="test digits")
+        first.set_xlabel("output (rounded at the dashes)")
         first.legend(loc="upper right")
-        for axis, counts, name in (
-            (second, study.ordinal, "ordinal"),
-            (third, study.one_hot, "one-hot"),
-        ):
+        tables = {"ordinal": (second, study.ordinal), "one-hot": (third, study.one_hot)}
+        for name, (axis, counts) in tables.items():
             show_confusion(axis, counts)
             axis.set_title(f"{name}: {np.trace(counts) / counts.sum():.4f} right")
     return path
@@ -141,6 +124,5 @@ def draw_multinomial(path: Path) -> Path:
 
 def _check(study: Any, kind: type) -> None:
     if not isinstance(study, kind):
-        raise TypeError(
-            f"study must be a {kind.__name__} of jaxnet.lecture.studies, not {type(study).__name__}"
-        )
+        wanted = f"a {kind.__name__} of jaxnet.lecture.studies"
+        raise TypeError(f"study must be {wanted}, not {type(study).__name__}")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 
 from jaxnet.lecture.figures import BLUE, GRAY, ORANGE, canvas
@@ -19,8 +20,8 @@ def draw_histogram(
     """How many seeds end with which accuracy, a row for each point of the grid."""
     groups = group_rows(sweep.table)
     values = {point: [row[column] for row in rows] for point, rows in groups.items()}
-    numbers = [v for column_values in values.values() for v in column_values if not np.isnan(v)]
-    edges = list_edges(numbers)
+    numbers = np.array([row[column] for row in sweep.table], float)
+    edges = list_edges(numbers[~np.isnan(numbers)])
     with canvas(path, 7.0, 1.2 + 2.2 * len(groups)) as drawing:
         axes = drawing.subplots(len(groups), 1, squeeze=False, sharex=True)[:, 0]
         for axis, (point, found) in zip(axes, values.items(), strict=True):
@@ -43,7 +44,7 @@ def draw_histogram(
     return path
 
 
-def list_edges(values: Sequence[float]) -> np.ndarray:
+def list_edges(values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Edges of a histogram's bins, each as wide as a whole number of rows.
 
     An accuracy is a count over rows: bins of another width would hold now one count, now two.
@@ -65,7 +66,8 @@ def list_edges(values: Sequence[float]) -> np.ndarray:
 def draw_curves(sweep: Sweep, path: Path) -> Path:
     """The loss of each step: the median over seeds, with the band from 5% to 95% of them."""
     groups = group_rows(sweep.table)
-    colors = _list_colors(len(groups))
+    scale, places = matplotlib.colormaps["viridis"], np.linspace(0, 0.9, len(groups))
+    colors = [BLUE, ORANGE][: len(groups)] if len(groups) <= 2 else [scale(p) for p in places]
     with canvas(path, 7.0, 4.2) as drawing:
         axis = drawing.subplots()
         for (point, rows), color in zip(groups.items(), colors, strict=True):
@@ -93,14 +95,6 @@ def _summarize(losses: np.ndarray) -> tuple[Any, ...]:
     if not len(finite):
         finite = np.full((1, len(cuts)), np.nan)
     return cuts + (counts + 1) / 2, *np.quantile(finite, [0.05, 0.5, 0.95], axis=0)
-
-
-def _list_colors(count: int) -> Sequence[Any]:
-    import matplotlib
-
-    if count <= 2:
-        return [BLUE, ORANGE][:count]
-    return [matplotlib.colormaps["viridis"](place) for place in np.linspace(0, 0.9, count)]
 
 
 def draw_sweep(

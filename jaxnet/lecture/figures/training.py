@@ -10,8 +10,8 @@ from jaxnet.lecture.figures.digits import check_result
 from jaxnet.lecture.figures.style import BLUE, GRAY, ORANGE, canvas
 from jaxnet.lecture.torch_results import TorchRun
 
-FLOOR, LOST = 1e-9, "not finite"
-"""Where equal losses are drawn; what is said of a gap that is none."""
+FLOOR = 1e-9
+"""Where equal losses are drawn."""
 
 
 def relative_gaps(ours: np.ndarray, torch: np.ndarray) -> np.ndarray:
@@ -35,17 +35,14 @@ def draw_training(result: Result, path: Path, torch: TorchRun | None = None) -> 
     check_result(result)
     if torch is not None and not isinstance(torch, TorchRun):
         raise TypeError(f"torch must be a TorchRun, not {type(torch).__name__}")
-    record = result.record
-    if torch is not None and len(torch.losses) != len(result.history.losses):
-        raise ValueError(
-            f"torch must have as many steps as the result, {len(result.history.losses)}, "
-            f"not {len(torch.losses)}"
-        )
+    steps = len(result.history.losses)
+    if torch is not None and (found := len(torch.losses)) != steps:
+        raise ValueError(f"torch must have as many steps as the result, {steps}, not {found}")
     rows = 1 if torch is None else 2
     with canvas(path, 9.0, 3.4 * (1 if torch is None else 1.5)) as figure:
         axes = figure.subplots(rows, 2, squeeze=False, sharex="col", height_ratios=(2, 1)[:rows])
         _draw_losses(axes[:, 0], result, torch)
-        _draw_accuracies(axes[:, 1], record, torch)
+        _draw_accuracies(axes[:, 1], result.record, torch)
         for axis in axes[-1]:
             axis.xaxis.get_major_locator().set_params(integer=True)
         axes[-1, 0].set_xlabel("step")
@@ -74,8 +71,7 @@ def _draw_losses(axes: Any, result: Result, torch: TorchRun | None) -> None:
 
 def _draw_accuracies(axes: Any, record: dict[str, Any], torch: TorchRun | None) -> None:
     epochs = [report["epoch"] for report in record["reports"]]
-    ours = np.array([report["accuracy"] for report in record["reports"]])
-    torchs = ours
+    torchs = ours = np.array([report["accuracy"] for report in record["reports"]])
     if torch is not None:
         torchs = np.array([report["accuracy"] for report in torch.record["reports"]])
         axes[0].plot(epochs, torchs, color=BLUE, linewidth=4, alpha=0.45, label="torch, train")
@@ -101,13 +97,9 @@ def _draw_gaps(axis: Any, places: Any, gaps: np.ndarray, top: float, **style: An
     top = max(top, 3 * gaps[finite].max(initial=0.0))
     axis.plot(places, np.where(finite, np.maximum(gaps, FLOOR), np.nan), ".", color=GRAY, **style)
     if not finite.all():
-        axis.plot(
-            np.asarray(places)[~finite],
-            np.full((~finite).sum(), top / 2),
-            "x",
-            color=ORANGE,
-            label=f"{(~finite).sum()} {LOST}",
-        )
+        lost = np.asarray(places)[~finite]
+        label = f"{len(lost)} not finite"
+        axis.plot(lost, np.full(len(lost), top / 2), "x", color=ORANGE, label=label)
         axis.legend(loc="upper left")
     axis.set(yscale="log", ylim=(FLOOR / 3, top))
     ticks = [FLOOR, *(10.0**n for n in range(-7, 9, 2) if 10.0**n <= top)]

@@ -21,15 +21,13 @@ from pygments.lexers import PythonLexer
 
 import jaxnet
 from jaxnet._utils.files import as_path, write_whole
-from jaxnet.data import Dataset
 from jaxnet.lecture._machine import describe
-from jaxnet.lecture.experiments import EXPERIMENTS, Result, find, missed
+from jaxnet.lecture.experiments import EXPERIMENTS, Result, Split, check_results, find, missed
 from jaxnet.lecture.figures.gallery import list_pictures
 from jaxnet.lecture.figures.training import relative_gaps
 from jaxnet.lecture.report.sections import PICTURES, SECTIONS, Section, read_code
 from jaxnet.lecture.torch_results import TorchRun
-
-Split = tuple[Dataset, Dataset]
+from jaxnet.sweep.result import short
 
 
 def write_report(
@@ -62,21 +60,16 @@ def write_report(
         or the path ends in something else.
       TypeError: something else than a result is among them.
     """
-    results, path, torch = list(results), as_path(path), torch or {}
-    if strange := [result for result in results if not isinstance(result, Result)]:
-        raise TypeError(f"results must be jaxnet.lecture.Results, not {type(strange[0]).__name__}")
-    if not results:
-        raise ValueError("results must hold at least one finished experiment, not 0")
+    path, torch, results = as_path(path), torch or {}, check_results(results)
     check_page(path)
     by_id = {result.record["experiment"]: result for result in results}
     if beyond := [name for name in by_id if name not in EXPERIMENTS]:
         raise ValueError(f"results must be of the lecture's experiments, not {beyond[0]!r}")
     for name, result in by_id.items():
-        if name in torch and len(torch[name].losses) != len(result.history.losses):
-            raise ValueError(
-                f"torch must have run {name} for the same steps: {len(torch[name].losses)} there, "
-                f"{len(result.history.losses)} here"
-            )
+        steps = len(result.history.losses)
+        if name in torch and (there := len(torch[name].losses)) != steps:
+            same = f"torch must have run {name} for the same steps"
+            raise ValueError(f"{same}: {there} there, {steps} here")
     speed = _read_benchmarks(benchmarks)
     pictures = _draw(results, data, progress)
     rows = [_summarize(result, torch.get(name)) for name, result in by_id.items()]
@@ -85,25 +78,25 @@ def write_report(
     if beside:
         machines["torch"] = beside[0].machine
     whole = by_id.keys() == EXPERIMENTS.keys()
-    sections = [_tell(s, by_id, torch, pictures) for s in SECTIONS if _is_shown(s, by_id, whole)]
-    page = (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            title="Same seed, same numbers: the lecture in torch and in JAX",
-            date=time.strftime("%Y-%m-%d"),
-            verdict=_sum_up(rows),
-            sections=sections,
-            rows=rows,
-            names=list(by_id),
-            machines=machines,
-            has_torch=bool(beside),
-            speed=speed,
-            charts=_as_json({name: _chart(r, torch.get(name)) for name, r in by_id.items()}),
-            plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")),
-            script=Markup(_read("page.js")),
-            style=Markup(_read("page.css") + _style_code()),
-        )
+    shown = [s for s in SECTIONS if by_id.keys() & {*s.experiments} or whole and not s.experiments]
+    sections = [_tell(section, by_id, torch, pictures) for section in shown]
+    loader = PackageLoader("jaxnet.lecture", "report")
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"python": _highlight, "figure": lambda x: "" if x is None else short(x)}
+    page = environment.get_template("page.html.j2").render(
+        title="Same seed, same numbers: the lecture in torch and in JAX",
+        date=time.strftime("%Y-%m-%d"),
+        verdict=_sum_up(rows),
+        sections=sections,
+        rows=rows,
+        names=list(by_id),
+        machines=machines,
+        has_torch=bool(beside),
+        speed=speed,
+        charts=_as_json({name: _chart(r, torch.get(name)) for name, r in by_id.items()}),
+        plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")),
+        script=Markup(_read("page.js")),
+        style=Markup(_read("page.css") + _style_code()),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, page)
@@ -133,17 +126,6 @@ def check_page(path: str | os.PathLike) -> None:
         raise ValueError(f"the path of a report must end in .html, not {path}")
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("jaxnet.lecture", "report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"python": _highlight, "figure": _short}
-    return environment
-
-
 def _read(name: str) -> str:
     return (resources.files("jaxnet.lecture.report") / name).read_text(encoding="utf-8")
 
@@ -154,21 +136,10 @@ def _highlight(code: str) -> Markup:
 
 def _style_code() -> str:
     """Colors of the code, light and dark."""
-    light = HtmlFormatter(style="xcode", cssclass="code").get_style_defs(".code")
-    dark = HtmlFormatter(style="github-dark", cssclass="code").get_style_defs(
-        "[data-theme=dark] .code"
-    )
+    light, dark = (HtmlFormatter(style=name, cssclass="code") for name in ("xcode", "github-dark"))
+    light = light.get_style_defs(".code")
+    dark = dark.get_style_defs("[data-theme=dark] .code")
     return f"\n{light}\n@media screen {{\n{dark}\n}}\n"
-
-
-def _short(value: float | None) -> str:
-    """An accuracy as the lecture prints it, ".9936"."""
-    return "" if value is None else f"{value:.4f}".removeprefix("0")
-
-
-def _is_shown(section: Section, by_id: Mapping[str, Result], whole: bool) -> bool:
-    """A section with an experiment that was run; one without any where all of them were."""
-    return any(name in by_id for name in section.experiments) or (whole and not section.experiments)
 
 
 def _draw(
@@ -180,12 +151,9 @@ def _draw(
     with tempfile.TemporaryDirectory() as folder:
         for name, draw in pictures.items():
             progress(len(found), len(pictures), name)
-            found[name] = _encode(draw(Path(folder) / f"{name}.png"))
+            drawn = base64.b64encode(draw(Path(folder) / f"{name}.png").read_bytes()).decode()
+            found[name] = f"data:image/png;base64,{drawn}"
     return found
-
-
-def _encode(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
 def _tell(
@@ -196,38 +164,29 @@ def _tell(
 ) -> dict[str, Any]:
     """What the template shows of a section."""
     names = [name for name in section.experiments if name in by_id]
+    codes = [name for name in section.code if name in names or not section.experiments]
+    drawn = [name for name in section.pictures if name in pictures]
     return {
         "section": section,
         "experiments": [
-            {
-                "name": name,
-                **_summarize(by_id[name], torch.get(name)),
-                "certificate": torch[name].certificate if name in torch else None,
-            }
+            {"name": name, "certificate": torch[name].certificate if name in torch else None}
+            | _summarize(by_id[name], torch.get(name))
             for name in names
         ],
-        "codes": [
-            (name, *read_code(name))
-            for name in section.code
-            if name in names or not section.experiments
-        ],
-        "pictures": [
-            (name, PICTURES[name], pictures[name]) for name in section.pictures if name in pictures
-        ],
+        "codes": [(name, *read_code(name)) for name in codes],
+        "pictures": [(name, PICTURES[name], pictures[name]) for name in drawn],
     }
 
 
 def _summarize(result: Result, torch: TorchRun | None) -> dict[str, Any]:
     """A row of the table: figures, gaps, seconds."""
     record = result.record
-    published = find(record["experiment"]).published
     row = {
         "experiment": record["experiment"],
         "number": record["section"],
-        "published": published,
+        "published": find(record["experiment"]).published,
         "ours": (record["train_accuracy"], record["test_accuracy"]),
         "missed": missed(record),
-        "random": record["random"],
         "steps": record["steps"],
         "compile": record["compile_seconds"],
         "seconds": record["run_seconds"],
