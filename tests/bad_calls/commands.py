@@ -38,7 +38,7 @@ CALLS = [
     Call("lecture --torch {}/file", "--torch is shown in pictures: it needs --figures DIR"),
     Call("lecture --jsonl {}/file/new", "--jsonl needs the folder .*, but .*file is a file"),
     Call("lecture --jsonl {}/empty", "File '.*empty' is a directory"),
-    Call("lecture --jsonl {}/file", "--jsonl .*file has lines already: --resume goes on"),
+    Call("lecture --jsonl {}/file", "--jsonl .*file has lines already: --resume appends"),
     Call("lecture --devices 0", "'--devices': 0 is not in the range x>=1"),
     Call("lecture --devices 99999", "--devices must be at most .*, as many as JAX finds here"),
     Call("lecture --coordinator a:1", "--coordinator is of one process of many: it needs --distr"),
