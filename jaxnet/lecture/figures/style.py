@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from jaxnet._utils.files import as_path, write_whole
 from jaxnet._utils.validation import check_number
 
-BLUE, ORANGE, GRAY, GREEN = "#0072B2", "#D55E00", "#009E73", "#777777"
+BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#777777"
 """Okabe and Ito's: jaxnet is orange and torch blue wherever both are shown."""
 
 _STYLE: Any = {
