@@ -332,7 +332,7 @@ def _fail(*_):
 
 
 def test_a_full_folder_is_not_begun_anew(saved, folder):
-    with pytest.raises(ValueError, match=r"up to epoch 5: resume=True goes on"):
+    with pytest.raises(ValueError, match=r"up to epoch 5: resume=True resumes"):
         fit(2, Checkpoint(folder))
     with pytest.raises(ValueError, match="of a run that was not restored"):
         Checkpoints(folder).save(6, *saved)

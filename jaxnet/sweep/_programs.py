@@ -160,12 +160,10 @@ def find_group(
             f"memory is {budget} bytes, but one lane needs {one.bytes}: a larger memory, fewer "
             "rows or a smaller net would do"
         )
-    # The rows are there once, whatever lanes read them.
-    shared = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
-    each, room = max(1, one.bytes - shared), max(0, budget - shared)
-    workers = max(1, min(workers, room // each))
+    # Each lane is counted with the rows that all of them read: a group needs less, never more.
+    workers = max(1, min(workers, budget // max(1, one.bytes)))
     width, most = _find_width(width)
-    most = max(1, min(most, room // (each * workers)))
+    most = max(1, min(most, budget // max(1, one.bytes * workers)))
     count = -(-len(program.lanes) // parts)
     turns = -(-count // (most * workers))
     size = -(-count // (turns * workers))  # groups as even as can be, a core each
