@@ -386,3 +386,11 @@ def test_the_command_line_says_that_the_end_is_not_saved(tmp_path, monkeypatch):
 def test_the_names_of_a_states_arrays_are_its_own():
     state, _ = fit(1)
     assert len(name_leaves(state)) == len(jax.tree.leaves(state))
+
+
+def test_a_folder_that_a_run_filled_is_restored_by_its_arrays_alone(tmp_path):
+    """`about=None` compares no settings, and `{}` all of them."""
+    state, history = fit(2, Checkpoint(tmp_path))
+    assert_same_run(Checkpoints(tmp_path).restore(like=state), (state, history))
+    with pytest.raises(CheckpointMismatchError, match="is of another run"):
+        Checkpoints(tmp_path, about={}).restore(like=state)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 import jaxnet.lecture.cli
 from jaxnet import lecture
+from jaxnet.lecture.cli.processes import connect
 from tests.helpers import each_row
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -147,3 +148,19 @@ def test_json_goes_to_what_is_there_already(tmp_path):
 def test_a_folder_without_the_files_is_said(tmp_path):
     done = call("lecture", "--only", "logits", "--root", str(tmp_path))
     assert done.exit_code == 2 and "train-images-idx3-ubyte" in " ".join(done.output.split())
+
+
+def test_a_process_of_many_ends_where_it_is_told_to(monkeypatch):
+    """JAX's preemption service would take SIGTERM, and nobody asks it."""
+    seen = []
+    monkeypatch.setattr(
+        jax.distributed,
+        "initialize",
+        lambda *place: seen.append((place, jax.config.jax_enable_preemption_service)),
+    )
+    before = jax.config.jax_enable_preemption_service
+    try:
+        connect(True, coordinator="a:1", num_processes=2, process_id=1)
+    finally:
+        jax.config.update("jax_enable_preemption_service", before)
+    assert seen == [(("a:1", 2, 1), False)]

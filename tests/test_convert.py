@@ -491,3 +491,18 @@ def test_a_state_without_torchs_stream_is_not_written(tmp_path):
         with pytest.raises(TypeError, match="state must have torch's CPU generator"):
             convert.save_train_state(tmp_path / "run.safetensors", state)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_first_message_of_another_net_says_what_to_do():
+    """What is supported, that `port=` is there, and which page to read."""
+
+    class Mine(torch.nn.Module):
+        def forward(self, x):
+            return x
+
+    with pytest.raises(convert.Unsupported) as caught:
+        convert.from_torch(Mine())
+    first, supported, rest = str(caught.value).splitlines()
+    assert first.endswith("Mine, whose forward from_torch cannot translate")
+    assert supported.startswith("supported: Sequential of Linear")
+    assert "port=(apply, variables, optax_optimizer)" in rest and "docs/certificates.md" in rest

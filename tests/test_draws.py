@@ -94,10 +94,12 @@ def fresh(loss):
 @pytest.mark.parametrize("name, epochs", [("dropout", 12), ("minibatch", 1)])
 def test_every_step_of_the_lecture(name, epochs, listen_torch, listen_jax):
     """At full size: the experiments that draw anything after their weights."""
-    compare_every_step(name, epochs, listen_torch, listen_jax)
+    steps = compare_every_step(name, epochs, listen_torch, listen_jax)
+    assert steps == {"dropout": 12, "minibatch": 792}[name]
 
 
 def compare_every_step(name, epochs, listen_torch, listen_jax):
+    """Hold rows and masks of a run against torch's; how many steps there were."""
     experiment = lecture.EXPERIMENTS[name]
     experiment = dataclasses.replace(experiment, epochs=epochs, loss=fresh(experiment.loss))
     result = lecture.run(experiment)
@@ -112,6 +114,7 @@ def compare_every_step(name, epochs, listen_torch, listen_jax):
     assert len(listen_jax.rows) == result.state.step == result.record["steps"]
     assert listen_jax == listen_torch
     assert len(set(listen_jax.masks)) == len(listen_jax.masks), "every step has its own mask"
+    return len(listen_jax.rows)
 
 
 def make_wide(n, s):

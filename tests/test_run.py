@@ -180,6 +180,13 @@ def test_a_state_of_ones_own_is_resumed():
         jaxnet.train.run(halve, (begun[0].params, begun[1]), data, epochs=4, seed=0)
 
 
+def test_a_state_of_another_precision_is_rejected():
+    with jax.enable_x64(True):
+        wide = jnp.ones((), jnp.float64)
+    with pytest.raises(ValueError, match="state is float64 but precision is 'parity'"):
+        jaxnet.train.run(halve, wide, (np.zeros(4), np.zeros(4)), epochs=1, seed=0)
+
+
 def test_nan_in_the_data_is_the_steps_own_affair(tmp_path):
     """`fit` rejects it; a step of one's own may know what it means, on disk as in memory."""
     x = np.memmap(tmp_path / "x", np.float32, "w+", shape=4)

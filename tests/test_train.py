@@ -281,3 +281,24 @@ def begin(optimizer):
 def test_bad_arguments_are_rejected(changes, error, message):
     with pytest.raises(error, match=message):
         fit(**changes)
+
+
+class Silent(flax.linen.Module):
+    """Drops units, and has no argument by which it could be told which."""
+
+    @flax.linen.compact
+    def __call__(self, x, train=False):
+        return nn.Linear(6, 1)(nn.Dropout(0.5)(x, train=train))
+
+
+def test_a_net_that_draws_must_take_its_draws():
+    state = start(ADAM, Silent().init(jax.random.key(0), X), jaxnet.random.manual_seed(0))
+    with pytest.raises(TypeError, match="unexpected keyword argument 'draws'"):
+        jaxnet.fit(Silent(), (X, Y), loss=LOSS, optimizer=ADAM, epochs=1, state=state)
+
+
+def test_a_key_on_another_device_than_the_data_is_rejected():
+    data, key = jax.device_put((X, Y), jax.devices()[0]), jax.random.key(0)
+    key = jax.device_put(key, jax.devices()[1])
+    with pytest.raises(ValueError, match="seed is on cpu:1 but x is on cpu:0: move one of them"):
+        jaxnet.fit(NET, data, loss=LOSS, optimizer=ADAM, epochs=1, seed=key)

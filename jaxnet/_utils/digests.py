@@ -18,6 +18,7 @@ def as_host_array(leaf: Any) -> np.ndarray:
 
 
 def as_words(leaf: Any) -> Any:
+    """A random key as its words, which NumPy can hold; any other array as it is."""
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.key_data(leaf)
     return leaf

@@ -10,6 +10,7 @@ Mode = Literal["min", "max"]
 
 
 def check_mode(mode: Any) -> None:
+    """Reject anything but "min" and "max"."""
     if mode not in (known := get_args(Mode)):
         raise ValueError(f"mode must be 'min' or 'max', not {mode!r}{nearest(mode, known)}")
 

@@ -32,6 +32,7 @@ def broadcast(name, weight, like):
 
 
 def check_reduction(reduction):
+    """Reject anything but torch's three reductions."""
     if reduction not in (known := ("none", "mean", "sum")):
         meant = nearest(reduction, known)
         raise ValueError(f"reduction is {reduction!r}, expected 'none', 'mean' or 'sum'{meant}")
@@ -50,6 +51,7 @@ def check_arrays(**arrays):
 
 
 def check_floating(name, array):
+    """Reject integers, which torch's losses of real numbers reject too."""
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{name} has dtype {array.dtype}, expected a floating dtype")
 

@@ -34,6 +34,7 @@ def check_not_negative(**values):
 
 
 def check_floating(params):
+    """Reject parameters that no gradient can move."""
     for leaf in jax.tree.leaves(params):
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise TypeError(f"params have dtype {jnp.result_type(leaf)}, expected a floating dtype")

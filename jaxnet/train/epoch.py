@@ -91,6 +91,14 @@ class Program:
 
         return lax.scan(body, state, (batches, draws))
 
+    def draw_step(self, state: Any, batch_size: int) -> tuple[Any, Any]:
+        """The state after what one step draws, and the draws, without an axis of steps."""
+        if self.draw is None:
+            return state, None
+        draws, generator = self.draw(state.generator, 1, batch_size)
+        draws = jax.tree.map(lambda values: values[0], draws)
+        return state._replace(generator=generator), draws
+
     def _count_ahead(self, state: Any, batch_size: int) -> int:
         """For how many steps `DRAWN` bytes hold the draws, at least one."""
         draw = self.draw

@@ -13,7 +13,7 @@ from jaxnet._utils.validation import check_devices
 from jaxnet.data.loader import open_loader
 from jaxnet.precision import Precision, cast, check_precision, use
 from jaxnet.random import Generator
-from jaxnet.train._checks import check_optimizer_state, check_parts, check_types, split_run
+from jaxnet.train._checks import check_optimizer_state, check_parts, split_run
 from jaxnet.train.loop import as_generator, drive, prepare
 from jaxnet.train.sharding import Placement, check_placement
 from jaxnet.train.state import History, TrainState
@@ -107,7 +107,6 @@ def fit(
         )
     if begun is not None:
         check_optimizer_state(optimizer, begun)
-        check_types(begun, precision)
     x, _ = loader.data.example
     with use(precision), placement.host():
         if begun is None:

@@ -13,7 +13,7 @@ from jaxnet._utils.validation import check_count, check_stream
 from jaxnet.data.loader import Batching, make_batching
 from jaxnet.precision import Precision, as_array, use
 from jaxnet.random.mt19937 import check_generator
-from jaxnet.train._checks import count_epochs
+from jaxnet.train._checks import check_types, count_epochs
 from jaxnet.train.epoch import Draw, Program, begin_epoch, make_runner
 from jaxnet.train.sharding import Placement
 from jaxnet.train.state import History, TrainState
@@ -57,18 +57,15 @@ class Run:
     def iterate(self, state: TrainState) -> Generator[tuple[np.ndarray, Any, Any, Any], None, None]:
         """One epoch, step by step: indices, batch, draws and (state before, state after, info)."""
         program, batching = self.program, self.batching
-        step, draw = jax.jit(program.step), program.draw
+        step = jax.jit(program.step)
         with use(self.precision):
             # Draw by draw what the compiled epoch drew: the same generator, in the same order.
             state, order = begin_epoch(state, batching)
             order = np.arange(batching.num_examples) if order is None else np.asarray(order)
             for number in range(batching.steps):
                 rows = order[number * batching.size :][: batching.size]
-                batch, draws = program.layout.gather(self.source.take(rows)), None
-                if draw is not None:
-                    draws, generator = draw(state.generator, 1, len(rows))
-                    draws = jax.tree.map(lambda values: values[0], draws)
-                    state = state._replace(generator=generator)
+                batch = program.layout.gather(self.source.take(rows))
+                state, draws = program.draw_step(state, len(rows))
                 after, info = step(state, batch, draws)
                 yield rows, batch, draws, (state, after, info)
                 state = after
@@ -108,11 +105,7 @@ class Run:
         )
 
         def step(state, batch):
-            draws = None
-            if self.program.draw is not None:
-                draws, _ = self.program.draw(state.generator, 1, rows)
-                draws = jax.tree.map(lambda values: values[0], draws)
-            return self.program.step(state, batch, draws)
+            return self.program.step(state, batch, self.program.draw_step(state, rows)[1])
 
         with use(self.precision):
             # Of shapes alone: where arrays are on a mesh, the same computation prints otherwise.
@@ -133,6 +126,7 @@ def prepare(
     """Check that the arguments fit each other, and place state and data on devices."""
     state, past = started
     check_stream(state.generator)
+    check_types(state, precision)
     epochs = check_count("epochs", epochs)
     count, own = loader.data.num_examples, loader.generator is not None
     batching = make_batching(count, loader.batch_size, loader.shuffle, loader.drop_last, own)

@@ -234,25 +234,22 @@ def _list_shardings(state: TrainState, specs: Any, mesh: Mesh) -> list[NamedShar
     whole = NamedSharding(mesh, PartitionSpec())
     if specs is None:
         return [whole] * len(jax.tree.leaves(state))
-    shardings = jax.tree_util.tree_leaves_with_path(shard_specs(specs, state.params, mesh))
+    weights = shard_specs(specs, state.params, mesh)
+    shardings = jax.tree_util.tree_leaves_with_path(weights)
     shapes = map(np.shape, jax.tree.leaves(state.params))
     known = [(path, shape, s) for (path, s), shape in zip(shardings, shapes, strict=True)]
     # The longest path first: the moment of "1.0.weight" also ends as "0.weight" does.
     known.sort(key=lambda weight: -len(weight[0]))
 
     def find(path: Any, leaf: Any) -> NamedSharding:
-        inside = path[1:]
         for end, shape, sharding in known:
-            ends = inside[len(inside) - len(end) :] == end
-            whole_path = path[0].name == "params" and len(inside) != len(end)
-            if ends and not whole_path and np.shape(leaf) == shape:
+            if path[len(path) - len(end) :] == end and np.shape(leaf) == shape:
                 return sharding
         return whole
 
-    return [
-        find(path, leaf) if path[0].name in ("params", "opt_state") else whole
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-    ]
+    placed = jax.tree.map(lambda leaf: whole, state)
+    moments = jax.tree_util.tree_map_with_path(find, state.opt_state)
+    return jax.tree.leaves(placed._replace(params=weights, opt_state=moments))
 
 
 def mesh_of(tree: Any) -> Mesh | None:

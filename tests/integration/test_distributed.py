@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec
 
 import jaxnet
 from jaxnet import lecture, nn
-from jaxnet.callbacks import Checkpoint, DeferredSigint, Interrupted, NanGuard, NotFinite
+from jaxnet.callbacks import Checkpoint, DeferredSigint, Interrupted, NanGuard, NotFinite, Report
 from jaxnet.checkpoint import folder as checkpoint_folder
 from jaxnet.train import OnMesh
 from tests import sharded, test_mesh
@@ -72,6 +72,7 @@ def tell(placement: OnMesh, folder: Path) -> dict[str, Any]:
         "seed": catch(ValueError, lambda: fit(seed=number)),
         "epochs": catch(ValueError, lambda: fit(epochs=1 + number)),
         "rate": catch(ValueError, lambda: fit(lr=0.1 + number)),
+        "reports": catch(ValueError, lambda: fit(callbacks=[Report(1 + number)])),
         "not finite": catch(NotFinite, lambda: fit(lr=1e30, batch_size=16, **bad)),
         "stopped": catch(Interrupted, lambda: fit(epochs=10**6, callbacks=stopping)),
     }
@@ -153,6 +154,7 @@ DIFFERING = {
     "seed": "the state, or seed,",
     "epochs": "epochs",
     "rate": "what a step computes, its loss and its optimizer",
+    "reports": "report_every",
 }
 
 
