@@ -27,7 +27,9 @@ def broadcast_from_primary(value: int) -> int:
     """The integer that process 0 has; a collective."""
     if jax.process_count() == 1:
         return value
-    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+    # In two words: without x64 JAX has 32 bits for each.
+    high, low = multihost_utils.broadcast_one_to_all(np.array(divmod(value, 2**31), np.int32))
+    return int(high) * 2**31 + int(low)
 
 
 def barrier(name: str) -> None:

@@ -211,7 +211,7 @@ class Mapped:
 
 def as_source(data: Any) -> Source:
     """The source that stands for a pair of arrays or a `MapDataset`; a source as it is."""
-    if isinstance(data, Source):
+    if isinstance(data, InMemory | Mapped):
         return data
     if is_map_dataset(data):
         return Mapped(data)

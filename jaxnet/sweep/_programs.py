@@ -29,7 +29,6 @@ from jaxnet.train.step import TrainStep, make_draws, start
 
 SHARE = 0.5
 """Of the memory that is free, what the groups under way may take together."""
-_MIB = 2**20
 _UNKNOWN = 2**31  # bytes, where nothing says how many are free
 _GROUP = 8  # lanes of a group where nothing is gained by more: results come as they are done
 _GROUP_VMAPPED = 256
@@ -149,7 +148,7 @@ def find_group(
         parts, workers = 1, _count_workers()
     else:
         parts, workers = mesh.shape[AXIS], 1
-        budget = broadcast_from_primary(budget // _MIB) * _MIB
+        budget = broadcast_from_primary(budget)
         if mesh.devices.flat[0].platform == "cpu":
             budget //= jax.local_device_count()  # they share it
         whole = MeshLayout(mesh).replicated

@@ -149,13 +149,15 @@ def run_sweep(
         arrays = jax.tree.map(partial(cast_array, name=precision), rows)
         counts = (len(arrays[0][0]), len(arrays[1][0]) if test else 0)
         folder, outcomes = None, {}
-        if mesh is not None and jax.process_count() > 1:
+        shared = mesh is not None and jax.process_count() > 1
+        about = {}
+        if shared or directory is not None:
             about = _describe(task, rows, optimizer, lanes, programs)
+        if shared:
             check_same({name: digest_text(str(value)) for name, value in about.items()})
         if directory is not None:
             shapes, texts = _trace(programs, task, arrays)
-            description = _describe(task, rows, optimizer, lanes, programs) | {"programs": texts}
-            folder = Folder(Path(directory), description, resume)
+            folder = Folder(Path(directory), about | {"programs": texts}, resume)
             outcomes = folder.read(shapes)
             # Nothing is written before all have read, and found the same.
             check_same({"directory": str(sorted(outcomes))})

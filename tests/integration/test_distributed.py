@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec
 
 import jaxnet
 from jaxnet import lecture, nn
+from jaxnet._utils.processes import broadcast_from_primary
 from jaxnet.callbacks import Checkpoint, DeferredSigint, Interrupted, NanGuard, NotFinite, Report
 from jaxnet.checkpoint import folder as checkpoint_folder
 from jaxnet.train import OnMesh
@@ -68,6 +69,7 @@ def tell(placement: OnMesh, folder: Path) -> dict[str, Any]:
     _, history = fit(epochs=3, callbacks=[] if number else [lambda chunk: None])
     return {
         "losses": len(history.losses),
+        "integer": broadcast_from_primary(2**40 + 5 + number),
         "data": catch(ValueError, lambda: fit((x + np.float32(number), y))),
         "seed": catch(ValueError, lambda: fit(seed=number)),
         "epochs": catch(ValueError, lambda: fit(epochs=1 + number)),
@@ -169,6 +171,7 @@ def test_a_run_of_both_ends_in_both(both):
     """Where a callback is in one alone, where weights become NaN, where one has a Ctrl-C."""
     told = {name: both[0][f"told.{name}"] for name in ("losses", "not finite", "stopped")}
     assert told["losses"] == 3
+    assert [int(each["told.integer"]) for each in both] == [2**40 + 5] * 2
     assert "is not finite in epoch" in str(told["not finite"])
     assert "stopped after epoch" in str(told["stopped"]) and "saved in" in str(told["stopped"])
 
