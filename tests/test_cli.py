@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+from typing import Any
 
 import jax
 import pytest
@@ -152,15 +153,16 @@ def test_a_folder_without_the_files_is_said(tmp_path):
 
 def test_a_process_of_many_ends_where_it_is_told_to(monkeypatch):
     """JAX's preemption service would take SIGTERM, and nobody asks it."""
+    config: Any = jax.config
     seen = []
     monkeypatch.setattr(
         jax.distributed,
         "initialize",
-        lambda *place: seen.append((place, jax.config.jax_enable_preemption_service)),
+        lambda *place: seen.append((place, config.jax_enable_preemption_service)),
     )
-    before = jax.config.jax_enable_preemption_service
+    before = config.jax_enable_preemption_service
     try:
         connect(True, coordinator="a:1", num_processes=2, process_id=1)
     finally:
-        jax.config.update("jax_enable_preemption_service", before)
+        config.update("jax_enable_preemption_service", before)
     assert seen == [(("a:1", 2, 1), False)]
