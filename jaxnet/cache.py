@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
+from jaxnet._utils.calls import note_call
 from jaxnet._utils.files import cache_folder
 
 __all__ = ["LIMIT", "PROGRAMS", "clear", "enable", "kept_programs"]
@@ -162,17 +163,23 @@ def by_value(factory: Callable | None = None, *, arrays: bool = False) -> Any:
 
     @functools.wraps(factory)
     def call(*arguments, **keywords):
+        make = functools.partial(factory, *arguments, **keywords)
         try:
             bound = signature.bind(*arguments, **keywords)
-            bound.apply_defaults()
+        except TypeError:
+            return make()  # which says what is wrong
+        bound.apply_defaults()
+        try:
             # Tables that a schedule holds have the width that floats had when it was made.
             values = (jax.config.jax_enable_x64, *bound.arguments.items())  # pyright: ignore
             key = _as_key(values, arrays)
         except TypeError:
-            return factory(*arguments, **keywords)
-        made = remembered(_Call(key, lambda: factory(*arguments, **keywords)))
-        # Of an optimizer its two functions.
-        _given_out.update(filter(inspect.isfunction, made if isinstance(made, tuple) else [made]))
+            key = None
+        made = make() if key is None else remembered(_Call(key, make))
+        parts = made if isinstance(made, tuple) else (made,)  # of an optimizer its two functions
+        note_call(parts, factory, bound.arguments)
+        if key is not None:
+            _given_out.update(filter(inspect.isfunction, parts))
         return made
 
     return call

@@ -1,8 +1,6 @@
-"""What tells arrays, functions and nets apart, the same in every process."""
+"""What tells arrays and seeds apart, the same in every process."""
 
 import hashlib
-import re
-from functools import partial
 from typing import Any
 
 import jax
@@ -34,40 +32,6 @@ def digest_array(values: Any) -> str:
     digest = hashlib.sha256(f"{array.dtype} {array.shape} ".encode())
     digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # bfloat16 too
     return digest.hexdigest()
-
-
-def name_net(net: Any) -> str:
-    """A net as it prints, without the addresses that differ from process to process."""
-    return strip_addresses(repr(net))
-
-
-def strip_addresses(text: str) -> str:
-    """A text the same in every process.
-
-    >>> strip_addresses("<function f at 0x7f00>")
-    '<function f>'
-    """
-    return re.sub(r"( at )?0x[0-9a-f]+", "", text)
-
-
-def name_function(function: Any) -> str:
-    """A function's name and, of a partial, its arguments; the same in every process.
-
-    >>> import math
-    >>> name_function(partial(math.pow, 3))
-    'math.pow(3)'
-    """
-    if isinstance(function, partial):
-        arguments = [repr(value) for value in function.args]
-        arguments += [f"{name}={value!r}" for name, value in function.keywords.items()]
-        return f"{name_function(function.func)}({', '.join(arguments)})"
-    name = getattr(function, "__qualname__", None)
-    return f"{function.__module__}.{name}" if name else type(function).__name__
-
-
-def digest_text(text: str) -> str:
-    """What tells texts apart that may hold addresses, which differ from process to process."""
-    return hashlib.sha256(strip_addresses(text).encode()).hexdigest()
 
 
 def name_seed(seed: Any) -> int | str:

@@ -1,14 +1,13 @@
 """A run in many processes, connected by `jax.distributed.initialize`: who writes, what is equal."""
 
-import hashlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-_SHOWN = 80  # bytes of what differs
+_Given = TypeVar("_Given")
 
 
 def is_primary() -> bool:
@@ -47,20 +46,34 @@ def fetch(values: Any) -> np.ndarray:
     return np.asarray(values)
 
 
-def check_same(values: Mapping[str, str]) -> None:
-    """Reject what differs between processes, by its name; a collective."""
+def gather_texts(text: str) -> list[str]:
+    """What each process says; a collective."""
     if jax.process_count() == 1:
-        return
-    for name, value in values.items():
-        # Arrays alone can be gathered: a digest decides, and the beginning is what is shown.
-        text = hashlib.sha256(value.encode()).digest() + value.encode()[:_SHOWN]
-        mine = np.frombuffer(text.ljust(32 + _SHOWN, b"\0"), np.uint8)
-        theirs = multihost_utils.process_allgather(mine)
-        for number, other in enumerate(theirs):
-            if not np.array_equal(other, theirs[0]):
-                shown = [bytes(words[32:]).rstrip(b"\0") for words in (other, theirs[0])]
-                there, here = (text.decode(errors="replace") for text in shown)
-                raise ValueError(
-                    f"{name} must be the same in every process, but process {number} has "
-                    f"{there} and process 0 has {here}"
-                )
+        return [text]
+    # Arrays of one shape alone can be gathered.
+    words = np.frombuffer(text.encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.int32(len(words)))
+    padded = np.zeros(max(1, *sizes), np.uint8)
+    padded[: len(words)] = words
+    rows = multihost_utils.process_allgather(padded)
+    return [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]
+
+
+def run_on_primary(function: Callable[[], _Given]) -> _Given | None:
+    """What a function gives in process 0, None elsewhere; a collective.
+
+    What it raises there ends the call in every process, so that none waits for it.
+    """
+    given, failure = None, None
+    if is_primary():
+        try:
+            given = function()
+        except Exception as error:  # of whatever kind
+            failure = error
+    said = "" if failure is None else f"{type(failure).__name__}: {failure}"
+    (said, *_) = gather_texts(said)
+    if failure is not None:
+        raise failure
+    if said:
+        raise OSError(f"process 0 failed: {said}")
+    return given

@@ -10,7 +10,12 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnet._utils.processes import fetch
 from jaxnet.cache import jit
+
+INT32 = 2**31 - 1
+"""The largest index of a row, and the most steps that a state counts: both are int32."""
+_INT64 = 2**63 - 1
 
 
 def nearest(name: Any, choices: Iterable[Any]) -> str:
@@ -62,25 +67,30 @@ def check_real(**arrays: Any) -> None:
             raise TypeError(f"{name} must hold real numbers, not {what}")
 
 
-def check_finite(x: Any, numbers: Any = None) -> None:
+def check_finite(name: str, rows: Any, numbers: Any = None) -> None:
     """Reject rows with nan or an infinity, naming the first: every weight would become nan.
 
     `numbers` says which rows these are, if not all in their order.
     """
-    kind = getattr(x, "dtype", np.float64)
-    if isinstance(x, jax.core.Tracer) or not jnp.issubdtype(kind, jnp.floating):
+    kind = getattr(rows, "dtype", np.float64)
+    if isinstance(rows, jax.core.Tracer) or not jnp.issubdtype(kind, jnp.floating):
         return
-    if isinstance(x, jax.Array) and any(device.platform != "cpu" for device in x.devices()):
-        if _is_finite(x):  # there, without a copy to the host
+    if isinstance(rows, jax.Array) and _is_elsewhere(rows):
+        if _is_finite(rows):  # there, without a copy to the host
             return
-    values = np.asarray(x)
+    values = fetch(rows)
     finite = np.isfinite(values)
     if finite.all():
         return
     row = int(np.argmin(finite.reshape(len(finite), -1).all(axis=1)))
     value = np.asarray(values[row])[~finite[row]].reshape(-1)[0]
     number = row if numbers is None else int(numbers[row])
-    raise ValueError(f"x must be finite, but its row {number} holds {value}")
+    raise ValueError(f"{name} must be finite, but its row {number} holds {value}")
+
+
+def _is_elsewhere(array: jax.Array) -> bool:
+    """Whether it is on an accelerator, or on the devices of other processes."""
+    return not array.is_fully_addressable or any(d.platform != "cpu" for d in array.devices())
 
 
 @jit
@@ -111,10 +121,12 @@ def committed_arrays(tree: Any) -> list[jax.Array]:
     ]
 
 
-def check_count(name: str, value: Any) -> int:
-    """A count as an int; reject anything but an integer of at least 1."""
+def check_count(name: str, value: Any, most: int = _INT64) -> int:
+    """A count as an int; reject anything but an integer from 1 to `most`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
+    if value > most:
+        raise ValueError(f"{name} must be at most {most}, not {value}")
     return int(value)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from jaxnet._utils.processes import broadcast_from_primary
@@ -23,13 +24,18 @@ class Checkpoint(Callback):
       keep: how many checkpoints stay; older ones are deleted once a newer one is complete.
       resume: resume from the newest checkpoint that is intact; without one, begin. `epochs` are
         the whole run's: more than before continues it, as many returns the run as it ended.
+      changed: names of settings that this run has otherwise than the checkpoint, and goes on with,
+        `("optimizer.lr",)`: those that the error of another run lists. `"optimizer"` stands for all
+        below it. The arrays of the state must fit.
       seconds: at least so many between two saves, and at least twenty times as long as the last one
         took; 0 saves after every chunk. The last of the epochs asked for is always saved.
 
     Raises:
       ValueError: an argument is out of range; when the run begins, the folder has checkpoints and
-        `resume` is False; they are of another run, with the differences; none can be read.
-      OSError: the folder cannot be made or written.
+        `resume` is False; they are of another run, with the differences; a name in `changed` has
+        not changed; none can be read.
+      OSError: the folder cannot be made or written, or another run writes in it: the message says
+        which process on which host, and since when.
 
     torch has `torch.save` and `torch.load` for one file at a time; when to save, how many to keep
     and whether a file is intact are the caller's there.
@@ -56,9 +62,15 @@ class Checkpoint(Callback):
         *,
         keep: int = 3,
         resume: bool = False,
+        changed: Sequence[str] = (),
         seconds: float | int = 1.0,
     ):
         self._folder, self._keep, self._resume = folder, check_count("keep", keep), bool(resume)
+        if isinstance(changed, str) or not all(isinstance(name, str) for name in changed):
+            raise TypeError(f"changed must be a list of names, not {changed!r}")
+        if changed and not resume:
+            raise ValueError("changed needs resume=True: it is what differs from the checkpoint")
+        self._changed = tuple(changed)
         self._seconds = check_number("seconds", seconds)
         if not self._seconds >= 0:
             raise ValueError(f"seconds must be a number of at least 0, not {seconds!r}")
@@ -67,6 +79,7 @@ class Checkpoint(Callback):
         """Open the folder; with `resume`, give the run as it has it."""
         self._next = -float("inf")
         self._checkpoints = Checkpoints(self._folder, keep=self._keep, about=run.describe())
+        self._checkpoints.lock()
         epochs = self._checkpoints.list_epochs()
         if epochs and not self._resume:
             raise ValueError(
@@ -74,7 +87,7 @@ class Checkpoint(Callback):
                 f"{epochs[-1]}: resume=True resumes from there, or choose an empty folder"
             )
         with use(run.precision):
-            saved = self._checkpoints.restore(like=run.state)
+            saved = self._checkpoints.restore(like=run.state, changed=self._changed)
         if saved is not None:
             count_epochs(saved[1], run.batching.steps, run.epochs)
         return saved

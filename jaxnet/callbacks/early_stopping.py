@@ -1,11 +1,15 @@
 """The end of a run that no longer improves."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 from jaxnet._utils.validation import check_count, check_number
 from jaxnet.callbacks._ranking import Mode, check_mode, rank
 from jaxnet.train.loop import Callback, Chunk, Run, Stop
+from jaxnet.train.state import Report
+
+_BEGIN = math.inf, 0
+"""The best value before the first report, and how many reports are no better."""
 
 
 class EarlyStopping(Callback):
@@ -41,22 +45,34 @@ class EarlyStopping(Callback):
         self._metric, self._delta = metric, min_delta
         self._mode: Mode = mode
         self._patience = check_count("patience", patience)
+        self._seen, self._counted = 0, _BEGIN
 
     def on_start(self, run: Run) -> None:
         """End a resumed run that was over."""
-        if run.history.reports and self.is_over(run.history.reports):
-            raise Stop
+        self._seen, self._counted = 0, _BEGIN
+        self._stop_at(run.history.reports)
 
     def on_chunk(self, chunk: Chunk) -> None:
         """End the run where its last report says so."""
-        if chunk.report is not None and self.is_over(chunk.history.reports):
+        if chunk.report is not None:
+            self._stop_at(chunk.history.reports)
+
+    def is_over(self, reports: Sequence[Report]) -> bool:
+        """Whether a run with these reports is to end."""
+        return self._count(reports, _BEGIN)[1] >= self._patience
+
+    def _stop_at(self, reports: Sequence[Report]) -> None:
+        """End a run with these reports, of which only those that came are looked at."""
+        self._counted = self._count(reports[self._seen :], self._counted)
+        self._seen = len(reports)
+        if self._counted[1] >= self._patience:
             raise Stop
 
-    def is_over(self, reports: Any) -> bool:
-        """Whether a run with these reports is to end."""
-        best, since = math.inf, 0
+    def _count(self, reports: Sequence[Report], counted: tuple[float, int]) -> tuple[float, int]:
+        """The best value so far, and how many reports in a row are no better."""
+        best, since = counted
         for report in reports:
             value = rank(report, self._metric, self._mode)
             improved = value < best - self._delta if best < math.inf else value < math.inf
             best, since = (value, 0) if improved else (best, since + 1)
-        return since >= self._patience
+        return best, since

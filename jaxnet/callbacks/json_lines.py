@@ -33,8 +33,8 @@ class JsonLines(Callback):
     A file that is there is appended to, never emptied: another run's lines come after those of
     the first, and fields tell them apart. With `resume=True` no line is written that the file has,
     and reports of a resumed run's earlier part that it lacks are, so that the whole run is there
-    once, whatever processes it took. A line that cannot be written (a full disk) is a warning: the
-    run continues.
+    once, whatever processes it took. A line that cannot be written (a full disk) is a warning and
+    stays in `unwritten`: the run continues.
 
     Args:
       target: a path, or a text stream that is open, such as `sys.stdout`. A file is made at the
@@ -70,6 +70,8 @@ class JsonLines(Callback):
         self._stream = target if isinstance(target, _Text) else None
         self._resume = resume
         self._written = set[str]()
+        self.unwritten: list[str] = []
+        """Lines that could not be written."""
         if self._stream is None:
             self._path = _as_file(target)
         else:
@@ -97,6 +99,7 @@ class JsonLines(Callback):
             try:
                 self._write(line + "\n")
             except OSError as error:
+                self.unwritten.append(line)
                 where = self._path if self._stream is None else "the stream"
                 warnings.warn(f"epoch {report.epoch} is not in {where}: {error}", stacklevel=2)
 

@@ -1,6 +1,7 @@
 """The best state of a run so far."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from jaxnet.callbacks._ranking import Mode, check_mode, rank
@@ -32,9 +33,11 @@ class KeepBest(Callback):
         self.report: Report | None = None
         self._metric, self._checkpoints = metric, checkpoints
         self._mode: Mode = mode
+        self._least, self._seen = math.inf, 0
 
     def on_start(self, run: Run) -> None:
         """Take the best of a resumed run's earlier part from its folder, where there is one."""
+        self._least, self._seen = math.inf, 0
         if run.history.reports:
             self._restore(run.state, run.history.reports)
 
@@ -45,13 +48,21 @@ class KeepBest(Callback):
         if self._checkpoints is not None and self._checkpoints.saved is None:
             # The run began anew, but its folder may have the best of an earlier attempt.
             self._restore(chunk.state, chunk.history.reports)
-        values = [rank(report, self._metric, self._mode) for report in chunk.history.reports]
-        if values[-1] < min(values[:-1], default=math.inf):
+        new = chunk.history.reports[self._seen :]  # one, but after a resumed run's earlier part
+        *earlier, value = (rank(report, self._metric, self._mode) for report in new)
+        self._seen, least = len(chunk.history.reports), min([self._least, *earlier])
+        self._least = min(least, value)
+        if value < least:
             self.state, self.report = chunk.state, chunk.report
             if self._checkpoints is not None:
                 self._checkpoints.save(chunk.epoch, chunk.state, chunk.history)
 
-    def _restore(self, like: TrainState, reports: tuple[Report, ...]) -> None:
+    def on_end(self, run: Run) -> None:
+        """Let others write in the folder."""
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+
+    def _restore(self, like: TrainState, reports: Sequence[Report]) -> None:
         """Take the best of the reports so far from the folder, where it has one of theirs."""
         if self._checkpoints is None:
             return
@@ -60,7 +71,7 @@ class KeepBest(Callback):
             return
         state, (_, saved, *_) = found
         both = min(len(saved), len(reports))
-        if str(saved[:both]) != str(reports[:both]):  # as texts: a NaN is not itself
+        if str(tuple(saved[:both])) != str(tuple(reports[:both])):  # as texts: a NaN is not itself
             raise ValueError(
                 f"checkpoints must be this run's own: {self._checkpoints.directory} has reports "
                 f"that begin {saved[0]}, not {reports[0]}"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from jaxnet._utils.streams import BestEffort
 from jaxnet._utils.validation import check_count
 from jaxnet.train.loop import Callback, Chunk, Run
 
@@ -75,12 +76,13 @@ def count(
     if total is not None:
         check_count("total", total)
     hidden = quiet or (console is None and not _is_terminal())
-    console = console or Console(stderr=True)
+    stream: Any = BestEffort(sys.stderr)
+    console = console or Console(file=stream)
     columns = (
         SpinnerColumn(finished_text="✓"),
-        TextColumn("{task.description:<14}"),
+        TextColumn("{task.description:<14}", markup=False),
         BarColumn(bar_width=10),
-        TextColumn("{task.fields[status]}"),
+        TextColumn("{task.fields[status]}", markup=False),
         Time(),
     )
     hidden = hidden or not console.is_terminal
@@ -97,7 +99,7 @@ def count(
 
 def _is_terminal() -> bool:
     """Whether standard error is one: Rich takes FORCE_COLOR, usual in CI, for a terminal too."""
-    return sys.stderr.isatty()
+    return not getattr(sys.stderr, "closed", True) and sys.stderr.isatty()  # None has no `closed`
 
 
 def _minutes(seconds: float | int) -> str:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from jaxnet._utils.digests import name_function
+from jaxnet._utils.descriptions import describe
 from jaxnet._utils.validation import check_count
-from jaxnet.data.loader import start_epoch
+from jaxnet.data.loader import Batching, start_epoch
 from jaxnet.precision import use
 from jaxnet.train._checks import check_metrics
 from jaxnet.train.evaluate import Metrics, evaluate
@@ -56,8 +56,8 @@ class Report(Callback):
 
     def describe(self) -> dict[str, Any]:
         """When reports are due, and what they hold."""
-        names = {name: name_function(metric) for name, metric in self._metrics.items()}
-        return {"report_every": self._every, "report_loader": self._loader, "metrics": names}
+        metrics = describe(self._metrics)
+        return {"report_every": self._every, "report_loader": self._loader, "metrics": metrics}
 
     def on_start(self, run: Run) -> None:
         """Compile what a report computes."""
@@ -81,7 +81,7 @@ class Report(Callback):
         chunk.add_report(ReportRecord(chunk.epoch, float(chunk.losses[-1]), values))
         if not self._loader:
             return None
-        loader = run.batching._replace(shuffle=False, own=False)
+        loader = Batching(run.batching.num_examples, run.batching.batch_size)
         with use(run.precision):
             generator, _ = start_epoch(chunk.state.generator, loader)
         return chunk.state._replace(generator=generator)

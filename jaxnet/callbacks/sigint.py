@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from jaxnet._utils.processes import any_process
+from jaxnet._utils.streams import BestEffort
 from jaxnet.train.loop import Callback, Chunk, Run, Stop
 from jaxnet.train.state import History, TrainState
 
@@ -78,7 +79,7 @@ def defer_sigint(note: str = "") -> Iterator[Callable[[], bool]]:
         pressed = True
         signal.signal(signal.SIGINT, before)
         if note:
-            print(note, file=sys.stderr)
+            print(note, file=BestEffort(sys.stderr))
 
     if ours:
         signal.signal(signal.SIGINT, remember)

@@ -26,7 +26,7 @@ class Validation(Callback):
       metrics: `{name: metric}`, each giving one value for each row.
 
     Raises:
-      ValueError: there is neither a loss nor a metric.
+      ValueError: there is neither a loss nor a metric, or the rows hold nan or an infinity.
 
     >>> import jax.numpy as jnp, jaxnet
     >>> net = jaxnet.nn.Sequential([jaxnet.nn.Linear(1, 1)])
@@ -45,11 +45,13 @@ class Validation(Callback):
         self, net: flax.linen.Module, data: Any, *, loss: Any = None, metrics: Metrics | None = None
     ):
         check_net(net)
-        as_source(data)
+        source = as_source(data)
+        source.check_finite()
         check_metrics(metrics)
         if loss is None and not metrics:
             raise ValueError("loss or metrics must be given: without them there is no validation")
-        self._net, self._data, self._loss, self._metrics = net, data, loss, metrics
+        self._net, self._loss, self._metrics = net, loss, metrics
+        self._data = data if source.streamed else source
 
     def on_chunk(self, chunk: Chunk) -> None:
         """Add the metrics to the chunk's report, if it has one."""

@@ -2,19 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnet._utils.differences import covers, list_differences, list_versions
 from jaxnet._utils.digests import as_host_array, as_words, digest_array
 from jaxnet.train.sharding import put
 from jaxnet.train.state import History, Report, TrainState
 
-FORMAT = 1
+FORMAT = 2
 _LOSSES = "losses"
+_SHOWN = 4  # arrays that differ: a deep net has hundreds
 
 
 class CorruptCheckpointError(ValueError):
@@ -22,17 +24,19 @@ class CorruptCheckpointError(ValueError):
 
 
 class CheckpointMismatchError(ValueError):
-    """A checkpoint of another run: another net, other data or other settings."""
+    """A checkpoint of another run, another net, other data or settings, or of another format."""
 
 
 def pack(
-    state: TrainState, history: History, about: Mapping[str, Any]
+    state: TrainState, history: History, about: Mapping[str, Any], changed: Iterable[str] = ()
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """A run's arrays by name, and its record with the digest of both."""
     arrays = {name: as_host_array(leaf) for name, leaf in name_leaves(state).items()}
     record = {
         "format": FORMAT,
         "about": about,
+        "changed": sorted(changed),
+        "versions": list_versions(),
         "arrays": describe(arrays),
         # Python's numbers, whatever a callback has added.
         "reports": [
@@ -49,18 +53,27 @@ def pack(
 
 def check(arrays: dict[str, np.ndarray], record: dict[str, Any]) -> None:
     """Reject, as corrupt, what is not what `pack` gave."""
-    if record.get("format") != FORMAT:
-        raise CorruptCheckpointError(f"its format is {record.get('format')!r}, expected {FORMAT}")
     rest = {name: value for name, value in record.items() if name != "digest"}
     if record.get("digest") != _digest(arrays, rest):
         raise CorruptCheckpointError("its SHA-256 digest is not that of its contents")
 
 
 def unpack(
-    arrays: Mapping[str, np.ndarray], record: Mapping[str, Any], like: TrainState
+    arrays: Mapping[str, np.ndarray],
+    record: Mapping[str, Any],
+    like: TrainState,
+    changed: Iterable[str],
 ) -> tuple[TrainState, History]:
-    """The run that was packed; `like` gives the structure, the keys' kinds and the devices."""
-    leaves = [_as_leaf(arrays[name], leaf) for name, leaf in name_leaves(like).items()]
+    """The run that was packed; `like` gives the structure, the keys' kinds and the devices.
+
+    Of the settings that changed it also gives those that `optax.inject_hyperparams` keeps in the
+    state.
+    """
+    given = tuple(f".hyperparams['{name.rpartition('.')[2]}']" for name in changed)
+    leaves = [
+        leaf if name.endswith(given) else _as_leaf(arrays[name], leaf)
+        for name, leaf in name_leaves(like).items()
+    ]
     state = jax.tree.unflatten(jax.tree.structure(like), leaves)
     reports = tuple(Report(*report) for report in record["reports"])
     times = 0.0, record["run_seconds"]
@@ -99,24 +112,36 @@ def _digest(arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> str:
     return hashlib.sha256(whole.encode()).hexdigest()
 
 
-def list_differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What two descriptions say otherwise, a line each."""
-    lines = []
-    for name in [*saved, *(name for name in now if name not in saved)]:
-        before, after = saved.get(name, "nothing"), now.get(name, "nothing")
-        both = isinstance(before, Mapping) and isinstance(after, Mapping)
-        if both and before.get("jax") != after.get("jax"):
-            continue  # two versions of JAX write the same computation, each in its own way
-        if before != after:
-            before, after = _part(before, after)
-            lines.append(f"{name}: {before} in the checkpoint, {after} in this run")
-    return lines
-
-
-def _part(before: Any, after: Any) -> tuple[str, str]:
-    """Two values, of longer texts their first lines that differ."""
-    texts = [str(value).splitlines() or [""] for value in (before, after)]
-    shorter = min(map(len, texts))
-    at = next((i for i in range(shorter) if texts[0][i] != texts[1][i]), shorter)
-    first, second = ((text[at] if at < len(text) else "nothing").strip() for text in texts)
-    return first, second
+def compare(
+    place: Any,
+    record: Mapping[str, Any],
+    about: Mapping[str, Any] | None,
+    shapes: Mapping[str, str],
+    changed: Sequence[str],
+) -> list[str]:
+    """The settings that differ from the checkpoint's and may; raise where it is of another run."""
+    if record.get("format") != FORMAT:
+        raise CheckpointMismatchError(
+            f"checkpoint {place} has format {record.get('format')}, and this jaxnet reads format "
+            f"{FORMAT}: resume the run with the version that began it, or begin in another folder"
+        )
+    found = {} if about is None else list_differences(record["about"], about)
+    for name in changed:
+        if name not in record["changed"] and not any(covers(name, other) for other in found):
+            listed = ", ".join(found) or "nothing"
+            raise ValueError(
+                f"changed has {name!r}, but what differs from checkpoint {place} is {listed}"
+            )
+    accepted = [name for name in found if any(covers(other, name) for other in changed)]
+    rest = {name: pair for name, pair in found.items() if name not in accepted}
+    others = list_differences(record["arrays"], shapes)
+    lines = [
+        f"{name}: {saved} in the checkpoint, {now} in this run"
+        for name, (saved, now) in [*rest.items(), *list(others.items())[:_SHOWN]]
+    ]
+    if len(others) > _SHOWN:
+        lines.append(f"and {len(others) - _SHOWN} more arrays")
+    if lines:
+        listed = "\n  ".join(lines)
+        raise CheckpointMismatchError(f"checkpoint {place} is of another run:\n  {listed}")
+    return accepted

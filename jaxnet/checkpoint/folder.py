@@ -1,32 +1,30 @@
 """A folder of checkpoints of one run: Orbax's files, with a digest that restoring verifies."""
 
-import json
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
+from jaxnet._utils.differences import as_plain, check_same, warn_of_versions
 from jaxnet._utils.files import as_path
-from jaxnet._utils.processes import any_process, barrier, check_same, is_primary
+from jaxnet._utils.locks import FolderLock
+from jaxnet._utils.processes import any_process, is_primary, run_on_primary
 from jaxnet._utils.validation import check_count
 from jaxnet.checkpoint._contents import (
-    CheckpointMismatchError,
     CorruptCheckpointError,
-    check,
+    compare,
     describe,
-    list_differences,
     name_leaves,
     pack,
     unpack,
 )
+from jaxnet.checkpoint._orbax import line, open_manager, read, write
 from jaxnet.train.state import History, TrainState, check_state
-
-_SHOWN = 4  # arrays that differ: a deep net has hundreds
 
 
 class Checkpoints:
@@ -37,9 +35,13 @@ class Checkpoints:
     `TrainState` (weights, model and optimizer state, generators, steps), the losses and reports so
     far and `about`, with a SHA-256 digest of them all. A run is between two epochs whenever it is
     saved, so its place in the data is an epoch's beginning, and the order of the next epoch is
-    what its generator draws. Of many processes every one makes this object and calls it in turn
-    with the others, on a folder that all of them see; process 0 alone writes. An array that is
-    sharded over processes is gathered for that, so that each must be able to hold it.
+    what its generator draws.
+
+    From the first `save` on, or from `lock`, until `close`, no other object writes in the folder,
+    in this process or another; it can be read. A lock that the system drops with the process holds
+    it. Of many processes every one makes this object and calls it in turn with the others, on a
+    folder that all of them see; process 0 alone writes. An array that is sharded over processes is
+    gathered for that, so that each must be able to hold it.
 
     Args:
       directory: made where it is missing.
@@ -78,26 +80,56 @@ class Checkpoints:
         self.failed: int | None = None
         """The newest epoch that it could not save, None once a save has worked."""
         self._keep = check_count("keep", keep)
-        try:
-            self._about = None if about is None else json.loads(json.dumps(dict(about)))
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"about must be a dictionary that JSON can hold: {error}") from error
+        self._about = None if about is None else as_plain("about", about)
+        self._changed: set[str] = set()
         self._unreadable: list[int] = []
-        self._manager: Any = None
-        if is_primary():
-            _prepare(self.directory)
-        barrier("jaxnet checkpoints")
-        self._open()
+        self._locked, self._lock = False, None
+        self._opened: Any = None
+        run_on_primary(partial(_prepare, self.directory))
 
-    def _open(self) -> None:
-        """List the folder anew."""
-        self.close()
-        self._manager = _open(self.directory, self._keep)
+    @property
+    def _manager(self) -> Any:
+        """Orbax's, which lists the folder when it is opened."""
+        if self._opened is None:
+            clean = self._locked and is_primary()  # what another is writing must stay
+            self._opened = open_manager(self.directory, self._keep, clean)
+        return self._opened
+
+    def _shut(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+        self._opened = None
+
+    def lock(self) -> None:
+        """Let no other object write in the folder until `close`; `save` does it by itself.
+
+        Raises:
+          BlockingIOError: another one writes there; the message says which process, and since when.
+          ValueError: another one has written there since this one first looked.
+        """
+        if not self._locked:
+            self._lock = run_on_primary(self._take)
+            self._locked = True
+            self._shut()
+
+    def _take(self) -> FolderLock:
+        _prepare(self.directory)  # which may have gone away
+        seen, lock = self.list_epochs(), FolderLock(self.directory)
+        self._shut()
+        if (now := self.list_epochs()) != seen:
+            lock.release()
+            raise ValueError(
+                f"directory {self.directory} had checkpoints of the epochs {seen} when it was "
+                f"opened and has {now} now: another run has written there"
+            )
+        return lock
 
     def close(self) -> None:
-        """Wait for what Orbax does in the background; nothing is saved afterwards."""
-        if self._manager is not None:
-            self._manager.close()
+        """Let others write in the folder. What is called afterwards opens it again."""
+        self._shut()
+        if self._lock is not None:
+            self._lock.release()
+        self._locked, self._lock = False, None
 
     def save(self, epoch: int, state: TrainState, history: History) -> bool:
         """Save a run after an epoch; whether that worked.
@@ -107,6 +139,7 @@ class Checkpoints:
 
         Raises:
           ValueError: the folder has checkpoints of a run that was not restored.
+          BlockingIOError: another run writes in it.
         """
         if epoch == self.saved:
             return True
@@ -115,7 +148,8 @@ class Checkpoints:
                 f"directory {self.directory} has checkpoints, up to epoch {epochs[-1]}, of a run "
                 "that was not restored: restore it, or choose an empty folder"
             )
-        packed = pack(state, history, self._about or {})
+        self.lock()
+        packed = pack(state, history, self._about or {}, self._changed)
         self.failure = self._save(epoch, packed) if is_primary() else None
         if any_process(self.failure is not None):
             self.failed = epoch
@@ -130,12 +164,12 @@ class Checkpoints:
         replaced = None
         try:
             replaced = self._move_aside(epoch)
-            _write(self._manager, epoch, *packed)
+            write(self._manager, epoch, *packed)
         except Exception as error:  # of whatever kind: Orbax's layers raise their own
             if replaced is not None:
                 replaced.replace(self.directory / str(epoch))
-            self._open()  # Orbax's own list of the folder may be wrong now
-            return f"epoch {epoch} could not be saved in {self.directory}: {_line(error)}"
+            self._shut()  # Orbax's own list of the folder may be wrong now
+            return f"epoch {epoch} could not be saved in {self.directory}: {line(error)}"
         if replaced is not None:
             shutil.rmtree(replaced, ignore_errors=True)
         return None
@@ -144,7 +178,9 @@ class Checkpoints:
         """The epochs that have a checkpoint, intact or not, the oldest first."""
         return sorted(self._manager.all_steps())
 
-    def restore(self, like: TrainState) -> tuple[TrainState, History] | None:
+    def restore(
+        self, like: TrainState, *, changed: Sequence[str] = ()
+    ) -> tuple[TrainState, History] | None:
         """The newest intact run, for `jaxnet.fit(..., state=...)`; None where there is none.
 
         A checkpoint that is cut short, changed by a bit or not jaxnet's is named in a warning and
@@ -152,10 +188,15 @@ class Checkpoints:
 
         Args:
           like: a state of the same run, the first one for example, which gives the structure.
+          changed: names in `about` that may differ from the checkpoint's, `"optimizer.lr"`;
+            `"optimizer"` stands for all below it. The arrays must fit nevertheless.
+
+        Warns where the checkpoint was written with other versions of JAX, Flax or optax.
 
         Raises:
-          CheckpointMismatchError: the checkpoint is of another net or optimizer, or was saved with
-            another `about`; a ValueError, which lists the differences.
+          CheckpointMismatchError: the checkpoint is of another net or optimizer, was saved with
+            another `about` or in another format; a ValueError, which lists the differences.
+          ValueError: a name in `changed` has not changed since the run began.
           CorruptCheckpointError: there are checkpoints, and none can be read; a ValueError.
         """
         check_state(like, "like")
@@ -164,34 +205,22 @@ class Checkpoints:
         for epoch in reversed(epochs):
             place = self.directory / str(epoch)
             try:
-                arrays, record = _read(self._manager, epoch)
+                arrays, record = read(self._manager, epoch)
             except CorruptCheckpointError as error:
                 why = f"checkpoint {place} cannot be read: {error}"
                 warnings.warn(f"{why}; it is skipped", stacklevel=2)
                 self._unreadable.append(epoch)
                 continue
-            self._compare(place, record, shapes)
-            self.saved = epoch
-            check_same({"the newest checkpoint": str(epoch)})  # the folder may be late somewhere
-            return unpack(arrays, record, like)
+            accepted = compare(place, record, self._about, shapes, changed)
+            self._changed, self.saved = {*record["changed"], *changed}, epoch
+            check_same({"the newest checkpoint": epoch})  # the folder may be late somewhere
+            warn_of_versions(f"checkpoint {place}", record["versions"])
+            return unpack(arrays, record, like, accepted)
         if epochs:
             raise CorruptCheckpointError(
                 f"{self.directory} has no checkpoint that can be read: {why}"
             )
         return None
-
-    def _compare(self, place: Path, record: Mapping[str, Any], shapes: dict[str, str]) -> None:
-        """Raise where a checkpoint is of another run."""
-        differences = []
-        if self._about is not None:
-            differences = list_differences(record["about"], self._about)
-        others = list_differences(record["arrays"], shapes)
-        differences += others[:_SHOWN]
-        if more := others[_SHOWN:]:
-            differences.append(f"and {len(more)} more arrays")
-        if differences:
-            listed = "\n  ".join(differences)
-            raise CheckpointMismatchError(f"checkpoint {place} is of another run:\n  {listed}")
 
     def _move_aside(self, epoch: int) -> Path | None:
         """Rename what cannot be read, and an epoch that is saved again; gives the latter's place.
@@ -206,7 +235,7 @@ class Checkpoints:
             return None
         replaced = None if epoch in self._unreadable else moved.get(epoch)
         self._unreadable = []
-        self._open()
+        self._shut()
         return replaced
 
     def _rename(self, epoch: int) -> Path:
@@ -236,54 +265,3 @@ def _prepare(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     if not os.access(directory, os.W_OK | os.X_OK):
         raise PermissionError(f"directory {directory} cannot be written")
-
-
-def _open(directory: Path, keep: int) -> Any:
-    import orbax.checkpoint as ocp  # takes half a second to import
-
-    # Each process reads by itself and process 0 alone writes: Orbax is told that it is alone.
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=jax.process_index(),
-        active_processes={jax.process_index()},
-        barrier_sync_key_prefix=f"jaxnet{jax.process_index()}",
-    )
-    options = ocp.CheckpointManagerOptions(
-        max_to_keep=keep,
-        create=False,
-        enable_async_checkpointing=False,
-        cleanup_tmp_directories=is_primary(),
-        multiprocessing_options=alone,
-    )
-    return ocp.CheckpointManager(directory, options=options, item_names=("arrays", "record"))
-
-
-def _write(manager: Any, epoch: int, arrays: dict[str, np.ndarray], record: Any) -> None:
-    import orbax.checkpoint as ocp
-
-    args = ocp.args.Composite(
-        arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record)
-    )
-    if not manager.save(epoch, args=args, force=True):
-        raise OSError("Orbax did not save it")
-
-
-def _read(manager: Any, epoch: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays and the record of a checkpoint that is intact; an error for any other."""
-    import orbax.checkpoint as ocp
-
-    args = ocp.args.Composite(arrays=ocp.args.StandardRestore(), record=ocp.args.JsonRestore())
-    try:
-        found = manager.restore(epoch, args=args)
-        arrays = {name: np.asarray(array) for name, array in found["arrays"].items()}
-        record = dict(found["record"])
-        check(arrays, record)
-    except CorruptCheckpointError:
-        raise
-    except Exception as error:  # whatever a changed byte leads to
-        raise CorruptCheckpointError(_line(error)) from error
-    return arrays, record
-
-
-def _line(error: Exception) -> str:
-    """An error as the beginning of one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnet._utils.validation import check_optimizer
+from jaxnet._utils.validation import INT32, check_optimizer
 from jaxnet.convert.modules import from_torch
 from jaxnet.convert.state import as_array, opt_state_from_torch
 from jaxnet.random import set_state
@@ -38,8 +38,8 @@ def train_state_from_torch(
 
     The way back is `torchref.handover.to_torch`.
     """
-    if as_integer("step", step) < 0:
-        raise ValueError(f"step must be an integer of at least 0, not {step}")
+    if not 0 <= as_integer("step", step) <= INT32:
+        raise ValueError(f"step must be an integer from 0 to {INT32}, not {step}")
     check_optimizer(jax_optimizer, "jax_optimizer")
     _, variables = from_torch(net)
     state = start(jax_optimizer, variables, set_state(as_array(generator)))

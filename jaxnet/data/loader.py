@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Int32
 
-from jaxnet._utils.validation import check_count, check_pair, check_stream
+from jaxnet._utils.validation import INT32, check_count, check_pair, check_stream
 from jaxnet.data.sources import as_source, read_all
 from jaxnet.precision import Precision
 from jaxnet.random import Generator, randperm
@@ -45,6 +46,10 @@ class DataLoader(NamedTuple):
     """Whether a last minibatch that would be short is left out."""
     generator: Generator | None = None
     """The loader's own generator, which its draws come from instead of the run's."""
+    persistent_workers: bool = False
+    """Whether torch's loader keeps its workers, and so draws their base seed in the first epoch
+    alone: the one that begins where the state has counted no step. How many they are decides
+    nothing, and has no argument."""
 
 
 class Batching(NamedTuple):
@@ -60,6 +65,8 @@ class Batching(NamedTuple):
     drop_last: bool = False
     own: bool = False
     """Whether the loader draws from a generator of its own."""
+    persistent_workers: bool = False
+    """Whether the base seed is drawn in the first epoch alone."""
 
     @property
     def size(self) -> int:
@@ -88,13 +95,14 @@ def make_batching(
     shuffle: bool = False,
     drop_last: bool = False,
     own: bool = False,
+    persistent_workers: bool = False,
 ) -> Batching:
     """A `Batching`, or a ValueError that names what does not fit the number of examples.
 
     >>> make_batching(5, 2).steps
     3
     """
-    check_count("num_examples", num_examples)
+    check_count("num_examples", num_examples, INT32)
     if batch_size is None:
         if shuffle or drop_last:
             which = "shuffle" if shuffle else "drop_last"
@@ -105,7 +113,20 @@ def make_batching(
         raise ValueError(
             f"batch_size must be at most the number of rows, {num_examples}, not {batch_size}"
         )
-    return Batching(num_examples, batch_size, shuffle, drop_last, own)
+    return Batching(num_examples, batch_size, shuffle, drop_last, own, persistent_workers)
+
+
+def batching_of(loader: DataLoader) -> Batching:
+    """How the rows of a loader of a `Source` are cut."""
+    own = loader.generator is not None
+    return make_batching(
+        loader.data.num_examples,
+        loader.batch_size,
+        loader.shuffle,
+        loader.drop_last,
+        own,
+        loader.persistent_workers,
+    )
 
 
 def make_loader(data: Any, batch_size: Any, shuffle: bool) -> DataLoader:
@@ -123,7 +144,7 @@ def open_loader(
 ) -> DataLoader:
     """`make_loader` in a run's precision, in memory where each step takes all examples.
 
-    Called inside `use`. With `pairs`, examples must be `(x, y)`, whose x is finite.
+    Called inside `use`. With `pairs`, examples must be `(x, y)`, and finite.
     """
     loader = make_loader(data, batch_size, shuffle)
     if pairs:
@@ -135,14 +156,17 @@ def open_loader(
     return loader._replace(data=source)
 
 
-def start_epoch(generator: Any, batching: Batching) -> tuple[Any, Int32[Array, " rows"] | None]:
+def start_epoch(
+    generator: Any, batching: Batching, first: Any = True
+) -> tuple[Any, Int32[Array, " rows"] | None]:
     """Start a loader's iteration: the generator after its draws, and the order of the rows.
 
     The order is None where rows stay as they are. With torch's generator, each iteration draws a
-    base seed (two words), and when it shuffles another seed (two words), of which the second word
-    seeds the permutation's own generator. Where the generator is the loader's own, the permutation
-    comes from it directly, and after it another one, which the sampler draws when it runs out of
-    rows and nobody sees. With a `jax.random.key`, only a shuffle uses the key. Works under jit.
+    base seed (two words; with persistent workers, the `first` alone), and when it shuffles another
+    seed (two words), of which the second word seeds the permutation's own generator. Where the
+    generator is the loader's own, the permutation comes from it directly, and after it another one,
+    which the sampler draws when it runs out of rows and nobody sees. With a `jax.random.key`, only
+    a shuffle uses the key. Works under jit.
 
     >>> import jaxnet
     >>> _, order = start_epoch(jaxnet.random.manual_seed(1), Batching(5, 2, shuffle=True))
@@ -162,13 +186,17 @@ def start_epoch(generator: Any, batching: Batching) -> tuple[Any, Int32[Array, "
         return generator, jax.random.permutation(
             key, jnp.arange(batching.num_examples, dtype=jnp.int32)
         )
+    base = _BASE_SEED
+    if batching.persistent_workers:
+        begin = lambda generator: draw(generator, _BASE_SEED)[0]  # noqa: E731
+        generator, base = lax.cond(first, begin, lambda generator: generator, generator), 0
     if not batching.shuffle:
-        return draw(generator, _BASE_SEED)[0], None
+        return draw(generator, base)[0], None
     if batching.own:
-        generator, _ = draw(generator, _BASE_SEED)
+        generator, _ = draw(generator, base)
         generator, order = randperm(generator, batching.num_examples)
         return draw(generator, batching.num_examples - 1)[0], order
-    generator, words = draw(generator, _BASE_SEED + 2)
+    generator, words = draw(generator, base + 2)
     return generator, randperm(seed_words(words[-1]), batching.num_examples)[1]
 
 
@@ -201,7 +229,8 @@ def random_split(
     if as_integer("rows", rows) < 0:
         raise ValueError(f"rows must be at least 0, not {rows}")
     numbers = int | float | np.integer | np.floating
-    if not isinstance(lengths, Sequence) or not all(isinstance(n, numbers) for n in lengths):
+    kinds = [type(n) for n in lengths] if isinstance(lengths, Sequence) else [type(None)]
+    if bool in kinds or not all(issubclass(kind, numbers) for kind in kinds):
         raise TypeError(f"lengths must sum to the number of rows, {rows}, or to 1, not {lengths}")
     counts = _count_parts(rows, lengths)
     whole = all(isinstance(count, int | np.integer) and count >= 0 for count in counts)

@@ -18,6 +18,7 @@ from jaxtyping import Float32, Int32, UInt8
 from numpy.typing import ArrayLike
 
 from jaxnet._utils.files import as_path, cache_folder
+from jaxnet._utils.validation import INT32
 
 StrPath = str | os.PathLike[str]
 SPLITS = {"train": "train", "test": "t10k"}  # how MNIST's file names spell them
@@ -156,8 +157,8 @@ def one_hot(
         num_classes = max(int(labels.max()), 0) + 1
     elif isinstance(num_classes, bool) or not isinstance(num_classes, int | np.integer):
         raise TypeError(f"num_classes is {num_classes!r}; expected a positive integer or None")
-    elif num_classes < 1:
-        raise ValueError(f"num_classes is {num_classes}; expected a positive integer or None")
+    if not 1 <= num_classes <= INT32:
+        raise ValueError(f"num_classes is {num_classes}; expected 1 to {INT32} or None")
     wrong = labels[(labels < 0) | (labels >= num_classes)]
     if wrong.size:
         raise ValueError(f"labels holds {wrong[0]}; expected integers from 0 to {num_classes - 1}")

@@ -47,7 +47,7 @@ class Source(Protocol):
         ...
 
     def check_finite(self) -> None:
-        """Reject x with nan or an infinity, now or when it is read."""
+        """Reject data with nan or an infinity, now or when they are read."""
         ...
 
     def convert(self, precision: Precision, *, finite: bool = True) -> "Source":
@@ -100,9 +100,9 @@ class InMemory:
         return jax.tree.map(lambda values: values[indices], self.arrays)
 
     def check_finite(self) -> None:
-        """Reject x with nan or an infinity, by its first row."""
-        for values in jax.tree.leaves(_get_x(self.arrays)):
-            check_finite(values)
+        """Reject data with nan or an infinity, by their first row."""
+        for name, values in _name_arrays(self.arrays):
+            check_finite(name, values)
 
     def convert(self, precision: Precision, *, finite: bool = True) -> "InMemory":
         """The arrays as JAX's, their floats in a precision; called inside `use`."""
@@ -131,7 +131,7 @@ class Mapped:
       data: a pytree of arrays of which one at least is a `numpy.memmap`, `(x, y)` for example; or a
         Grain `MapDataset` whose elements are pairs `(x, y)`, one example each.
       precision: what the run computes in; floats are converted as they are read.
-      finite: whether x with nan or an infinity is rejected, where it is read for the first time.
+      finite: whether data with nan or an infinity are rejected, where they are read first.
 
     Raises:
       ValueError: the arrays differ in length, the data set has no row, or no end.
@@ -150,7 +150,7 @@ class Mapped:
             self._types = jax.tree.map(empty, first)
         self.example = self._convert(first)
         """A batch of the first example."""
-        floats = [jnp.issubdtype(a.dtype, jnp.floating) for a in jax.tree.leaves(_get_x(first))]
+        floats = [jnp.issubdtype(a.dtype, jnp.floating) for a in jax.tree.leaves(first)]
         self._unseen = np.ones(self._count, bool) if finite and any(floats) else None
 
     @property
@@ -168,12 +168,12 @@ class Mapped:
         """A batch of these examples, read now.
 
         Raises:
-          ValueError: x holds nan or an infinity in one of them, the first time that it is read.
+          ValueError: one of them holds nan or an infinity, the first time that it is read.
         """
         batch = self._read(indices)
         if self._unseen is not None and self._unseen[indices].any():
-            for values in jax.tree.leaves(_get_x(batch)):
-                check_finite(values, indices)
+            for name, values in _name_arrays(batch):
+                check_finite(name, values, indices)
             self._unseen[indices] = False
         return self._convert(batch)
 
@@ -191,7 +191,7 @@ class Mapped:
         return [InMemory(self.blank(np.arange(size))) for size in sizes]
 
     def convert(self, precision: Precision, *, finite: bool = True) -> "Mapped":
-        """The same files, read in a precision, x with nan or not."""
+        """The same files, read in a precision, with nan or not."""
         finite = finite and self._finite
         if (precision, finite) == (self.precision, self._finite):
             return self
@@ -219,6 +219,11 @@ def as_source(data: Any) -> Source:
         raise TypeError(
             "data must be (x, y) or a grain.MapDataset, whose rows can be read in any order, "
             f"not a {type(data).__name__}"
+        )
+    if any(kind.__module__.startswith("torch.") for kind in type(data).__mro__):
+        raise TypeError(
+            "data must be (x, y), or a jaxnet.data.DataLoader of them with torch's arguments, not "
+            f"torch's {type(data).__name__}"
         )
     pair = check_pair(data)
     return Mapped(pair) if any(map(_is_mapped, jax.tree.leaves(pair))) else InMemory(pair)
@@ -282,9 +287,11 @@ def place_batches(take: _Read, indices: np.ndarray, sharding: Any = None) -> Any
     return jax.tree.unflatten(tree, made)
 
 
-def _get_x(batch: Any) -> Any:
-    """The inputs of a batch `(x, y)`; all of any other."""
-    return batch[0] if isinstance(batch, tuple) and len(batch) == 2 else batch
+def _name_arrays(batch: Any) -> list[tuple[str, Any]]:
+    """The arrays of a batch `(x, y)`, each named by its side; those of any other are the data."""
+    pair = isinstance(batch, tuple) and len(batch) == 2
+    sides = zip("xy", batch, strict=True) if pair else [("data", batch)]
+    return [(name, values) for name, side in sides for values in jax.tree.leaves(side)]
 
 
 def _as_arrays(tree: Any) -> Any:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxnet._utils.validation import check_number
+from jaxnet._utils.validation import INT32, check_number
 from jaxnet.losses._arguments import (
     Classes,
     Floats,
@@ -181,6 +181,8 @@ def _check_class_probabilities(target, ignore_index):
 def _check_class_indices(target, input_shape, class_axis, ignore_index, or_else=""):
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, int | np.integer):
         raise TypeError(f"ignore_index is {ignore_index!r}, expected an integer")
+    if not -INT32 <= ignore_index <= INT32:
+        raise ValueError(f"ignore_index is {ignore_index}, expected -{INT32} to {INT32}")
     classes = input_shape[class_axis]
     expected = input_shape[:class_axis] + input_shape[class_axis + 1 :]
     if target.shape != expected:

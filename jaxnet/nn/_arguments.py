@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet._utils.validation import check_real
+from jaxnet._utils.validation import INT32, check_real
 from jaxnet.random._arguments import as_integer
 
 Pair = int | Sequence[int]
@@ -41,10 +41,12 @@ def check_floats(x: Any) -> None:
 
 
 def as_size(name: str, value: Any, least: int = 1) -> int:
-    """An integer of at least `least`."""
+    """An integer of at least `least`, of int32 as all indices are."""
     size = as_integer(name, value)
     if size < least:
         raise ValueError(f"{name} must be at least {least}, not {value}")
+    if size > INT32:
+        raise ValueError(f"{name} must be at most {INT32}, not {value}")
     return size
 
 

@@ -68,8 +68,8 @@ def call_keywords(
     {'deterministic': False}
     """
     parameters = _list_parameters(module)
-    modes = dict.fromkeys(("train", "training"), train)
-    modes |= dict.fromkeys(("deterministic", "use_running_average"), not train)
+    modes = dict.fromkeys(("train", "training", "is_training"), train)
+    modes |= dict.fromkeys(("deterministic", "use_running_average", "inference"), not train)
     keywords: dict[str, Any] = {name: modes[name] for name in modes if name in parameters}
     return keywords | ({} if draws is None else {name_draws(module) or "draws": draws})
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnet._utils.validation import check_count, check_net
+from jaxnet._utils.validation import INT32, check_count, check_net
 from jaxnet.nn.layers import Dropout
 from jaxnet.random import Generator, dropout_mask
 from jaxnet.random._arguments import as_probability
@@ -56,7 +56,7 @@ def draw_steps(
      [[False  True  True False]]]
     """
     check_generator(generator)
-    check_count("steps", steps)
+    check_count("steps", steps, INT32)
     drops = list_drops(net, x)
     if not drops:
         return generator, {}

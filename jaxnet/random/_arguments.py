@@ -1,5 +1,6 @@
-"""Arguments that several draws take, checked once: sizes, integers, probabilities."""
+"""Arguments that several draws take, checked once: sizes, integers, seeds, probabilities."""
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -8,13 +9,19 @@ from jaxnet._utils.validation import check_number
 
 Shape = int | Sequence[int]
 
+_NUMBERS = 2**40  # float32 numbers of 4 TiB; well before 2**63 bytes, where NumPy's sizes end
+_SEEDS = range(-(2**63), 2**64)
+
 
 def as_shape(shape: Any) -> tuple[int, ...]:
     """A shape as a tuple; one integer is a shape of one axis, as in torch."""
-    sizes = shape if isinstance(shape, Sequence) else (shape,)
+    several = isinstance(shape, Sequence) and not isinstance(shape, bytes | bytearray)
+    sizes = shape if several else (shape,)
     sizes = tuple(as_integer("shape", size) for size in sizes)
     if any(size < 0 for size in sizes):
         raise ValueError(f"shape must not have negative sizes: {shape}")
+    if math.prod(max(size, 1) for size in sizes) > _NUMBERS:
+        raise ValueError(f"shape must hold at most {_NUMBERS} numbers, not {shape}")
     return sizes
 
 
@@ -26,6 +33,14 @@ def as_integer(name: str, value: Any) -> int:
     except TypeError:
         pass
     raise TypeError(f"{name} must be an integer, not {value!r}")
+
+
+def check_seed(seed: Any, name: str = "seed") -> int:
+    """A seed as an int, as far as `torch.manual_seed` reaches; an integer of any kind will do."""
+    number = as_integer(name, seed)
+    if number not in _SEEDS:
+        raise ValueError(f"{name} must lie between -2**63 and 2**64 - 1, not {number}")
+    return number
 
 
 def as_probability(p: Any) -> float:

@@ -16,13 +16,13 @@ from jaxtyping import Array, Float32, Int32, UInt32, UInt64
 
 from jaxnet._utils.validation import nearest
 from jaxnet.cache import jit
+from jaxnet.random._arguments import check_seed
 from jaxnet.random._philox import CudaStream, start_cuda
 
 BLOCK = 624  # words that one step of the recurrence makes
 _MIDDLE = 397  # the recurrence adds the word this far ahead
 _UPPER, _LOWER = np.uint32(0x80000000), np.uint32(0x7FFFFFFF)
 _MATRIX = np.uint32(0x9908B0DF)
-_SEEDS = range(-(2**63), 2**64)
 
 
 class Generator(NamedTuple):
@@ -60,14 +60,14 @@ def manual_seed(
     the GPU's, Philox keyed with all 64 bits. This argument alone decides it, never where JAX runs.
 
     Args:
-      seed: from -2^63 to 2^64 - 1; a negative one counts from 2^64 down. As in torch, whatever
-        `int(seed)` accepts will do.
+      seed: an integer from -2^63 to 2^64 - 1; a negative one counts from 2^64 down. torch takes
+        whatever `int(seed)` accepts, 1.5 and "1" for 1.
       device: "cpu" or "cuda".
       multiprocessors, threads_per_multiprocessor: of the GPU, as in
         `torch.cuda.get_device_properties`: masks depend on them. The defaults are an H100's.
 
     Raises:
-      TypeError, ValueError: `int(seed)` fails, or is outside the range; `device` is another, or
+      TypeError, ValueError: `seed` is no integer, or outside the range; `device` is another, or
         the GPU's numbers are not positive, or it holds no block of 256 threads.
 
     >>> generator = manual_seed(1)
@@ -76,18 +76,12 @@ def manual_seed(
 
     Source: `torch.manual_seed`; Matsumoto and Nishimura's `init_genrand`.
     """
-    try:
-        number = int(seed)
-    except jax.errors.ConcretizationTypeError as error:
+    if isinstance(seed, jax.core.Tracer):
         raise TypeError(
             "seed must be concrete, not traced: for many at once, stack their generators with "
             "jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(manual_seed, seeds))"
-        ) from error
-    except (TypeError, ValueError, OverflowError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"seed must be an integer, not {seed!r}") from error
-    if number not in _SEEDS:
-        raise ValueError(f"seed must lie between -2**63 and 2**64 - 1, not {seed!r}")
+        )
+    number = check_seed(seed)
     if device not in (known := ("cpu", "cuda")):
         raise ValueError(f'device must be "cpu" or "cuda", not {device!r}{nearest(device, known)}')
     cuda = start_cuda(multiprocessors, threads_per_multiprocessor) if device == "cuda" else None

@@ -1,8 +1,10 @@
 """A sweep's folder: its finished groups, from which an interrupted sweep resumes."""
 
+import hashlib
 import json
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from jaxnet._utils.digests import digest_array, digest_text
-from jaxnet._utils.files import write_whole
+from jaxnet._utils.differences import list_differences, list_versions, warn_of_versions
+from jaxnet._utils.digests import digest_array
+from jaxnet._utils.files import check_folder, write_whole
+from jaxnet._utils.locks import LOCK, FolderLock
+from jaxnet._utils.processes import run_on_primary
 from jaxnet.sweep._programs import Outcome
 from jaxnet.sweep.lanes import Lane
 from jaxnet.sweep.result import Row, take, write_csv
@@ -20,36 +25,56 @@ from jaxnet.sweep.result import Row, take, write_csv
 DESCRIPTION, TABLE = "sweep.json", "lanes.csv"
 
 
-def digest(arrays: Any) -> list[str] | None:
-    """What tells data apart: SHA-256 of each array. None of None."""
-    return None if arrays is None else [digest_array(array) for array in jax.tree.leaves(arrays)]
+def is_filled(path: Path) -> bool:
+    """Whether a folder holds more than a process that was killed as it began may leave."""
+    return path.is_dir() and any(
+        part.suffix != ".part" and part.name != LOCK for part in path.iterdir()
+    )
 
 
 class Folder:
-    """The folder of one sweep: its description, a file for each group, and the table so far."""
+    """The folder of one sweep: its description, a file for each group, and the table so far.
 
-    def __init__(self, path: Path, description: dict[str, Any], resume: bool):
+    As a context, the sweep's own: no other one writes there.
+    """
+
+    def __init__(self, path: Path, description: dict[str, Any]):
         self.path = path
         self._rows: dict[int, Row] = {}
-        found = path / DESCRIPTION
-        if path.exists() and not path.is_dir():
-            raise FileExistsError(f"directory must be a folder; {path} is a file")
-        # A process that was killed as it began leaves a half file, and nothing else.
-        filled = path.is_dir() and any(part.suffix != ".part" for part in path.iterdir())
-        if filled and not resume:
-            raise FileExistsError(
-                f"directory must be empty or new, or resume=True resume the sweep in it; "
-                f"{path} holds files"
-            )
-        if filled:
-            _compare(found, description)
         self._description, self._made = description, False
+        self._lock: FolderLock | None = None
+        self._new = not path.exists()
 
-    def read(self, templates: dict[int, Outcome]) -> dict[int, Outcome]:
+    def __enter__(self) -> "Folder":
+        self._lock = run_on_primary(self._take)
+        return self
+
+    def _take(self) -> FolderLock:
+        if self.path.exists() and not self.path.is_dir():
+            raise FileExistsError(f"directory must be a folder; {self.path} is a file")
+        check_folder("directory", self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        return FolderLock(self.path)
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            if self._new:
+                with suppress(OSError):  # something is in it
+                    self.path.rmdir()
+
+    def read(self, templates: dict[int, Outcome], resume: bool) -> dict[int, Outcome]:
         """The outcomes that are there, by lane; a file that is damaged is named and left out.
 
         `templates` say for each lane what shapes and types its outcome has.
         """
+        if is_filled(self.path):
+            if not resume:
+                raise FileExistsError(
+                    "directory must be empty or new, or resume=True resume the sweep in it; "
+                    f"{self.path} holds files"
+                )
+            _compare(self.path / DESCRIPTION, self._description)
         found: dict[int, Outcome] = {}
         for path in sorted(self.path.glob("group-*.safetensors")):
             try:
@@ -62,11 +87,9 @@ class Folder:
 
     def write(self, lanes: Sequence[Lane], outcome: Outcome) -> None:
         """Write one group's file, in full or not at all."""
-        if not self._made:  # the folder, once there is something to write into it
-            self.path.mkdir(parents=True, exist_ok=True)
-            for part in self.path.glob("*.part"):  # of a process that was killed while it wrote
-                part.unlink()
-            text = json.dumps(self._description, indent=1) + "\n"
+        if not self._made:
+            about = self._description | {"versions": list_versions()}
+            text = json.dumps(about, indent=1) + "\n"
             write_whole(self.path / DESCRIPTION, text)
             self._made = True
         leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(outcome)]
@@ -101,29 +124,21 @@ def _read_group(path: Path, templates: dict[int, Outcome]) -> dict[int, Outcome]
 def _digest(arrays: dict[str, np.ndarray]) -> np.ndarray:
     """What a group's file is checked by."""
     text = " ".join(digest_array(arrays[name]) for name in sorted(arrays))
-    return np.frombuffer(bytes.fromhex(digest_text(text)), np.uint8)
+    return np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
 
 
 def _compare(path: Path, description: dict[str, Any]) -> None:
     """Reject the folder of another sweep, and say how it differs."""
     folder = path.parent
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        there = dict(found)
+        there = dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise FileExistsError(f"{folder} holds files, but no sweep to resume") from error
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is damaged, so that nothing says what {folder} holds") from error
-    wanted = json.loads(json.dumps(description))
-    differing = [
-        f"{name} was {_shorten(there.get(name))}, not {_shorten(wanted.get(name))}"
-        for name in {**wanted, **there}
-        if there.get(name) != wanted.get(name)
-    ]
-    if differing:
-        raise ValueError(f"{folder} holds another sweep: {'; '.join(differing)}")
-
-
-def _shorten(value: Any, most: int = 60) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
+    versions = there.pop("versions", {})
+    found = list_differences(there, json.loads(json.dumps(description)))
+    if found:
+        listed = "; ".join(f"{name} was {saved}, not {now}" for name, (saved, now) in found.items())
+        raise ValueError(f"{folder} holds another sweep: {listed}")
+    warn_of_versions(f"sweep {folder}", versions)

@@ -87,7 +87,7 @@ def make_lane(net: Any, make_optimizer: Callable, task: Task) -> Callable[..., O
             state, losses = train(state, data, every)
             values = measure(state, data)
             if task.report_loader:
-                loader = batching._replace(shuffle=False, own=False)
+                loader = Batching(batching.num_examples, batching.batch_size)
                 state = state._replace(generator=start_epoch(state.generator, loader)[0])
             return state, (losses.reshape(-1), values)
 

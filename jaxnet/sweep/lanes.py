@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,10 +15,13 @@ import optax
 from jaxnet import nn
 from jaxnet._utils.validation import nearest
 from jaxnet.cache import is_own, memoize
-from jaxnet.random._arguments import as_integer, as_probability
+from jaxnet.random._arguments import as_probability, check_seed
 
 Grid = Mapping[str, Iterable[Any]]
 """Values by the names of what they vary, `{"lr": [0.1, 0.01], "p": [0.5]}`."""
+
+SEEDS = 1_000_000
+"""The most seeds of a sweep: each is a run of its own, whose losses and last state are kept."""
 
 
 class Lane(NamedTuple):
@@ -52,18 +56,18 @@ def list_lanes(seeds: Iterable[Any], grid: Grid | None) -> list[Lane]:
 
 def check_seeds(seeds: Iterable[Any]) -> list[int]:
     """Seeds as a list of integers; reject none, duplicates, and what torch does not take."""
-    if isinstance(seeds, str) or not isinstance(seeds, Iterable):
+    if isinstance(seeds, str | bytes | bytearray) or not isinstance(seeds, Iterable):
         raise TypeError(f"seeds must be integers, range(64) for example, not {seeds!r}")
     try:
-        found = [as_integer("seeds", seed) for seed in seeds]
+        found = [check_seed(seed, "seeds") for seed in itertools.islice(seeds, SEEDS + 1)]
     except TypeError as error:
         raise TypeError(f"seeds must be integers, range(64) for example: {error}") from error
     if not found:
         raise ValueError("seeds must hold at least one seed; it is empty")
-    if wrong := [seed for seed in found if not -(2**63) <= seed < 2**64]:
-        raise ValueError(f"seeds must lie between -2**63 and 2**64 - 1, not {wrong[0]}")
+    if len(found) > SEEDS:
+        raise ValueError(f"seeds must hold at most {SEEDS:,} seeds; there are more")
     if len(set(found)) < len(found):
-        twice = next(seed for place, seed in enumerate(found) if seed in found[:place])
+        twice = next(seed for seed, times in Counter(found).items() if times > 1)
         raise ValueError(f"seeds must differ; {twice} is there twice")
     return found
 

@@ -1,7 +1,9 @@
 """Many runs at once, one for each seed and each point of a grid."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +14,11 @@ import jax
 import numpy as np
 import optax
 
-from jaxnet._utils.digests import digest_text, name_function, name_net
-from jaxnet._utils.processes import any_process, barrier, check_same, is_primary
+from jaxnet._utils.descriptions import describe
+from jaxnet._utils.differences import check_same
+from jaxnet._utils.processes import any_process, barrier, is_primary
 from jaxnet._utils.validation import (
+    INT32,
     check_count,
     check_devices,
     check_finite,
@@ -22,15 +26,16 @@ from jaxnet._utils.validation import (
     check_rows,
 )
 from jaxnet.callbacks.sigint import defer_sigint
-from jaxnet.data.loader import make_batching, make_loader
-from jaxnet.data.sources import as_source, read_all
+from jaxnet.data.loader import batching_of, make_loader
+from jaxnet.data.sources import InMemory, as_source, read_all
 from jaxnet.precision import Precision, cast_array, check_precision, use
-from jaxnet.sweep._folder import Folder, digest
+from jaxnet.sweep._folder import Folder
 from jaxnet.sweep._programs import Outcome, Task, draw, find_group, make_lane, run_groups
 from jaxnet.sweep.lanes import Grid, Lane, Program, group_lanes, list_lanes
 from jaxnet.sweep.result import Row, Sweep, collect, make_row, take
-from jaxnet.train._checks import check_metrics
+from jaxnet.train._checks import check_metrics, check_steps
 from jaxnet.train.evaluate import Metrics
+from jaxnet.train.plan import note_constants
 from jaxnet.train.sharding import as_mesh
 
 _UNDER_WAY = "Ctrl-C: finishing the runs that are under way; a second one ends at once"
@@ -49,6 +54,8 @@ class Progress(NamedTuple):
     """Lanes asked for."""
     rows: list[Row]
     """The table's rows of the lanes that came with this group."""
+    failure: str | None = None
+    """Why the folder lacks some of what is done, if it does."""
 
 
 def run_sweep(
@@ -90,8 +97,8 @@ def run_sweep(
       loss: `loss(outputs, y)`, a scalar.
       optimizer: a function of keywords that makes an optax optimizer, `jaxnet.optim.sgd` or your
         own; or an optimizer, where the grid does not vary it.
-      epochs: passes over the rows.
-      seeds: integers, `range(256)`; all different.
+      epochs: passes over the rows, of at most 2**31 - 1 steps in all.
+      seeds: integers as torch takes them, `range(256)`, all different, at most a million.
       grid: `{name: values}`. A name that is an argument of `optimizer` goes there, else one that
         is an argument of the function `net` there, and `p` to every Dropout in the net. A value
         that the optimizer only computes with (`lr`) is an input of the program, a float32, so that
@@ -106,7 +113,8 @@ def run_sweep(
       width: lanes side by side in a group (`vmap`), where the choice made here is not wanted: on
         a CPU 1, with as many groups at a time as there are cores; on an accelerator all.
       directory: a folder, new or empty, where each group is written when it is done: `lanes.csv`,
-        `sweep.json` that says what sweep it is, and the states. Every file is complete.
+        `sweep.json` that says what sweep it is, and the states. Every file is complete. What
+        cannot be written (a full disk) is a warning, and a `Progress` says so to the hooks.
       resume: resume the sweep in `directory`; its lanes are not computed again. Another
         sweep's folder is rejected: other seeds, data, names, or other computations by them.
       hooks: called with a `Progress` after each group, and once for what `directory` had.
@@ -119,8 +127,9 @@ def run_sweep(
       nan shows nan and disturbs no other.
 
     Raises:
-      ValueError, TypeError: an argument is out of range, a key of the grid is nobody's argument,
-        one lane needs more than `memory`, `directory` holds another sweep.
+      ValueError, TypeError: an argument is out of range, rows hold nan or an infinity, a key of the
+        grid is nobody's argument, one lane needs more than `memory`, `directory` holds another
+        sweep.
       FileExistsError: `directory` holds files, and `resume` is not given.
       Interrupted: Ctrl-C was pressed; no other group was begun. A second one ends at once.
 
@@ -145,23 +154,21 @@ def run_sweep(
     task = _make_task(loader, rows, mesh, loss, epochs, reports, check_precision(precision))
     _check_limits(memory, width, directory, resume)
     programs = group_lanes(lanes, net, optimizer)
-    with use(precision):
+    with use(precision), ExitStack() as ends:
         arrays = jax.tree.map(partial(cast_array, name=precision), rows)
         counts = (len(arrays[0][0]), len(arrays[1][0]) if test else 0)
         folder, outcomes = None, {}
         shared = mesh is not None and jax.process_count() > 1
-        about = {}
         if shared or directory is not None:
-            about = _describe(task, rows, optimizer, lanes, programs)
-        if shared:
-            check_same({name: digest_text(str(value)) for name, value in about.items()})
-        if directory is not None:
-            shapes, texts = _trace(programs, task, arrays)
-            folder = Folder(Path(directory), about | {"programs": texts}, resume)
-            outcomes = folder.read(shapes)
-            # Nothing is written before all have read, and found the same.
-            check_same({"directory": str(sorted(outcomes))})
-            barrier("jaxnet sweep")
+            about, shapes = _describe(task, rows, arrays, optimizer, lanes, programs)
+            if shared:
+                check_same(about)
+            if directory is not None:
+                folder = ends.enter_context(Folder(Path(directory), about))
+                outcomes = folder.read(shapes, resume)
+                # Nothing is written before all have read, and found the same.
+                check_same({"directory": sorted(outcomes)})
+                barrier("jaxnet sweep")
         results = _Results(outcomes, len(lanes), counts, folder, hooks)
         if outcomes:
             results.tell([lane for lane in lanes if lane.number in outcomes])
@@ -181,21 +188,30 @@ class _Results:
     counts: tuple[int, int]
     folder: Folder | None
     hooks: Any
+    failure: str | None = None
 
     def add(self, done: Sequence[Lane], outcome: Outcome) -> None:
         """Keep what a group has left."""
-        if self.folder is not None and is_primary():
-            self.folder.write(done, outcome)
+        self._save(lambda folder: folder.write(done, outcome))
         self.outcomes |= {lane.number: take(outcome, i) for i, lane in enumerate(done)}
         self.tell(done)
 
     def tell(self, new: Sequence[Lane]) -> None:
         """Write the rows of lanes that came, and show them."""
         rows = [make_row(lane, self.outcomes[lane.number], self.counts) for lane in new]
-        if self.folder is not None and rows and is_primary():
-            self.folder.write_table(rows)
+        if rows:
+            self._save(lambda folder: folder.write_table(rows))
         for hook in self.hooks:
-            hook(Progress(len(self.outcomes), self.lanes, rows))
+            hook(Progress(len(self.outcomes), self.lanes, rows, self.failure))
+
+    def _save(self, write: Callable[[Folder], None]) -> None:
+        """Write into the folder, if any. What a disk does not take is a warning: hours go on."""
+        try:
+            if self.folder is not None and is_primary():
+                write(self.folder)
+        except OSError as error:
+            self.failure = f"not all of the sweep could be saved: {error}"
+            warnings.warn(self.failure, stacklevel=2)
 
 
 def _run_programs(
@@ -238,16 +254,17 @@ def _make_task(
         )
     if mesh is None:
         check_devices(data=(x, y), test=test, generator=loader.generator)
-    check_finite(x)
+    for name, values in zip(("x", "y", "test", "test"), (x, y, *(test or ())), strict=False):
+        check_finite(name, values)
     check_function("loss", loss, "a function loss(outputs, y)")
     check_metrics(metrics)
     if report_every is not None:
         check_count("report_every", report_every)
     if report_loader and (loader.batch_size is None or report_every is None):
         raise ValueError("report_loader=True needs report_every and batch_size")
-    own = loader.generator is not None
-    batching = make_batching(len(x), loader.batch_size, loader.shuffle, loader.drop_last, own)
+    batching = batching_of(loader)
     epochs = check_count("epochs", epochs)
+    check_steps(epochs, INT32 // batching.steps)
     every = None if report_every is None or report_every > epochs else int(report_every)
     draws = report_loader and every is not None
     named = tuple((metrics or {}).items())
@@ -259,7 +276,8 @@ def _read_test(test: Any) -> Any:
     try:
         return read_all(as_source(test)).arrays
     except (ValueError, TypeError) as error:
-        raise type(error)(str(error).replace("data", "test", 1)) from error
+        said = str(error) if "data" in str(error) else f"data: {error}"
+        raise type(error)(said.replace("data", "test", 1)) from error
 
 
 def _check_limits(memory: Any, width: Any, directory: Any, resume: bool) -> None:
@@ -271,42 +289,26 @@ def _check_limits(memory: Any, width: Any, directory: Any, resume: bool) -> None
         raise ValueError("resume=True needs directory: the folder of the sweep to resume")
 
 
-def _trace(
-    programs: list[Program], task: Task, arrays: tuple[Any, Any]
-) -> tuple[dict[int, Outcome], list[str]]:
-    """For each lane the shapes and types of what it leaves; what each program computes, digested.
-
-    The latter tells two losses apart that bear one name.
-    """
-    templates, digests = {}, []
+def _describe(
+    task: Task, rows: tuple, arrays: Any, optimizer: Any, lanes: list[Lane], programs: list[Program]
+) -> tuple[dict[str, Any], dict[int, Outcome]]:
+    """What decides a sweep's numbers, for JSON; for each lane the shapes of what it leaves."""
+    seeds = list(dict.fromkeys(lane.seed for lane in lanes))
+    unread: list[str] = []
+    about = {
+        "seeds": seeds,
+        "grid": describe([lane.point for lane in lanes[:: len(seeds)]], unread),
+        "net": describe([program.net for program in programs], unread),
+        "optimizer": describe(optimizer, unread),
+        **describe(task._asdict(), unread),
+        "data": InMemory(rows[0]).digest(),
+        "test": None if rows[1] is None else InMemory(rows[1]).digest(),
+    }
+    shapes, traced = {}, []
     for program in programs:
         drawn = jax.tree.map(lambda a: a[0], draw(program.lanes[:1], program, task.precision))
         lane = make_lane(program.net, program.make_optimizer, task)
-        traced = jax.make_jaxpr(lane, return_shape=True)(drawn, *arrays)
-        templates |= {lane.number: traced[1] for lane in program.lanes}
-        digests.append(digest_text(str(traced[0])))
-    return templates, digests
-
-
-def _describe(
-    task: Task, rows: tuple, optimizer: Any, lanes: list[Lane], programs: list[Program]
-) -> dict[str, Any]:
-    """What decides a sweep's numbers, for JSON."""
-    seeds = list(dict.fromkeys(lane.seed for lane in lanes))
-    points = [lane.point for lane in lanes[:: len(seeds)]]
-    return {
-        "seeds": seeds,
-        "grid": [{name: repr(value) for name, value in point.items()} for point in points],
-        "net": [name_net(program.net) for program in programs],
-        "loss": name_function(task.loss),
-        "optimizer": name_function(optimizer),
-        "epochs": task.epochs,
-        **task.batching._asdict(),
-        "report_every": task.report_every,
-        "report_loader": task.report_loader,
-        "metrics": {name: name_function(metric) for name, metric in task.metrics},
-        "precision": task.precision,
-        "data": digest(rows[0]),
-        "loader_generator": digest(task.generator),
-        "test": digest(rows[1]),
-    }
+        text, outcome = jax.make_jaxpr(lane, return_shape=True)(drawn, *arrays)
+        shapes |= {lane.number: outcome for lane in program.lanes}
+        traced.append(text)
+    return about | (note_constants(unread[0], traced) if unread else {}), shapes

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet._utils.validation import check_function, check_net, check_optimizer
+from jaxnet._utils.processes import fetch
+from jaxnet._utils.validation import INT32, check_function, check_net, check_optimizer
 from jaxnet.precision import MEANINGS, Precision, cast_array, use
 from jaxnet.train.sharding import put
 from jaxnet.train.state import History, TrainState, check_state
@@ -81,6 +82,23 @@ def count_epochs(past: History, steps: int, epochs: int) -> int:
             "they are counted from the run's beginning"
         )
     return done
+
+
+def limit_epochs(done: int, steps: int, state: TrainState) -> int:
+    """The last epoch whose steps the state can count, where `done` are done."""
+    step = state.step
+    # A state of one's own may hold anything there.
+    counted = 0 if step is None or np.ndim(step) else int(fetch(step))
+    return done + max(0, INT32 - counted) // steps
+
+
+def check_steps(epochs: int, most: int) -> None:
+    """Reject epochs whose steps no state can count."""
+    if epochs > most:
+        raise ValueError(
+            f"epochs must be at most {most} here, not {epochs}: a state counts its steps in int32, "
+            f"up to {INT32}"
+        )
 
 
 def check_types(state: TrainState, name: Precision) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxnet.train.plan import Run
-from jaxnet.train.state import History, Report, TrainState
+from jaxnet.train.state import History, Report, Reports, TrainState
 
 
 class Stop(Exception):
@@ -69,4 +69,6 @@ class Chunk:
             self.report.metrics.update(report.metrics)
             return
         self.report = report
-        self.history = self.history._replace(reports=(*self.history.reports, report))
+        before = self.history.reports
+        before = before if isinstance(before, Reports) else Reports(before)
+        self.history = self.history._replace(reports=before.add(report))

@@ -134,7 +134,7 @@ def get_loss(info: Any) -> Any:
 def begin_epoch(state: Any, batching: Batching) -> tuple[Any, Any]:
     """The state after the draws that begin an epoch, and its examples' order; None: as stored."""
     source = "loader_generator" if batching.own else "generator"
-    generator, order = start_epoch(getattr(state, source), batching)
+    generator, order = start_epoch(getattr(state, source), batching, state.step == 0)
     return state._replace(**{source: generator}), order
 
 
@@ -233,7 +233,9 @@ def _make_in_memory(program: Program, source: Any, batching: Batching, state: An
     return run_epochs
 
 
-_begin = jit(lambda generator, batching: start_epoch(generator, batching), static_argnums=1)
+_begin = jit(
+    lambda generator, step, batching: start_epoch(generator, batching, step == 0), static_argnums=2
+)
 
 
 def _make_streamed(program: Program, source: Any, batching: Batching, state: Any) -> Callable:
@@ -256,12 +258,12 @@ def _make_streamed(program: Program, source: Any, batching: Batching, state: Any
     blocks = plan_blocks(np.zeros(batching.num_examples, np.int32), batching, length)
     for indices in {indices.shape: indices for indices in blocks}.values():
         block.lower(state, load(source.blank, indices)).compile()
-    _begin.lower(getattr(state, name), batching).compile()
+    _begin.lower(getattr(state, name), state.step, batching).compile()
 
     def run_epochs(state, epochs):
         losses = []
         for _ in range(epochs):
-            generator, order = _begin(getattr(state, name), batching)
+            generator, order = _begin(getattr(state, name), state.step, batching)
             state = state._replace(**{name: generator})
             order = np.arange(batching.num_examples) if order is None else np.asarray(order)
             blocks = plan_blocks(order, batching, length)

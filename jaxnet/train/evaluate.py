@@ -81,8 +81,8 @@ def evaluate(
       metrics: `{name: metric}`, each `metric(outputs, y)` giving one value for each row.
 
     Raises:
-      ValueError: the arrays differ in length or are on different devices, or a metric does not
-        give one value for each row or takes the name "loss" from the loss.
+      ValueError: the arrays differ in length, are on different devices or hold nan or an infinity,
+        or a metric does not give one value for each row or takes the name "loss" from the loss.
 
     >>> import jaxnet
     >>> net = jaxnet.nn.Sequential([jaxnet.nn.Sigmoid()])
@@ -113,13 +113,15 @@ def evaluate(
 
 
 def _open(data: Any, state: TrainState, cast: Callable) -> Any:
-    """A source, checked; its numbers may be nan, unlike those of `fit`."""
+    """A source, checked."""
     source: Any = as_source(data)
     if source.streamed:
         if source is data:  # a run's own: in its precision, and checked
             return source
         wide = cast(np.zeros(0)).dtype == np.float64
-        return Mapped(data, "float64" if wide else "parity", finite=False)
+        return Mapped(data, "float64" if wide else "parity")
+    if source is not data:
+        source.check_finite()
     if mesh_of(state) is None:
         x, y = source.arrays
         check_devices(state=state, x=x, y=y)

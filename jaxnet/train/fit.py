@@ -14,7 +14,8 @@ from jaxnet.data.loader import open_loader
 from jaxnet.precision import Precision, cast, check_precision, use
 from jaxnet.random import Generator
 from jaxnet.train._checks import check_optimizer_state, check_parts, split_run
-from jaxnet.train.loop import as_generator, drive, prepare
+from jaxnet.train.loop import as_generator, drive
+from jaxnet.train.plan import name_parts, prepare
 from jaxnet.train.sharding import Placement, check_placement
 from jaxnet.train.state import History, TrainState
 from jaxnet.train.step import TrainStep, make_draws, start
@@ -51,14 +52,15 @@ def fit(
       loss: `loss(outputs, y)`, a scalar: the mean over the batch, as in `jaxnet.losses`.
       optimizer: any optax optimizer, `jaxnet.optim`'s among them; one that looks at the loss, such
         as `optax.lbfgs`, is given it.
-      epochs: passes over the rows.
+      epochs: passes over the rows, of at most 2**31 - 1 steps: a state counts them in int32. Where
+        there are callbacks, which may end the run, any number up to 2**63 - 1 begins.
       batch_size: rows of a step; the last step of an epoch takes what is left. None takes all
         rows at once, without a loader. More than there are rows raises; torch's DataLoader
         takes it.
       shuffle: whether each epoch takes the rows in a new order.
-      seed: an integer for torch's stream (weights, orders and masks as `torch.manual_seed(seed)`
-        gives them), a `jaxnet.random.Generator` to continue from, or a `jax.random.key`
-        for JAX's own.
+      seed: an integer from -2**63 to 2**64 - 1 for torch's stream (weights, orders and masks as
+        `torch.manual_seed(seed)` gives them), a `jaxnet.random.Generator` to continue from, or a
+        `jax.random.key` for JAX's own.
       state: continue from here instead: no weights are drawn. The generator of a loader that has
         its own continues from the state's. A pair `(state, history)`, as `fit` returns it,
         resumes that run: `epochs` are then the whole run's, reports fall where they would have
@@ -77,7 +79,7 @@ def fit(
       bit of either.
 
     Raises:
-      ValueError, TypeError: an argument is out of range, x holds nan or an infinity, both or
+      ValueError, TypeError: an argument is out of range, x or y holds nan or an infinity, both or
         neither of `seed` and `state` are given, `state` is another optimizer's or of another
         precision, its history is longer than `epochs` or of other batches, the arrays are on
         different devices and no `placement` is given, or its `specs` do not fit the weights.
@@ -113,7 +115,8 @@ def fit(
             generator, variables = _draw_variables(net, seed, x)
             begun = start(optimizer, cast(variables, precision), generator)
         steps = TrainStep(net, loss, optimizer), make_draws(net, x)
-    run = prepare(steps, (begun, past), loader, epochs, precision, placement, seed)
+    parts = name_parts(*steps)
+    run = prepare(steps, (begun, past), loader, epochs, precision, placement, seed, parts)
     del loader  # the run has its data where it is placed: no second copy stays here
     return drive(run, callbacks, begin)
 

@@ -1,7 +1,7 @@
 """The host training loop: runs compiled epochs in chunks and calls the callbacks between them."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -10,15 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnet._utils.differences import as_plain
 from jaxnet._utils.processes import any_process, broadcast_from_primary
 from jaxnet._utils.validation import check_function
 from jaxnet.data.loader import open_loader
 from jaxnet.precision import Precision, as_array, check_precision, use
 from jaxnet.random import Generator, manual_seed
-from jaxnet.train._checks import check_given, is_pair, split_run
+from jaxnet.train._checks import check_given, check_steps, is_pair, limit_epochs, split_run
 from jaxnet.train.callback import Callback, Chunk, Stop
 from jaxnet.train.epoch import Draw, split_step
-from jaxnet.train.plan import Run, prepare
+from jaxnet.train.plan import Run, name_parts, prepare
 from jaxnet.train.sharding import Placement, check_placement
 from jaxnet.train.state import History, TrainState
 
@@ -39,6 +40,7 @@ def run(
     callbacks: Sequence[Any] = (),
     precision: Precision = "parity",
     placement: Placement | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> tuple[TrainState, History]:
     """Train by a step of your own, with everything that `fit` has.
 
@@ -61,6 +63,9 @@ def run(
       epochs, batch_size, shuffle, callbacks, precision, placement: as in `fit`.
       seed: an integer for torch's stream, a `jaxnet.random.Generator` or a `jax.random.key`, which
         orders and draws come from; None takes the generator of `state`.
+      about: what identifies `step` and `draw` where a checkpoint is resumed, `{"lr": 0.1}`, a
+        dictionary that JSON can hold. None reads their source and the values that they close over
+        and take from globals.
 
     Returns:
       The state after the last step, and the `History`.
@@ -93,6 +98,7 @@ def run(
             "state must be (state, history) as run returns it, whose state is a TrainState, not "
             f"({type(state).__name__}, History)"
         )
+    parts = name_parts(step, draw) if about is None else {"step": as_plain("about", about)}
     if isinstance(state, OwnState):
         step = _OfParams(step)
     if seed is not None:
@@ -101,7 +107,7 @@ def run(
     with use(check_precision(precision)), where.host():
         state = jax.tree.map(_as_strong, state)
         loader = open_loader(source, batch_size, shuffle, precision, pairs=False)
-    prepared = prepare((step, draw), (state, past), loader, epochs, precision, where, seed)
+    prepared = prepare((step, draw), (state, past), loader, epochs, precision, where, seed, parts)
     del loader  # the run has its data where it is placed: no second copy stays here
     return drive(prepared, callbacks, begin)
 
@@ -216,10 +222,13 @@ def _train(run: Run, train: Callable, callbacks: Sequence[Callback]) -> None:
     before, called = run.history.run_seconds, begin
     watched = bool(broadcast_from_primary(bool(callbacks)) if shared else callbacks)
     seen, allowed = len(run.history.losses), 1 if watched else run.epochs
+    most = limit_epochs(run.epoch, run.batching.steps, run.state)
     while run.epoch < run.epochs:
         done = run.epoch
+        if not watched or done == most:  # a callback may end the run before
+            check_steps(run.epochs, most)
         due = _find_due(callbacks, run)
-        count = min(due, run.epochs, done + allowed) - done
+        count = min(due, run.epochs, done + allowed, most) - done
         started = time.perf_counter()
         run.state, new = train(run.state, count)
         run.history = run.history._replace(losses=losses.append(new))
@@ -230,15 +239,16 @@ def _train(run: Run, train: Callable, callbacks: Sequence[Callback]) -> None:
         early = now - called < _PAUSE
         if shared:  # the clock of process 0 decides for all
             allowed, early = broadcast_from_primary(allowed), bool(broadcast_from_primary(early))
-        if done < min(due, run.epochs) and (early or not watched):
+        if done < min(due, run.epochs, most) and (early or not watched):
             continue
         run.history = run.history._replace(run_seconds=before + now - begin)
         stop = _call(run, callbacks, seen)
         called, seen = now, len(run.history.losses)
         if any_process(stop) if shared else stop:
             break
-    seconds = before + time.perf_counter() - begin
-    run.history = run.history._replace(losses=run.history.losses.copy(), run_seconds=seconds)
+    seconds, reports = before + time.perf_counter() - begin, tuple(run.history.reports)
+    losses = run.history.losses.copy()
+    run.history = run.history._replace(losses=losses, reports=reports, run_seconds=seconds)
 
 
 def _find_due(callbacks: Sequence[Callback], run: Run) -> int:

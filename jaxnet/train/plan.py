@@ -1,16 +1,18 @@
 """A run whose arguments were checked, with its arrays placed on devices."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.extend.core
 import numpy as np
 
-from jaxnet._utils.digests import digest_array, digest_text, name_function, name_net, name_seed
-from jaxnet._utils.processes import check_same
+from jaxnet._utils.descriptions import describe
+from jaxnet._utils.differences import check_same
+from jaxnet._utils.digests import digest_array, name_seed
 from jaxnet._utils.validation import check_count, check_stream
-from jaxnet.data.loader import Batching, make_batching
+from jaxnet.data.loader import Batching, batching_of
 from jaxnet.precision import Precision, as_array, use
 from jaxnet.random.mt19937 import check_generator
 from jaxnet.train._checks import check_types, count_epochs
@@ -33,6 +35,8 @@ class Run:
     history: History
     precision: Precision
     seed: Any
+    parts: Mapping[str, Any]
+    """What its step is made of, or what the caller says that identifies it."""
     error: BaseException | None = None
     saved_in: Any = None
     """The folder in which the end of the run is saved, if it is."""
@@ -72,17 +76,16 @@ class Run:
 
     def describe(self) -> dict[str, Any]:
         """What identifies a run, beside its arrays' shapes; JSON can hold it."""
-        step = self.program.step
-        named = isinstance(step, TrainStep)
         begin = f"a state at step {self.state.step}" if self.seed is None else name_seed(self.seed)
-        about = {
-            "net": name_net(step.net) if named else None,
-            "loss": name_function(step.loss if named else step),
+        unread: list[str] = []
+        about = {name: describe(part, unread) for name, part in self.parts.items()}
+        if unread:
+            about |= note_constants(unread[0], [self._trace()])
+        about |= {
             "data": self.source.digest() if self.digest is None else self.digest,
-            "batches": str(self.batching),
+            "batches": describe(self.batching),
             "seed": begin,
             "precision": self.precision,
-            "what a step computes, its loss and its optimizer": self._digest_step(),
         }
         for note in self.notes:
             about |= note
@@ -92,12 +95,11 @@ class Run:
         """Reject a run that is not the same in every process, where many train it."""
         layout = self.program.layout
         if layout.shared:
-            about = {"epochs": self.epochs, "placement": layout.mesh.shape}
-            about |= {"the state, or seed,": self.begun, **self.describe()}
-            check_same({name: str(value) for name, value in about.items()})
+            about = {"epochs": self.epochs, "placement": layout.mesh.shape} | self.describe()
+            check_same(about | {"the state": " ".join(self.begun or [])})
 
-    def _digest_step(self) -> dict[str, str]:
-        """A digest of the step, which tells apart losses and optimizers of the same name."""
+    def _trace(self) -> Any:
+        """The step as JAX traces it."""
         shape = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)  # noqa: E731
         rows = self.batching.size
         batch = jax.tree.map(
@@ -108,10 +110,31 @@ class Run:
             return self.program.step(state, batch, self.program.draw_step(state, rows)[1])
 
         with use(self.precision):
-            # Of shapes alone: where arrays are on a mesh, the same computation prints otherwise.
-            traced = jax.make_jaxpr(step)(jax.tree.map(shape, self.state), batch)
-        constants = [digest_array(value) for value in traced.consts]
-        return {"sha256": digest_text(f"{traced} {constants}")[:16], "jax": jax.__version__}
+            return jax.make_jaxpr(step)(jax.tree.map(shape, self.state), batch)
+
+
+def note_constants(what: str, programs: Iterable[Any]) -> dict[str, str]:
+    """The numbers in traced programs, one in a line, in place of settings that cannot be read."""
+    numbers = [str(number) for program in programs for number in _list_constants(program)]
+    name = f"constants (of the traced program: {what} has no settings that can be read)"
+    return {name: "\n".join(numbers)}
+
+
+def _list_constants(program: Any) -> Iterator[Any]:
+    """Those of a traced program and of the programs inside it."""
+    yield from map(describe, getattr(program, "consts", ()))
+    for equation in program.eqns:
+        yield from (v.val for v in equation.invars if isinstance(v, jax.extend.core.Literal))
+        for part in jax.tree.leaves(list(equation.params.values())):
+            if hasattr(part, "eqns"):
+                yield from _list_constants(part)
+
+
+def name_parts(step: Callable, draw: Draw | None) -> dict[str, Any]:
+    """What a step is made of, which identifies a run."""
+    if isinstance(step, TrainStep):
+        return {"net": step.net, "loss": step.loss, "optimizer": step.optimizer}
+    return {"step": step, "draw": draw}
 
 
 def prepare(
@@ -122,21 +145,23 @@ def prepare(
     precision: Precision,
     placement: Placement,
     seed: Any,
+    parts: Mapping[str, Any],
 ) -> Run:
     """Check that the arguments fit each other, and place state and data on devices."""
     state, past = started
     check_stream(state.generator)
     check_types(state, precision)
     epochs = check_count("epochs", epochs)
-    count, own = loader.data.num_examples, loader.generator is not None
-    batching = make_batching(count, loader.batch_size, loader.shuffle, loader.drop_last, own)
+    batching = batching_of(loader)
     count_epochs(past, batching.steps, epochs)
     with use(precision), placement.host():
         state = _attach_generator(state, loader.generator)
         begun = state
         state, source, layout = placement.place(state, loader.data, batching)
     past = past._replace(precision=precision)
-    run = Run(Program(*steps, layout), source, batching, epochs, state, past, precision, seed)
+    run = Run(
+        Program(*steps, layout), source, batching, epochs, state, past, precision, seed, parts
+    )
     if layout.shared:
         # Before they are sharded: afterwards a digest would gather all of them in every process.
         run.digest = loader.data.digest()
