@@ -42,23 +42,31 @@ def compare_peers(task: Task, rounds: int, names: list[str] | None = None) -> li
     A contestant's first run compiles and is checked; `rounds` more are timed, all taking turns.
     """
     chosen = [c for c in contestants() if names is None or c.name in names or c.name == OURS]
-    torch_run = train_once(LECTURE, task)
-    plain_run = train_once(LECTURE, task._replace(p=0.0))
-    rows, trains = [], {}
+    references = {p: train_once(LECTURE, task._replace(p=p)) for p in (task.p, 0.0)}
+    rows, calls = [], {}
     for contestant in chosen:
-        row, train = _start(contestant, task, torch_run, plain_run)
+        row = contestant._asdict() | {"agree": None, "steps": task.steps, "seconds": []}
+        del row["prepare"]
         rows.append(row)
-        if train is not None and row["agree"]:
-            trains[contestant.name] = train
-    calls = {name: lambda train=train: clock(train) for name, train in trains.items()}
-    seconds = interleave(calls, rounds, warm=True) if OURS in calls else {}
+        try:
+            train, read = contestant.prepare(task)  # imports
+            begin = time.perf_counter()
+            trained = read(train())
+            row["first_seconds"] = time.perf_counter() - begin
+        except Missing as missing:
+            row["missing"] = str(missing)
+            continue
+        reference = references[0.0 if contestant.stream == "none" else task.p]
+        row |= judge(contestant.stream, trained, reference, task)
+        if row["agree"]:
+            calls[contestant.name] = lambda train=train: clock(train)
+    seconds = interleave(calls, rounds, warm=True)
     for row in rows:
-        row["steps"] = task.steps
-        if row["name"] in seconds:
-            row["seconds"] = seconds[row["name"]]
-            row["ratio"] = median_ratio(seconds[OURS], row["seconds"])
-            median = statistics.median(row["seconds"])
-            row["compile_seconds"] = max(0.0, row["first_seconds"] - median)
+        if taken := seconds.get(row["name"]):
+            row["seconds"], row["step_seconds"] = taken, [each / task.steps for each in taken]
+            row["compile_seconds"] = max(0.0, row["first_seconds"] - statistics.median(taken))
+            if OURS in seconds:
+                row["ratio"] = median_ratio(seconds[OURS], taken)
     return rows
 
 
@@ -67,32 +75,11 @@ def train_once(contestant: Contestant, task: Task) -> Trained:
     return read(train())
 
 
-def _start(contestant: Contestant, task: Task, torch_run: Trained, plain_run: Trained):
-    """Its row without times, and what to time: None where it cannot run here."""
-    row: dict[str, Any] = {
-        "name": contestant.name,
-        "form": contestant.form,
-        "stream": contestant.stream,
-        "threads": contestant.threads,
-        "agree": None,
-    }
-    try:
-        train, read = contestant.prepare(task)  # imports
-        begin = time.perf_counter()
-        trained = read(train())
-        row["first_seconds"] = time.perf_counter() - begin
-    except Missing as missing:
-        return row | {"missing": str(missing)}, None
-    reference = plain_run if contestant.stream == "none" else torch_run
-    return row | judge(contestant.stream, trained, reference, task), train
-
-
 def judge(stream: str, trained: Trained, reference: Trained, task: Task) -> dict[str, Any]:
     """How far a run is from torch's, and whether that is as near as it must be.
 
-    On torch's masks, each step's loss within the parity suite's bound. Without dropout, losses and
-    weights within what other orders of sums make of them. On masks of its own, an accuracy and a
-    loss over the training rows like torch's.
+    On torch's masks each step's loss, without dropout losses and weights, on masks of its own an
+    accuracy and a loss over the training rows.
     """
     accuracy, loss = measure(trained, task)
     found: dict[str, Any] = {"accuracy": accuracy, "loss": loss}

@@ -1,6 +1,5 @@
 """The lecture's experiments whole, on torch and on jaxnet: training with its reports."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,19 +12,20 @@ from jaxnet.data import load_mnist
 from jaxnet.lecture.experiments import EXPERIMENTS, HIDDEN, PIXELS, Experiment, run
 
 
-def compare(name: str, rounds: int, root: Path | None = None) -> dict[str, Any]:
+def compare(name: str, rounds: int) -> dict[str, Any]:
     """Run one experiment on both sides: how far apart they are, and how fast.
 
-    A first round, recorded and not timed, shows whether the two agree and warms both up; then
-    `rounds` timed ones, in turn. Seconds are training with its reports, without imports, data and
-    compilation; the ratio is the median of the rounds' own ratios.
+    A first round, recorded and not timed, shows whether the two agree and warms both up. Seconds
+    are training with its reports, without imports, data and compilation.
     """
     experiment = EXPERIMENTS[name]
-    data = load_mnist(experiment.classes, root)
+    data = load_mnist(experiment.classes)
     losses: list[float] = []
-    first_torch = torchref.lecture.run(
-        name, data, watch=lambda net, output, loss: losses.append(loss.item())
-    ).record
+
+    def watch(net: Any, output: Any, loss: torch.Tensor) -> None:
+        losses.append(loss.item())
+
+    first_torch = torchref.lecture.run(name, data, watch=watch).record
     first_jax = run(experiment, data)
     gap = np.abs(first_jax.history.losses / np.array(losses) - 1).max()
     accuracies = [_list_accuracies(record) for record in (first_torch, first_jax.record)]
@@ -53,8 +53,8 @@ def compare(name: str, rounds: int, root: Path | None = None) -> dict[str, Any]:
 def count_flops(experiment: Experiment, rows: int) -> int:
     """Multiplications and additions in the matrix products of a run with its reports.
 
-    A product of (n, k) with (k, m) is 2 n k m. A step has one in each layer, one for each weight's
-    gradient, and one for the hidden units'; a report has the first two alone.
+    A step has a product in each layer, one for each weight's gradient, and one for the hidden
+    units'; a report has the first two alone.
     """
     outputs = 1 if len(experiment.classes) == 2 else len(experiment.classes)
     first, second = 2 * PIXELS * HIDDEN, 2 * HIDDEN * outputs

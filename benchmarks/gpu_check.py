@@ -8,9 +8,7 @@ is the one that is proved, and both sides draw from it. Speed: both train on the
 from its stream. Each part takes a `Place`: `make_place("cpu")` runs the same lines on a CPU.
 """
 
-import json
 import re
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,18 +20,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from benchmarks.timing import describe_machine, interleave, median_ratio
+from benchmarks.task import Missing
+from benchmarks.timing import as_json, describe_machine, interleave, median_ratio
 from jaxnet import random
-from jaxnet._utils.files import write_whole
 from jaxnet.callbacks.progress import count
 from jaxnet.certificate.bounds import TRAJECTORY
 from jaxnet.certificate.report import headline
 from jaxnet.data import Dataset, load_mnist
 from jaxnet.lecture._machine import name_processor
+from jaxnet.lecture.cli.options import make_table
+from jaxnet.lecture.cli.output import Output
 from jaxnet.lecture.experiments import EXPERIMENTS, find, run
 from jaxnet.train.state import History
 from torchref.lecture import SECTIONS, ignore
@@ -43,10 +40,6 @@ RESULTS = Path(__file__).parent / "results"
 SEEDS = 1, 2**40 + 1  # the card's stream, other than the CPU's, takes all 64 bits
 PROBABILITIES = 0.9, 0.5, 0.04
 SHAPES = [(12665, 32), (16, 32), (9, 32), (16, 3), (5, 8), (3, 4), (5, 2), (33, 7), (1,)]
-
-
-class NoCard(Exception):
-    """There is no card to check; says in a sentence which side sees none."""
 
 
 class Place(NamedTuple):
@@ -88,47 +81,22 @@ def see_cards() -> tuple[Any, Any]:
     return device, torch.cuda.get_device_properties(0) if seen else None
 
 
-def read_driver() -> str | None:
-    """The driver's version, None where nvidia-smi does not tell it."""
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.partition("\n")[0].strip() or None
-
-
 def make_place(kind: str = "cuda") -> Place:
-    """The card, or the CPU and its own stream; a `NoCard` where JAX or torch sees no card."""
+    """The card, or the CPU and its own stream; a `Missing` where JAX or torch sees no card."""
     if kind == "cpu":
-        return Place("cpu", jax.devices("cpu")[0], {"name": name_processor(), "driver": None}, {})
+        return Place("cpu", jax.devices("cpu")[0], {"name": name_processor()}, {})
     device, seen = see_cards()
     if device is None or seen is None:
         names = device and device.device_kind, seen and seen.name
         cards = [f"the {name}" if name else "no NVIDIA card" for name in names]
-        raise NoCard("Nothing was checked: JAX sees {}, and torch sees {}.".format(*cards))
+        raise Missing("Nothing was checked: JAX sees {}, and torch sees {}.".format(*cards))
     size = {
         "multiprocessors": seen.multi_processor_count,
         "threads_per_multiprocessor": seen.max_threads_per_multi_processor,
     }
     card = {"name": seen.name, **size, "capability": f"{seen.major}.{seen.minor}"}
-    card |= {"memory_bytes": seen.total_memory, "driver": read_driver()}
-    card |= {"cuda_of_torch": torch.version.cuda, "name_in_jax": device.device_kind}
+    card |= {"memory_bytes": seen.total_memory, "cuda_of_torch": torch.version.cuda}
     return Place("cuda", device, card, {"device": "cuda", **size})
-
-
-def say_where(place: Place) -> dict[str, str]:
-    """Of each part, what runs where."""
-    on_jax = f"{place.jax} ({place.jax.device_kind})"
-    return {
-        "masks": f"Masks: torch's dropout runs on {place.torch} and draws from its generator "
-        f"there; JAX computes jaxnet's masks on {on_jax}.",
-        "certificates": "Certificates: torch's side and its float64 reference run on the CPU, "
-        f"whose stream both draw from; jaxnet's side, its masks and orders too, runs on {on_jax}.",
-        "speed": f"Speed: torch trains on {place.torch}, jaxnet on {on_jax}, reports included, "
-        "warm, compilation apart; masks come from the stream of torch's generator on "
-        f"{place.torch}, weights and orders from its CPU's.",
-    }
 
 
 def list_shapes(place: Place) -> list[tuple[int, ...]]:
@@ -165,7 +133,7 @@ def thin(data: Dataset, rows: int | None) -> Dataset:
 
 
 def check_certificate(place: Place, name: str, sizes: Sizes) -> dict[str, Any]:
-    """An experiment's first epochs, certified; `say_where` says what runs where."""
+    """An experiment's first epochs, certified."""
     experiment = find(name)
     data = thin(load_mnist(experiment.classes)[0], sizes.rows)
     if experiment.batch_size is not None:  # the float64 reference is slow: it looks at every step
@@ -257,42 +225,35 @@ def attempt(check: Check, late: bool) -> dict[str, Any]:
     return row | {"took_seconds": time.perf_counter() - begin}
 
 
-def check_card(path: Path | None, console: Console, *, quiet: bool) -> int:
+def check_card(path: Path | None, output: Output, *, quiet: bool) -> int:
     """Check the card, print a table, write `path`; 0 if all agrees, 1 if not, 2 without a card."""
     try:
         place = make_place()
-    except NoCard as sentence:
-        console.print(str(sentence), highlight=False, soft_wrap=True)
+    except Missing as sentence:
+        output.say(str(sentence))
         return 2
     words = re.findall("[a-z0-9]+", place.card["name"].lower())
     path = path or RESULTS / f"{'-'.join(['gpu', *words])}.json"
     results: dict[str, Any] = {"card": place.card, "machine": describe_machine()}
-    results |= {"where": say_where(place), "seconds": 0.0, "agree": False, "rows": []}
+    results |= {"seconds": 0.0, "agree": False, "rows": []}
     checks, begin = list_checks(place, SIZES), time.perf_counter()
+    table = make_table(["part", "what", "", "found"])
+    table.columns[-1].no_wrap = False
     with count("gpu check", len(checks), quiet=quiet) as tell:
         for done, check in enumerate(checks, 1):
             tell(done - 1, f"{check[0]}: {check[1]}")
-            results["rows"].append(attempt(check, time.perf_counter() - begin > SIZES.limit))
+            row = attempt(check, time.perf_counter() - begin > SIZES.limit)
+            verdict = "FAILED" if "error" in row else "agrees" if row["agree"] else "DIFFERS"
+            found = row.get("error", row.get("found", "")).partition("\n")[0]
+            table.add_row(row["part"], row["name"], verdict, found)
+            results["rows"].append(row)
             results["seconds"] = time.perf_counter() - begin
             results["agree"] = done == len(checks) and all(r["agree"] for r in results["rows"])
-            # After each: what brings the process down takes none of the rows along.
-            write_whole(path, json.dumps(results, indent=1) + "\n")
+            output.save_so_far(path, as_json(results))
         tell(len(checks), "checked")
-    show(results, console)
-    console.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
-    return 0 if results["agree"] else 1
-
-
-def show(results: dict[str, Any], console: Console) -> None:
-    """What ran where, and a row for each check."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("part", "what", "", "found"):
-        table.add_column(heading, no_wrap=heading != "found")
-    for row in results["rows"]:
-        verdict = "FAILED" if "error" in row else "agrees" if row["agree"] else "DIFFERS"
-        found = row.get("error", row.get("found")).partition("\n")[0]
-        table.add_row(row["part"], row["name"], verdict, Text(found))
-    said = "{name}, driver {driver}; ".format(**results["card"]) + f"{results['seconds']:.0f} s."
-    for line in (said, *results["where"].values()):
-        console.print(line, highlight=False, markup=False)
-    console.print(table)
+    saved = output.save(path, as_json(results))
+    output.show(f"{place.card['name']}, {place.jax}; {results['seconds']:.0f} s.")
+    output.show(table)
+    if saved:
+        output.say(f"wrote {path}")
+    return output.status(0 if results["agree"] else 1)

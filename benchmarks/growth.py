@@ -1,5 +1,9 @@
 """How the cost of training grows: jaxnet beside torch, one size varied at a time."""
 
+import functools
+import itertools
+import math
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,9 +13,9 @@ import torch
 
 import jaxnet
 from benchmarks.peers.common import ALL_THREADS
-from benchmarks.peers.torch_eager import torch_threads
+from benchmarks.peers.torch_eager import on_threads
+from benchmarks.scaling import Net, build
 from benchmarks.timing import interleave, median_ratio
-from jaxnet import nn
 from jaxnet.convert import to_state_dict
 
 LR, P, SEED = 1e-3, 0.5, 1
@@ -29,6 +33,11 @@ class Setting(NamedTuple):
     depth: int = 1
     epochs: int = 1
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of its layers."""
+        return (784, *[self.width] * self.depth, 1)
+
 
 SWEEPS: dict[str, list[Setting]] = {
     "batch_size": [Setting(batch_size=size) for size in (1, 4, 16, 64, 256, 1024, 4096, 12_665)],
@@ -45,18 +54,22 @@ def compare_growth(
 ) -> list[dict[str, Any]]:
     """A row for each size of each sweep: seconds of training on both sides, and how far apart.
 
-    A setting that two sweeps share is measured once.
+    A setting that two sweeps share is measured once. Slopes are of the logarithms, from the size
+    before.
     """
     rows = []
-    measured: dict[Setting, dict[str, Any]] = {}
+    compare = functools.cache(lambda setting: compare_setting(setting, x, y, rounds))
     for sweep, settings in SWEEPS.items():
+        before: dict[str, Any] = {}
         for setting in settings:
             size = getattr(setting, sweep)
             if quick and size not in QUICK.get(sweep, ()):
                 continue
-            if setting not in measured:
-                measured[setting] = compare_setting(setting, x, y, rounds)
-            rows.append({"sweep": sweep, "size": size, **measured[setting]})
+            row = {"sweep": sweep, "size": size, **compare(setting)}
+            for side in ("torch", "jaxnet") if before else ():
+                now, then = (statistics.median(r[f"seconds_{side}"]) for r in (row, before))
+                row[f"slope_{side}"] = math.log(now / then) / math.log(size / before["size"])
+            rows.append(before := row)
     return rows
 
 
@@ -67,26 +80,23 @@ def compare_setting(setting: Setting, x: np.ndarray, y: np.ndarray, rounds: int)
     """
     picked = np.resize(np.arange(len(x)), setting.rows)
     x, y = np.ascontiguousarray(x[picked]), np.ascontiguousarray(y[picked])
-    tries = {threads: _train_torch(setting, x, y, threads) for threads in {1, ALL_THREADS}}
-    threads = min(tries, key=lambda count: tries[count].seconds)
-    torch_run = tries[threads]
-    train_jax = _make_jax(setting, x, y)
+    tries = {
+        threads: on_threads(threads, lambda: train_torch(setting, x, y))
+        for threads in {1, ALL_THREADS}
+    }
+    first = {threads: train() for threads, train in tries.items()}
+    threads = min(first, key=lambda count: first[count].seconds)
+    torch_run, train_jax = first[threads], make_jax(setting, x, y)
     jax_run = train_jax()
-    sides = {
-        "torch": lambda: _train_torch(setting, x, y, threads).seconds,
-        "jaxnet": lambda: train_jax().seconds,
-    }
+    sides = {"torch": lambda: tries[threads]().seconds, "jaxnet": lambda: train_jax().seconds}
     seconds = interleave(sides, rounds, warm=True)
-    gaps = {
-        "loss_gap": float(
-            np.abs(jax_run.losses - torch_run.losses).max() / torch_run.losses.mean()
-        ),
-        "change_gap": find_change_gap(jax_run, torch_run),
-    }
+    loss_gap = np.abs(jax_run.losses - torch_run.losses).max() / torch_run.losses.mean()
+    change_gap = find_change_gap(jax_run, torch_run)
     return {
         **setting._asdict(),
-        "agree": gaps["loss_gap"] <= SAME_LOSS and gaps["change_gap"] <= SAME_CHANGE,
-        **gaps,
+        "agree": bool(loss_gap <= SAME_LOSS and change_gap <= SAME_CHANGE),
+        "loss_gap": float(loss_gap),
+        "change_gap": change_gap,
         "threads": threads,
         "seconds_torch": seconds["torch"],
         "seconds_jaxnet": seconds["jaxnet"],
@@ -114,63 +124,46 @@ def find_change_gap(run: Run, reference: Run) -> float:
     )
 
 
-def _train_torch(setting: Setting, x: np.ndarray, y: np.ndarray, threads: int) -> Run:
+def train_torch(setting: Setting, x: np.ndarray, y: np.ndarray) -> Run:
     """Tensors sliced by hand, which beats a DataLoader."""
     X, Y = torch.tensor(x), torch.tensor(y)
     torch.manual_seed(SEED)
     layers: list[torch.nn.Module] = []
-    for inputs in _list_inputs(setting):
-        layers += [torch.nn.Linear(inputs, setting.width), torch.nn.Dropout(P), torch.nn.ReLU()]
+    for before, after in itertools.pairwise(setting.widths[:-1]):
+        layers += [torch.nn.Linear(before, after), torch.nn.Dropout(P), torch.nn.ReLU()]
     net = torch.nn.Sequential(*layers, torch.nn.Linear(setting.width, 1), torch.nn.Sigmoid())
-    before = _read_torch(net)
+    weights = _read_torch(net)
     loss_fn = torch.nn.BCELoss()
     optimizer = torch.optim.SGD(net.parameters(), lr=LR)
     losses = []
-    with torch_threads(threads):
-        begin = time.perf_counter()
-        for _ in range(setting.epochs):
-            torch.empty((), dtype=torch.int64).random_()  # as a DataLoader draws for each epoch
-            for start in range(0, len(X), setting.batch_size):
-                rows = slice(start, start + setting.batch_size)
-                loss = loss_fn(net(X[rows]), Y[rows])
-                loss.backward()
-                optimizer.step()
-                optimizer.zero_grad()
-                losses.append(loss.detach())
-        seconds = time.perf_counter() - begin
-    return Run(np.array([loss.item() for loss in losses]), before, _read_torch(net), seconds)
+    begin = time.perf_counter()
+    for _ in range(setting.epochs):
+        torch.empty((), dtype=torch.int64).random_()  # as a DataLoader draws for each epoch
+        for xi, yi in zip(X.split(setting.batch_size), Y.split(setting.batch_size), strict=True):
+            loss = loss_fn(net(xi), yi)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.detach())
+    seconds = time.perf_counter() - begin
+    return Run(np.array([loss.item() for loss in losses]), weights, _read_torch(net), seconds)
 
 
 def _read_torch(net: torch.nn.Module) -> dict[str, np.ndarray]:
     return {name: value.detach().numpy().copy() for name, value in net.state_dict().items()}
 
 
-def _make_jax(setting: Setting, x: np.ndarray, y: np.ndarray) -> Callable[[], Run]:
+def make_jax(setting: Setting, x: np.ndarray, y: np.ndarray) -> Callable[[], Run]:
     """The run as `jaxnet.fit` compiles it, once for all calls."""
-    layers: list[Any] = []
-    for inputs in _list_inputs(setting):
-        layers += [nn.Linear(inputs, setting.width), nn.Dropout(P), nn.ReLU()]
-    net = nn.Sequential([*layers, nn.Linear(setting.width, 1), nn.Sigmoid()])
-    optimizer = jaxnet.optim.sgd(LR)
-    _, variables = jaxnet.init(net, jaxnet.random.manual_seed(SEED))
-    before = to_state_dict(variables)
+    net, loss = build(Net("", setting.widths, P))
+    options: dict[str, Any] = {"loss": loss, "seed": SEED}
+    options |= {"epochs": setting.epochs, "batch_size": setting.batch_size}
+    options["optimizer"] = jaxnet.optim.sgd(LR)
+    before = to_state_dict(jaxnet.init(net, jaxnet.random.manual_seed(SEED))[1])
 
     def train():
-        state, history = jaxnet.fit(
-            net,
-            (x, y),
-            loss=jaxnet.losses.binary_cross_entropy,
-            optimizer=optimizer,
-            epochs=setting.epochs,
-            batch_size=setting.batch_size,
-            seed=SEED,
-        )
-        return Run(
-            history.losses, before, to_state_dict({"params": state.params}), history.run_seconds
-        )
+        state, history = jaxnet.fit(net, (x, y), **options)
+        after = to_state_dict({"params": state.params})
+        return Run(history.losses, before, after, history.run_seconds)
 
     return train
-
-
-def _list_inputs(setting: Setting) -> list[int]:
-    return [784] + [setting.width] * (setting.depth - 1)

@@ -22,21 +22,19 @@ IMPORTS = {
 }
 
 
-def compare_processes(rounds: int, root: Path | None = None) -> list[dict[str, Any]]:
+def compare_processes(rounds: int) -> list[dict[str, Any]]:
     """The lecture's script for `minibatch` against the command line, nothing cached and cached.
 
-    A first round is not timed: it fills the operating system's file cache, and jaxnet's cache of
-    programs for the row that uses it.
+    A first round is not timed: it fills the caches.
     """
     with tempfile.TemporaryDirectory() as folder:
         digits = Path(folder) / "digits.npz"
-        _write_digits(digits, root)
+        write_digits(digits)
         caches = {**os.environ, "XDG_CACHE_HOME": folder}
-        place = ["--root", str(root)] if root else []
         commands = {
             "the lecture's script": [sys.executable, str(SCRIPT), str(digits)],
-            "jaxnet lecture --no-cache": [*JAXNET, *place, "--no-cache"],
-            "jaxnet lecture, programs kept": [*JAXNET, *place],
+            "jaxnet lecture --no-cache": [*JAXNET, "--no-cache"],
+            "jaxnet lecture, programs kept": JAXNET,
             **{name: [sys.executable, "-c", code] for name, code in IMPORTS.items()},
         }
         printed = {name: _run(command, caches) for name, command in commands.items()}
@@ -45,41 +43,37 @@ def compare_processes(rounds: int, root: Path | None = None) -> list[dict[str, A
             for name, command in commands.items()
         }
         seconds = interleave(calls, rounds, warm=True)
-    theirs = _find_accuracies(printed["the lecture's script"])
-    return [
-        {
-            "name": name,
-            "seconds": seconds[name],
-            "ratio": median_ratio(seconds[name], seconds["the lecture's script"]),
-            "accuracies": _find_accuracies(printed[name]),
-            "agree": None if name in IMPORTS else _find_accuracies(printed[name]) == theirs,
-        }
-        for name in commands
-    ]
+    script = next(iter(commands))
+    rows = []
+    for name in commands:
+        accuracies = find_accuracies(printed[name])
+        row = {"name": name, "seconds": seconds[name], "accuracies": accuracies, "agree": None}
+        if name not in IMPORTS:
+            row["agree"] = accuracies == find_accuracies(printed[script])
+            row["ratio"] = median_ratio(seconds[name], seconds[script])
+        rows.append(row)
+    return rows
 
 
-def _write_digits(path: Path, root: Path | None) -> None:
-    train, test = load_mnist((0, 1), root)
-    targets = [rows.labels[:, None].astype(np.float32) for rows in (train, test)]
-    np.savez(path, X=train.images, y=targets[0], XX=test.images, yy=targets[1])
+def write_digits(path: Path) -> None:
+    """The lecture's digits as arrays, for its script."""
+    train, test = load_mnist((0, 1))
+    y, yy = (rows.labels[:, None].astype(np.float32) for rows in (train, test))
+    np.savez(path, X=train.images, y=y, XX=test.images, yy=yy)
 
 
 def _run(command: list[str], environment: dict[str, str]) -> str:
-    """What it prints; a CalledProcessError where it fails.
-
-    `jaxnet lecture` ends with 1 where an accuracy was missed: then that is what the row shows.
-    """
+    """What it prints; `jaxnet lecture` ends with 1 where an accuracy was missed, and shows it."""
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode > 1 or not (done.stdout or "-c" in command):
-        done.check_returncode()
-        raise RuntimeError(f"{command} printed nothing: {done.stderr}")
+        raise RuntimeError(f"{command} ended with {done.returncode}: {done.stderr}")
     return done.stdout
 
 
-def _find_accuracies(printed: str) -> list[str]:
+def find_accuracies(printed: str) -> list[str]:
     """On the training and the test rows at the end, to four places, as either side prints them.
 
-    >>> _find_accuracies("train_acc=0.988551 test_acc=0.995272"), _find_accuracies(".9886/.9953")
+    >>> find_accuracies("train_acc=0.988551 test_acc=0.995272"), find_accuracies(".9886/.9953")
     (['.9886', '.9953'], ['.9886', '.9953'])
     """
     if pair := re.search(r"(\.\d{4})/(\.\d{4})", printed):

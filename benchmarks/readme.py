@@ -14,7 +14,6 @@ import click
 from rich.console import Console
 
 from benchmarks.figures import draw_results
-from benchmarks.scaling_tables import list_scaling, say_scaling
 from benchmarks.tables import WIDTH, list_tables, say_machine
 from jaxnet._utils.files import write_whole
 
@@ -27,16 +26,14 @@ _PLACES = re.compile(r"(<!-- benchmark: (\w+) -->\n).*?(<!-- end -->)", re.DOTAL
 
 def fill(text: str, results: dict[str, Any]) -> str:
     """A page with the results in their places; a ValueError where a part was not measured."""
-    sentences = {"machine": say_machine(results), **say_scaling(results)}
-    tables: dict[str, Any] = {**sentences, **list_tables(results), **list_scaling(results)}
+    shown = {part: f"```\n{_render(table)}\n```" for part, table in list_tables(results).items()}
+    shown["machine"] = say_machine(results)
 
     def show(place: re.Match) -> str:
         begin, part, end = place.groups()
-        if part not in tables:
+        if part not in shown:
             raise ValueError(f"the page shows {part!r}, which the results do not hold")
-        if part in sentences:
-            return f"{begin}{tables[part]}\n{end}"
-        return f"{begin}```\n{_render(tables[part])}\n```\n{end}"
+        return f"{begin}{shown[part]}\n{end}"
 
     return _PLACES.sub(show, text)
 

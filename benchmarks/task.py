@@ -38,24 +38,23 @@ class Trained(NamedTuple):
     losses: np.ndarray | None = None
 
 
+Prepared = tuple[Callable[[], Any], Callable[[Any], Trained]]
+"""A function that trains from `task.params`, again and again, and returns when the work is done;
+and one that reads what it left, apart, so that copying weights out is not timed."""
+
+
 class Missing(Exception):
     """A contestant cannot run here; says what it would need."""
 
 
 class Contestant(NamedTuple):
-    """One way to train the task: `prepare(task)` gives a function that trains it from the start.
-
-    The function is called again and again: every call starts from `task.params` and returns when
-    the work is done, ready to be `read` (apart, so that copying weights out is not timed). What it
-    needs that does not depend on the weights (arrays on the device, compiled programs) `prepare`
-    may make once; the first call compiles.
-    """
+    """One way to train the task; what `prepare` gives compiles at its first call."""
 
     name: str
     """As the table prints it, at most 34 characters."""
     form: str
     """"lecture" for a Python loop over steps, "fast" for the fastest idiomatic form."""
-    prepare: Callable[[Task], tuple[Callable[[], Any], Callable[[Any], Trained]]]
+    prepare: Callable[[Task], Prepared]
     threads: int = 1
     """How many threads it may use."""
     stream: str = "own"

@@ -1,5 +1,6 @@
 """Rounds in which contestants take turns, and what is said of their seconds."""
 
+import json
 import os
 import platform
 import statistics
@@ -51,6 +52,11 @@ def median_ratio(seconds: list[float], seconds_other: list[float]) -> float:
     """
     pairs = zip(seconds, seconds_other, strict=True)
     return statistics.median(theirs / mine for mine, theirs in pairs)
+
+
+def as_json(results: Any) -> str:
+    """Results as the files of `benchmarks/results` have them."""
+    return json.dumps(results, indent=1) + "\n"
 
 
 def describe_machine() -> dict[str, Any]:

@@ -17,22 +17,7 @@ from benchmarks.task import Contestant
 
 def contestants() -> list[Contestant]:
     """All of them in the table's order; what one needs is imported when it is prepared."""
-    return [
-        jaxnet_fit.FIT,
-        torch_eager.LECTURE,
-        torch_eager.SLICED,
-        torch_compiled.PIECES,
-        torch_compiled.CHUNKS,
-        flax_nnx.LOOP,
-        flax_nnx.SCAN,
-        flax_linen.LOOP,
-        flax_linen.SCAN,
-        equinox_loop.LOOP,
-        equinox_loop.SCAN,
-        keras_fit.LOOP,
-        keras_fit.FIT,
-        sklearn_mlp.LOOP,
-        sklearn_mlp.FIT,
-        numpy_hand.NUMPY,
-        floor.FLOOR,
-    ]
+    torchs = [torch_eager.LECTURE, torch_eager.SLICED, torch_compiled.PIECES, torch_compiled.CHUNKS]
+    jaxs = [each for m in (flax_nnx, flax_linen, equinox_loop) for each in (m.LOOP, m.SCAN)]
+    others = [each for m in (keras_fit, sklearn_mlp) for each in (m.LOOP, m.FIT)]
+    return [jaxnet_fit.FIT, *torchs, *jaxs, *others, numpy_hand.NUMPY, floor.FLOOR]

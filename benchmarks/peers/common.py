@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.task import Missing, Params, Task
+from benchmarks.task import Missing, Params, Prepared, Task, Trained
 
 ALL_THREADS = os.cpu_count() or 1
 """What torch, BLAS and XLA take when nobody tells them otherwise."""
@@ -39,27 +39,53 @@ def batches(task: Task) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             yield task.x[rows], task.y[rows]
 
 
-def split_rest(array: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The full batches of an epoch as (batches, size, ...), and the rows that are left.
-
-    >>> [part.shape for part in split_rest(np.zeros((12665, 784)), 16)]
-    [(791, 16, 784), (9, 784)]
-    """
-    full = len(array) // size
-    return array[: full * size].reshape(full, size, *array.shape[1:]), array[full * size :]
+Start = Callable[[Task], tuple[Any, Callable, Callable[[Any], Trained]]]
+"""What is carried, `step(carry, (x, y)) -> (carry, loss)`, and what reads `(carry, losses)`."""
 
 
-def scan_epochs(step: Callable, carry: Any, xy: Any, epochs: int, size: int) -> tuple[Any, Any]:
-    """Scan `step(carry, (x, y)) -> (carry, loss)` over every batch of every epoch, to be jitted.
+def loop(start: Start, jit: Callable[[], Any] = lambda: need("jax").jit) -> Any:
+    """`prepare` of a jitted step that is called for each batch of NumPy rows."""
+
+    def prepare(task: Task) -> Prepared:
+        initial, step, read = start(task)
+        jitted = jit()(step)
+
+        def train():
+            carry, losses = initial, []
+            for batch in batches(task):
+                carry, loss = jitted(carry, batch)
+                losses.append(loss)
+            return need("jax").block_until_ready((carry, losses))
+
+        return train, read
+
+    return prepare
+
+
+def scan(start: Start) -> Any:
+    """`prepare` of a whole run as one program."""
+
+    def prepare(task: Task) -> Prepared:
+        jax = need("jax")
+        initial, step, read = start(task)
+        xy = jax.device_put((task.x, task.y))
+        run = jax.jit(lambda carry, xy: scan_epochs(step, carry, xy, task))
+        return lambda: jax.block_until_ready(run(initial, xy)), read
+
+    return prepare
+
+
+def scan_epochs(step: Callable, carry: Any, xy: Any, task: Task) -> tuple[Any, Any]:
+    """Scan `step` over every batch of every epoch: the last carry, and the losses in order.
 
     `lax.scan` wants batches of one shape, so an epoch's last, shorter batch is a step of its own.
-    Returns the last carry, and the losses in order.
     """
     import jax
     import jax.numpy as jnp
 
-    rows = [split_rest(array, size) for array in xy]
-    full, rest = tuple(f for f, _ in rows), tuple(r for _, r in rows)
+    count, size = divmod(len(xy[0]), task.batch_size)[0], task.batch_size
+    full = tuple(a[: count * size].reshape(count, size, *a.shape[1:]) for a in xy)
+    rest = tuple(array[count * size :] for array in xy)
 
     def epoch(carry, _):
         carry, losses = jax.lax.scan(step, carry, full)
@@ -68,7 +94,7 @@ def scan_epochs(step: Callable, carry: Any, xy: Any, epochs: int, size: int) -> 
             losses = jnp.append(losses, last)
         return carry, losses
 
-    carry, losses = jax.lax.scan(epoch, carry, length=epochs)
+    carry, losses = jax.lax.scan(epoch, carry, length=task.epochs)
     return carry, losses.ravel()
 
 
@@ -92,9 +118,8 @@ def torch_names(layers: Any) -> Params:
 def make_blas_limit(threads: int) -> Callable[[], AbstractContextManager[Any]]:
     """A function that gives a context in which BLAS takes `threads` threads.
 
-    Looking for the BLAS libraries takes milliseconds, entering the context does not: make it once,
-    after NumPy is imported. Without threadpoolctl (scikit-learn brings it) the context does
-    nothing: set OPENBLAS_NUM_THREADS, or MKL_NUM_THREADS, before Python starts.
+    Looking for the BLAS libraries takes milliseconds: it is done once. Without threadpoolctl, which
+    scikit-learn brings, the context does nothing.
     """
     try:
         from threadpoolctl import ThreadpoolController

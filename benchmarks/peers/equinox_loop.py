@@ -1,11 +1,10 @@
 """Equinox with optax: a filter-jitted step in a Python loop, and a whole run as one program."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.common import ALL_THREADS, NAMES, batches, need, scan_epochs
+from benchmarks.peers.common import ALL_THREADS, NAMES, loop, need, scan
 from benchmarks.task import Contestant, Task, Trained
 
 
@@ -28,10 +27,10 @@ def build(task: Task) -> Any:
     )
 
 
-def make_step(task: Task) -> tuple[Any, Callable]:
-    """The optimizer, and a step of (net, its state, key) on one batch that gives a loss as well."""
+def start(task: Task) -> Any:
+    """A step of (net, its optimizer's state, key)."""
     eqx, jax, optax = need("equinox"), need("jax"), need("optax")
-    optimizer = optax.sgd(task.lr)
+    optimizer, net = optax.sgd(task.lr), build(task)
 
     def loss_fn(net, x, y, key):
         logits = jax.vmap(net)(x, key=jax.random.split(key, len(x)))
@@ -44,63 +43,30 @@ def make_step(task: Task) -> tuple[Any, Callable]:
         updates, opt_state = optimizer.update(grads, opt_state, net)
         return (eqx.apply_updates(net, updates), opt_state, key), loss
 
-    return optimizer, step
+    opt_state = optimizer.init(eqx.filter(net, eqx.is_inexact_array))
+    return (net, opt_state, jax.random.key(task.seed)), step, read
 
 
-def start(task: Task, optimizer: Any) -> tuple[Any, Any, Any]:
-    """What a step carries, before the first."""
-    eqx, jax = need("equinox"), need("jax")
-    net = build(task)
-    return net, optimizer.init(eqx.filter(net, eqx.is_inexact_array)), jax.random.key(task.seed)
+def read(trained: Any) -> Trained:
+    """Of what is carried and the losses."""
+    (net, *_), losses = trained
+    weights = (getattr(net[layer], name) for layer in (0, 3) for name in ("weight", "bias"))
+    return Trained(dict(zip(NAMES, map(np.array, weights), strict=True)), np.array(losses))
 
 
-def read_net(trained: tuple[Any, Any]) -> Trained:
-    """Of a net and its losses."""
-    net, losses = trained
-    params = {
-        f"{layer}.{name}": np.array(getattr(net[layer], name))
-        for layer in (0, 3)
-        for name in ("weight", "bias")
-    }
-    return Trained(params, np.array(losses))
+def start_arrays(task: Task) -> Any:
+    """The same step of the net's arrays alone: they are scanned over, the rest stays outside."""
+    eqx = need("equinox")
+    carry, step, _ = start(task)
+    arrays, static = eqx.partition(carry, eqx.is_array)
+
+    def step_arrays(arrays, batch):
+        carry, loss = step(eqx.combine(arrays, static), batch)
+        return eqx.filter(carry, eqx.is_array), loss
+
+    return arrays, step_arrays, lambda found: read((eqx.combine(found[0], static), found[1]))
 
 
-def prepare_loop(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Trained]]:
-    """`eqx.filter_jit` around the step, called for each batch of NumPy rows."""
-    eqx, jax = need("equinox"), need("jax")
-    optimizer, step = make_step(task)
-    initial, jitted = start(task, optimizer), eqx.filter_jit(step)
-
-    def train():
-        carry, losses = initial, []
-        for batch in batches(task):
-            carry, loss = jitted(carry, batch)
-            losses.append(loss)
-        return jax.block_until_ready((carry[0], losses))
-
-    return train, read_net
-
-
-def prepare_scan(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Trained]]:
-    """Both epochs in one program: the net's arrays are scanned over, the rest stays outside."""
-    eqx, jax = need("equinox"), need("jax")
-    optimizer, step = make_step(task)
-    initial = start(task, optimizer)
-    xy = jax.device_put((task.x, task.y))
-
-    @eqx.filter_jit
-    def run(carry, xy):
-        arrays, static = eqx.partition(carry, eqx.is_array)
-
-        def step_arrays(arrays, batch):
-            carry, loss = step(eqx.combine(arrays, static), batch)
-            return eqx.filter(carry, eqx.is_array), loss
-
-        arrays, losses = scan_epochs(step_arrays, arrays, xy, task.epochs, task.batch_size)
-        return eqx.combine(arrays, static)[0], losses
-
-    return lambda: jax.block_until_ready(run(initial, xy)), read_net
-
-
-LOOP = Contestant("Equinox, filter_jit step", "lecture", prepare_loop, ALL_THREADS)
-SCAN = Contestant("Equinox, lax.scan", "fast", prepare_scan, ALL_THREADS)
+FILTERED = loop(start, lambda: need("equinox").filter_jit)
+LOOP = Contestant("Equinox, filter_jit step", "lecture", FILTERED, ALL_THREADS)
+SCAN = Contestant("Equinox, lax.scan", "fast", scan(start_arrays), ALL_THREADS)

@@ -1,19 +1,11 @@
 """Flax NNX with optax: its canonical loop, and a whole run as one program."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.common import (
-    ALL_THREADS,
-    batches,
-    kernels,
-    need,
-    scan_epochs,
-    torch_names,
-)
-from benchmarks.task import Contestant, Task, Trained
+from benchmarks.peers.common import ALL_THREADS, batches, kernels, need, scan, torch_names
+from benchmarks.task import Contestant, Prepared, Task, Trained
 
 
 def build(task: Task) -> tuple[Any, Any]:
@@ -27,15 +19,10 @@ def build(task: Task) -> tuple[Any, Any]:
         nnx.Linear(32, 1, rngs=rngs),
     )
     net.train()
-    for layer, (kernel, bias) in zip(linear_layers(net), kernels(task.params), strict=True):
-        layer.kernel[...] = jnp.array(kernel)
-        layer.bias[...] = jnp.array(bias)
+    for place, (kernel, bias) in zip((0, 3), kernels(task.params), strict=True):
+        net.layers[place].kernel[...] = jnp.array(kernel)
+        net.layers[place].bias[...] = jnp.array(bias)
     return net, nnx.Optimizer(net, optax.sgd(task.lr), wrt=nnx.Param)
-
-
-def linear_layers(net: Any) -> list[Any]:
-    """The two that have weights."""
-    return [net.layers[0], net.layers[3]]
 
 
 def train_step(net: Any, optimizer: Any, x: Any, y: Any) -> Any:
@@ -50,14 +37,14 @@ def train_step(net: Any, optimizer: Any, x: Any, y: Any) -> Any:
     return loss
 
 
-def read_net(trained: tuple[Any, Any]) -> Trained:
+def read(trained: tuple[Any, Any]) -> Trained:
     """Of a net and its losses."""
     net, losses = trained
-    layers = [(layer.kernel[...], layer.bias[...]) for layer in linear_layers(net)]
+    layers = [(net.layers[place].kernel[...], net.layers[place].bias[...]) for place in (0, 3)]
     return Trained(torch_names(layers), np.array(losses))
 
 
-def prepare_loop(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Trained]]:
+def prepare_loop(task: Task) -> Prepared:
     """`nnx.jit` around the step, called for each batch of NumPy rows."""
     nnx, jax = need("flax.nnx"), need("jax")
     step = nnx.jit(train_step)
@@ -68,38 +55,21 @@ def prepare_loop(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Trained
         jax.block_until_ready((nnx.state(net), losses))
         return net, losses
 
-    return train, read_net
-
-
-def prepare_scan(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Trained]]:
-    """Both epochs in one `jax.jit`: split outside it, merged inside each step of `lax.scan`.
-
-    NNX's performance guide advises split and merge for small nets, whose objects cost more to
-    walk than their arrays to compute.
-    """
-    nnx, jax = need("flax.nnx"), need("jax")
-    graphdef, initial = nnx.split(build(task))
-    xy = jax.device_put((task.x, task.y))
-
-    @jax.jit
-    def run(state, xy):
-        def step(state, batch):
-            net, optimizer = nnx.merge(graphdef, state)
-            loss = train_step(net, optimizer, *batch)
-            return nnx.state((net, optimizer)), loss
-
-        return scan_epochs(step, state, xy, task.epochs, task.batch_size)
-
-    def train():
-        return jax.block_until_ready(run(initial, xy))
-
-    def read(trained):
-        state, losses = trained
-        net, _ = nnx.merge(graphdef, state)
-        return read_net((net, losses))
-
     return train, read
 
 
+def start(task: Task) -> Any:
+    """The same step of the state alone: split outside, merged inside, as NNX's guide advises."""
+    nnx = need("flax.nnx")
+    graphdef, initial = nnx.split(build(task))
+
+    def step(state, batch):
+        net, optimizer = nnx.merge(graphdef, state)
+        loss = train_step(net, optimizer, *batch)
+        return nnx.state((net, optimizer)), loss
+
+    return initial, step, lambda found: read((nnx.merge(graphdef, found[0])[0], found[1]))
+
+
 LOOP = Contestant("Flax NNX, nnx.jit step", "lecture", prepare_loop, ALL_THREADS)
-SCAN = Contestant("Flax NNX, lax.scan", "fast", prepare_scan, ALL_THREADS)
+SCAN = Contestant("Flax NNX, lax.scan", "fast", scan(start), ALL_THREADS)

@@ -245,9 +245,3 @@ double peak_fma(long rounds, float *seed) {
     *seed = sum(total);
     return 2.0 * LANES * SUMS * rounds;
 }
-
-/* Read `count` floats and write them elsewhere. Written as a loop: memcpy would pick stores that
-   go past the cache, which training does not use. */
-void copy(float *to, const float *from, long count) {
-    for (long i = 0; i + LANES <= count; i += LANES) store(to + i, load(from + i));
-}

@@ -4,29 +4,19 @@ import ctypes
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.peers.common import NAMES
-from benchmarks.task import Contestant, Missing, Task, Trained
+from benchmarks.task import Contestant, Missing, Prepared, Task, Trained
 
 SOURCE = Path(__file__).with_name("floor.c")
 COMPILER = "cc"
 # No -ffast-math: what the compiler may reorder, the source has already put in order.
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
 ALIGNMENT = 64
-
-
-class Peaks(NamedTuple):
-    """What one thread reaches: float32 FMAs on registers, and a copy from memory to memory."""
-
-    fma_gflops: float
-    copy_gbytes: float
-    """Read and written bytes together."""
 
 
 @cache
@@ -48,7 +38,6 @@ def load_library(*flags: str) -> ctypes.CDLL:
         net, floats, floats, *[ctypes.c_int] * 3, ctypes.c_float, floats,
     ]  # fmt: skip
     loaded.peak_fma.argtypes, loaded.peak_fma.restype = [ctypes.c_long, floats], ctypes.c_double
-    loaded.copy.argtypes = [floats, floats, ctypes.c_long]
     return loaded
 
 
@@ -59,7 +48,7 @@ def _align(size: int) -> np.ndarray:
     return memory[start : start + size]
 
 
-def prepare_floor(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Trained]]:
+def prepare_floor(task: Task) -> Prepared:
     """Train without dropout, whatever `task.p`."""
     library = load_library()
     if task.batch_size > library.max_batch():
@@ -82,27 +71,18 @@ def prepare_floor(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Traine
     return train, read
 
 
-def measure_peaks(tries: int = 5) -> Peaks:
-    """The best of `tries` of each: what other programs took of the core is not its peak."""
-    library = load_library()
-    seed = np.ones(1, np.float32)
-    source = np.ones(2**25, np.float32)  # 128 MiB, several times a last-level cache
-    target = np.zeros_like(source)
-    return Peaks(
-        max(_rate(lambda: library.peak_fma(10**7, seed)) for _ in range(tries)) / 1e9,
-        max(_rate(lambda: _copy(library, target, source)) for _ in range(tries)) / 1e9,
-    )
+def measure_peak(tries: int = 5) -> float:
+    """GFLOP/s of one thread's float32 FMAs on registers.
 
-
-def _copy(library: ctypes.CDLL, target: np.ndarray, source: np.ndarray) -> int:
-    library.copy(target, source, source.size)
-    return 2 * source.nbytes
-
-
-def _rate(work: Callable[[], float]) -> float:
-    begin = time.perf_counter()
-    amount = work()
-    return amount / (time.perf_counter() - begin)
+    The best of `tries`: what other programs took of the core is not its peak.
+    """
+    library, seed = load_library(), np.ones(1, np.float32)
+    rates = []
+    for _ in range(tries):
+        begin = time.perf_counter()
+        operations = library.peak_fma(10**7, seed)
+        rates.append(operations / (time.perf_counter() - begin) / 1e9)
+    return max(rates)
 
 
 FLOOR = Contestant("C, one core, no dropout", "fast", prepare_floor, stream="none")

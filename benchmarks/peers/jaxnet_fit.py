@@ -1,13 +1,10 @@
 """jaxnet itself: the run as `jaxnet.fit` compiles it, on torch's masks."""
 
-from collections.abc import Callable
-from typing import Any
-
 from benchmarks.peers.common import ALL_THREADS
-from benchmarks.task import Contestant, Task, Trained
+from benchmarks.task import Contestant, Prepared, Task, Trained
 
 
-def prepare_fit(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Trained]]:
+def prepare_fit(task: Task) -> Prepared:
     """`fit`, called as its users call it, from the task's weights."""
     import jax
 

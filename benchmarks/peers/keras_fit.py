@@ -1,30 +1,23 @@
 """Keras 3 on JAX: `train_on_batch` in a Python loop, and `fit`."""
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from benchmarks.peers.common import ALL_THREADS, batches, kernels, need, torch_names
-from benchmarks.task import Contestant, Missing, Task, Trained
+from benchmarks.task import Contestant, Missing, Prepared, Task, Trained
 
 # `fit` asks for its next batches in groups of this size, and looks at callbacks between groups.
 STEPS_PER_EXECUTION = 128
 
 
-def import_keras() -> Any:
-    """Keras on JAX; it reads its backend from the environment, once."""
-    os.environ.setdefault("KERAS_BACKEND", "jax")
+def build(task: Task, steps_per_execution: int) -> Any:
+    """The net, compiled with its loss and optimizer."""
+    os.environ.setdefault("KERAS_BACKEND", "jax")  # read once, when it is imported
     keras = need("keras")
     if keras.backend.backend() != "jax":
         raise Missing("keras runs on another backend: set KERAS_BACKEND=jax")
-    return keras
-
-
-def build(task: Task, steps_per_execution: int) -> Any:
-    """The net, compiled with its loss and optimizer."""
-    keras = import_keras()
     keras.utils.set_random_seed(task.seed)
     net = keras.Sequential(
         [
@@ -49,42 +42,35 @@ def restart(net: Any, task: Task) -> None:
     net.set_weights([array for layer in kernels(task.params) for array in layer])
 
 
-def read_net(trained: tuple[Any, Any]) -> Trained:
+def read(trained: tuple[Any, Any]) -> Trained:
     """Of a net and its losses."""
     net, losses = trained
     w1, b1, w2, b2 = net.get_weights()
     return Trained(torch_names([(w1, b1), (w2, b2)]), losses)
 
 
-def prepare_loop(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Trained]]:
+def prepare_loop(task: Task) -> Prepared:
     """`train_on_batch` for each batch; it returns the loss as a Python number."""
     net = build(task, steps_per_execution=1)
 
     def train():
         restart(net, task)
-        losses = [net.train_on_batch(x, y) for x, y in batches(task)]
-        return net, np.array(losses)
+        return net, np.array([net.train_on_batch(x, y) for x, y in batches(task)])
 
-    return train, read_net
+    return train, read
 
 
-def prepare_fit(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Trained]]:
+def prepare_fit(task: Task) -> Prepared:
     """`fit` in the rows' order; it tells an epoch's mean loss alone."""
     net = build(task, STEPS_PER_EXECUTION)
+    options = {"batch_size": task.batch_size, "epochs": task.epochs}
 
     def train():
         restart(net, task)
-        net.fit(
-            task.x,
-            task.y,
-            batch_size=task.batch_size,
-            epochs=task.epochs,
-            shuffle=False,
-            verbose=0,
-        )
+        net.fit(task.x, task.y, shuffle=False, verbose=0, **options)
         return net, None
 
-    return train, read_net
+    return train, read
 
 
 LOOP = Contestant("Keras on JAX, train_on_batch", "lecture", prepare_loop, ALL_THREADS)

@@ -1,12 +1,9 @@
 """NumPy: forward and backward by hand, one thread."""
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
 from benchmarks.peers.common import kernels, make_blas_limit, slices, torch_names
-from benchmarks.task import Contestant, Task, Trained
+from benchmarks.task import Contestant, Prepared, Task, Trained
 
 CLAMP = np.float32(-100)  # torch's BCELoss: no logarithm less than this
 
@@ -51,12 +48,6 @@ class Net:
         return probs
 
 
-def draw_masks(rng: np.random.Generator, rows: int, units: int, p: float) -> np.ndarray:
-    """Dropout's factors of `rows` rows: 0 with probability `p`, else 1 / (1 - p)."""
-    kept = rng.random((rows, units), np.float32) >= p
-    return kept * np.float32(1 / (1 - p))
-
-
 def cross_entropy(probs: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Of each row, as torch's BCELoss before its mean."""
     with np.errstate(divide="ignore"):
@@ -65,12 +56,13 @@ def cross_entropy(probs: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def train_epoch(net: Net, task: Task, rng: np.random.Generator) -> np.ndarray:
-    """Returns each batch's loss.
-
-    Masks and losses are computed for the epoch at once: a call on a batch's few numbers is nearly
-    all overhead. At p = 0 there are no masks.
+    """Each batch's loss. Masks and losses are computed for the epoch at once: a call on a batch's
+    few numbers is nearly all overhead.
     """
-    masks = draw_masks(rng, len(task.x), len(net.b1), task.p) if task.p else None
+    masks = None
+    if task.p:
+        kept = rng.random((len(task.x), len(net.b1)), np.float32) >= task.p
+        masks = kept * np.float32(1 / (1 - task.p))
     probs = np.empty_like(task.y)
     for rows in slices(task):
         probs[rows] = net.step(task.x[rows], task.y[rows], None if masks is None else masks[rows])
@@ -78,7 +70,7 @@ def train_epoch(net: Net, task: Task, rng: np.random.Generator) -> np.ndarray:
     return np.array([losses[rows].mean() for rows in slices(task)])
 
 
-def prepare_numpy(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Trained]]:
+def prepare_numpy(task: Task) -> Prepared:
     """In-place updates; BLAS on one thread."""
     one_thread = make_blas_limit(1)
 

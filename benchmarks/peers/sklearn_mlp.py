@@ -1,13 +1,12 @@
 """scikit-learn's MLPClassifier: `partial_fit` in a Python loop, and `fit`. It has no dropout."""
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from benchmarks.peers.common import batches, kernels, make_blas_limit, need, torch_names
-from benchmarks.task import Contestant, Task, Trained
+from benchmarks.task import Contestant, Prepared, Task, Trained
 
 CLASSES = np.arange(2)
 
@@ -15,9 +14,7 @@ CLASSES = np.arange(2)
 def build(task: Task, **how: Any) -> Any:
     """A classifier that trains as the task says, with the task's weights.
 
-    The public way to choose initial weights is to set them on a classifier that has been fitted
-    once (here on two rows) and to go on from there, with `partial_fit` or with `fit` and
-    `warm_start`.
+    The public way to choose these is to set them on one that has been fitted once, on two rows.
     """
     network = need("sklearn.neural_network")
     net = network.MLPClassifier(
@@ -43,7 +40,7 @@ def read_net(net: Any) -> Trained:
     return Trained(torch_names(zip(net.coefs_, net.intercepts_, strict=True)))
 
 
-def prepare_loop(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Trained]]:
+def prepare_loop(task: Task) -> Prepared:
     """`partial_fit` for each batch, on one thread: more make BLAS slower on products this small."""
     need("sklearn.neural_network")
     one_thread = make_blas_limit(1)
@@ -58,7 +55,7 @@ def prepare_loop(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Trained
     return train, read_net
 
 
-def prepare_fit(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Trained]]:
+def prepare_fit(task: Task) -> Prepared:
     """`fit`, on one thread as well; two epochs do not converge, and it would warn of that."""
     need("sklearn.neural_network")
     one_thread = make_blas_limit(1)

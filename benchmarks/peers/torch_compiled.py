@@ -4,19 +4,18 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.peers.common import NAMES, need, slices
-from benchmarks.peers.torch_eager import build, copy_params, read_net, torch_threads
-from benchmarks.task import Contestant, Task, Trained
+from benchmarks.peers.torch_eager import build, copy_params, on_threads, read_net
+from benchmarks.task import Contestant, Prepared, Task, Trained
 
 # An epoch of the lecture is then 28 chunks, and one of 8 steps. Guards and the way into the
 # compiled code cost about 80 us a call; longer chunks gain no more, and compile longer.
 STEPS_PER_CHUNK = 28
 
 
-def prepare_pieces(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Trained]]:
+def prepare_pieces(task: Task) -> Prepared:
     """The loop in Python; forward with backward, and the optimizer's step, are compiled.
 
-    `dynamic=False`: an epoch's shorter last batch gets a program of its own, and the others' is
-    not made general for its sake.
+    `dynamic=False`: an epoch's shorter last batch gets a program of its own.
     """
     torch = need("torch")
     X, y = torch.tensor(task.x), torch.tensor(task.y)
@@ -41,17 +40,7 @@ def prepare_pieces(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Train
                 losses.append(loss.detach())
         return net, losses
 
-    return _on_one_thread(train), read_net
-
-
-def _on_one_thread(train: Callable[[], Any]) -> Callable[[], Any]:
-    """One thread while it compiles, too: inductor then writes loops without OpenMP."""
-
-    def train_on_one_thread():
-        with torch_threads(1):
-            return train()
-
-    return train_on_one_thread
+    return on_threads(1, train), read_net
 
 
 def loss_of(z1: Any, w2: Any, b2: Any, y: Any, mask: Any) -> Any:
@@ -101,7 +90,7 @@ def make_train_chunk(task: Task) -> Callable:
     return torch.compile(train_chunk, fullgraph=True, dynamic=False, options=options)
 
 
-def prepare_chunks(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Trained]]:
+def prepare_chunks(task: Task) -> Prepared:
     """Many steps as one compiled program, on one thread.
 
     Masks are drawn for an epoch at once, outside, by `rand`: `bernoulli_`, which dropout calls,
@@ -129,7 +118,7 @@ def prepare_chunks(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Train
         weights = {name: w.numpy().copy() for name, w in zip(NAMES, params, strict=True)}
         return Trained(weights, torch.cat(losses).numpy())
 
-    return _on_one_thread(train), read
+    return on_threads(1, train), read
 
 
 PIECES = Contestant("torch.compile, net and optimizer", "lecture", prepare_pieces)

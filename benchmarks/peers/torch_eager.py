@@ -1,25 +1,27 @@
 """torch as it comes: the lecture's own loop, and the same steps with the overhead taken off."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from benchmarks.peers.common import ALL_THREADS, need, slices
-from benchmarks.task import Contestant, Params, Task, Trained
+from benchmarks.task import Contestant, Params, Prepared, Task, Trained
 
 
-@contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    """torch on `threads` threads inside, and as it was afterwards."""
-    torch = need("torch")
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def on_threads(threads: int, train: Callable[[], Any]) -> Callable[[], Any]:
+    """The same with torch on so many threads, and as it was afterwards."""
+
+    def train_so():
+        torch = need("torch")
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            return train()
+        finally:
+            torch.set_num_threads(before)
+
+    return train_so
 
 
 def copy_params(params: Params) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def read_net(trained: tuple[Any, list[Any]]) -> Trained:
     return Trained(params, np.array([loss.item() for loss in losses]))
 
 
-def prepare_lecture(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Trained]]:
+def prepare_lecture(task: Task) -> Prepared:
     """The lecture's `minibatch`, statement by statement, without its reports."""
     torch = need("torch")
     X, y = torch.tensor(task.x), torch.tensor(task.y)
@@ -73,14 +75,10 @@ def prepare_lecture(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Trai
                 losses.append(loss.detach())
         return net, losses
 
-    def train_on_all_threads():
-        with torch_threads(ALL_THREADS):
-            return train()
-
-    return train_on_all_threads, read_net
+    return on_threads(ALL_THREADS, train), read_net
 
 
-def prepare_sliced(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Trained]]:
+def prepare_sliced(task: Task) -> Prepared:
     """Tensors sliced by hand, one thread, a fused optimizer."""
     torch = need("torch")
     X, y = torch.tensor(task.x), torch.tensor(task.y)
@@ -104,11 +102,7 @@ def prepare_sliced(task: Task) -> tuple[Callable[[], Any], Callable[[Any], Train
                 losses.append(loss.detach())
         return net, losses
 
-    def train_on_one_thread():
-        with torch_threads(1):
-            return train()
-
-    return train_on_one_thread, read_net
+    return on_threads(1, train), read_net
 
 
 LECTURE = Contestant("torch, DataLoader", "lecture", prepare_lecture, ALL_THREADS, "torch")

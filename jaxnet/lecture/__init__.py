@@ -1,6 +1,6 @@
 """The application: the lecture's experiments, their figures and report, and the command line."""
 
-from jaxnet.lecture import doctor, studies, torch_results
+from jaxnet.lecture import doctor, torch_results
 from jaxnet.lecture.experiments import (
     BEYOND,
     EXPERIMENTS,
@@ -30,6 +30,5 @@ __all__ = [
     "manual_sigmoid_loss",
     "missed",
     "run",
-    "studies",
     "torch_results",
 ]

@@ -1,6 +1,5 @@
 """This machine as it is found: versions, settings, and what it measures and draws."""
 
-import hashlib
 import os
 import platform
 import subprocess
@@ -16,36 +15,21 @@ import jax
 import numpy as np
 
 from jaxnet import random
+from jaxnet._utils.digests import digest_array
 from jaxnet.nn import Linear
 
-TESTED_FROM = {
-    "python": (3, 11),
-    "jax": (0, 10),
-    "jaxlib": (0, 10),
-    "flax": (0, 12),
-    "optax": (0, 2, 8),
-    "numpy": (2, 0),
-    "torch": (2, 11),
-    "torchvision": (0, 26),
-}
-"""The oldest version of each package that jaxnet allows; which were run, docs/claims.md says."""
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
 
-# SHA-256, its first 16 digits, of what torch 2.15 gives on x86 with AVX2, each draw right after
-# torch.manual_seed(1): dropout(ones(2000), 0.9) != 0, randperm(1000, dtype=int32),
+# `digest_array`, its first 16 digits, of what torch 2.15 gives on x86 with AVX2, each draw right
+# after torch.manual_seed(1): dropout(ones(2000), 0.9) != 0, randperm(1000, dtype=int32),
 # empty(1000).uniform_(0.1, 0.7), empty(1000).normal_(), empty(15).normal_().
 KNOWN_DRAWS = {
-    "dropout masks": "62e9f57f24147551",
-    "permutations": "ff44839a3ee5841b",
-    "uniform": "3351d87d14598496",
-    "normal": "5107d171dce8fcf8",
-    "normal, fewer than 16": "a6c109bc6bf336a6",
+    "dropout masks": "932e9e627b21d22c",
+    "permutations": "12ad4193b8955550",
+    "uniform": "b5be7905a6b9361b",
+    "normal": "8f0229e2ef35d108",
+    "normal, fewer than 16": "fa4a73d614bec6e8",
 }
-
-CAPABILITY = "ATEN_CPU_CAPABILITY"
-"""The variable by which torch's kernels are chosen."""
-
-TORCH_SECONDS = 60
-"""How long torch may take to say which kernels it runs; importing it takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -53,98 +37,71 @@ class Facts:
     """A machine as it was found; `dataclasses.replace` puts another in its place."""
 
     versions: Mapping[str, str | None]
-    """Of each package in `TESTED_FROM`, None where it is not installed."""
-    environment: Mapping[str, str]
-    """As in `os.environ`."""
+    """Of each of `PACKAGES`, None where it is not installed."""
     settings: Mapping[str, Any]
-    """Of `jax.config`, by name."""
-    backend: str
-    """JAX's default one: "cpu", "gpu" or another."""
+    xla_flags: str
     devices: tuple[str, ...]
     """What kind each of JAX's devices is."""
     machine: str
     """As in `platform.machine()`."""
-    features: frozenset[str] | None
-    """What an x86 processor can, by its names in /proc/cpuinfo; None where nothing tells."""
+    features: frozenset[str]
+    """What an x86 processor can, by its names in /proc/cpuinfo; none where nothing tells."""
     torch_kernels: str | None
-    """As in `torch.backends.cpu.get_cpu_capability()`; None where torch is not there to say it."""
-    keeps_subnormals: bool
-    """Whether 2 * 1e-39 in a compiled program is not 0."""
+    """As in `torch.backends.cpu.get_cpu_capability()`; None where torch does not say it."""
     product_error: float
     """Of `Linear`, relative to the largest element."""
     draws: Mapping[str, str]
-    """Digests of what jaxnet draws, as in `KNOWN_DRAWS`."""
 
 
 def look() -> Facts:
     """Read and measure this machine; compiles a few small programs.
 
-    Where torch is installed, a process of its own imports it, once for all questions.
+    Where torch is installed, a process of its own imports it.
     """
-    names = (
-        "jax_default_matmul_precision",
-        "jax_enable_x64",
-        "jax_default_prng_impl",
-        "jax_threefry_partitionable",
-    )
-    twice = jax.jit(lambda x: 2 * x)(np.float32(1e-39))
-    versions = {name: _read_version(name) for name in TESTED_FROM}
+    versions = {name: _read_version(name) for name in PACKAGES}
+    names = ("jax_default_matmul_precision", "jax_enable_x64")
     return Facts(
         versions=versions,
-        environment=dict(os.environ),
         settings={name: getattr(jax.config, name) for name in names},
-        backend=jax.default_backend(),
+        xla_flags=os.environ.get("XLA_FLAGS", ""),
         devices=tuple(device.device_kind for device in jax.devices()),
         machine=platform.machine(),
-        features=_read_features(),
-        torch_kernels=_ask_torch(os.environ.get(CAPABILITY)) if versions["torch"] else None,
-        keeps_subnormals=bool(twice != 0),
+        features=frozenset(_read_processor().get("flags", "").split()),
+        torch_kernels=_ask_torch() if versions["torch"] else None,
         product_error=_measure_product(),
         draws=_draw(),
     )
 
 
 def _read_version(name: str) -> str | None:
-    if name == "python":
-        return platform.python_version()
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _read_features() -> frozenset[str] | None:
+def _read_processor() -> dict[str, str]:
+    """The fields of /proc/cpuinfo; none where it is not there."""
     try:
-        if platform.system() == "Darwin":
-            names = ("machdep.cpu.features", "machdep.cpu.leaf7_features")
-            text = subprocess.check_output(["sysctl", "-n", *names], text=True)
-        else:
-            text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-            text = next(line for line in text.splitlines() if line.startswith("flags"))
-    except (OSError, subprocess.SubprocessError, StopIteration):
-        return None
-    return frozenset(text.lower().split())
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    fields = (line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return {name.strip(): value.strip() for name, value in fields}
 
 
 @cache
-def _ask_torch(capability: str | None) -> str | None:
-    """Which kernels torch runs where its variable is this, or unset; None if it does not say."""
-    chosen = {} if capability is None else {CAPABILITY: capability}
+def _ask_torch() -> str | None:
+    """Which kernels torch runs here; None if it does not say within a minute."""
     code = "import torch; print(torch.backends.cpu.get_cpu_capability())"
+    command = [sys.executable, "-P", "-c", code]  # not a torch.py in this folder
     try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", code],  # not a torch.py in this folder
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            env=os.environ | chosen,
-            timeout=TORCH_SECONDS,
-            check=True,
+        said = subprocess.check_output(
+            command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True, timeout=60
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    lines = done.stdout.splitlines()
-    return lines[-1].strip() or None if lines else None
+    return (said.split() or [None])[-1]  # after whatever its import prints
 
 
 def _measure_product() -> float:
@@ -165,7 +122,7 @@ def _draw() -> dict[str, str]:
         random.normal(generator, (1000,))[1],
         random.normal(generator, (15,))[1],
     )
-    return {name: digest(np.asarray(v)) for name, v in zip(KNOWN_DRAWS, values, strict=True)}
+    return {name: digest_array(v)[:16] for name, v in zip(KNOWN_DRAWS, values, strict=True)}
 
 
 def describe() -> dict[str, str]:
@@ -175,23 +132,18 @@ def describe() -> dict[str, str]:
     ['device', 'packages', 'processor', 'system']
     """
     device = jax.devices()[0]
-    found = {name: _read_version(name) for name in TESTED_FROM if not name.startswith("torch")}
+    found = {name: _read_version(name) for name in PACKAGES if name != "torch"}
     return {
         "processor": f"{name_processor()}, {count_cores()} cores",
-        "system": f"{platform.system()} {platform.machine()}",
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "device": f"{device.platform}: {device.device_kind}",
-        "packages": ", ".join(f"{name} {version}" for name, version in found.items() if version),
+        "packages": ", ".join(f"{name} {version}" for name, version in found.items()),
     }
 
 
 def name_processor() -> str:
     """The processor's name, as the system tells it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            lines = dict(line.split(":", 1) for line in file if ":" in line)
-    except OSError:
-        return platform.processor() or platform.machine()
-    fields = {name.strip(): value.strip() for name, value in lines.items()}
+    fields = _read_processor()
     family = [f"{name} {fields[name]}" for name in ("cpu family", "model") if name in fields]
     return ", ".join([fields.get("model name", platform.machine()), *family])
 
@@ -201,12 +153,3 @@ def count_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def digest(values: np.ndarray) -> str:
-    """Digest of an array's bytes, 16 hexadecimal digits.
-
-    >>> digest(np.zeros(2, np.float32))
-    'af5570f5a1810b7a'
-    """
-    return hashlib.sha256(values.tobytes()).hexdigest()[:16]

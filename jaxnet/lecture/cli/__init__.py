@@ -7,6 +7,7 @@ import sys
 import click
 
 import jaxnet
+from jaxnet._utils.streams import prepare_streams
 from jaxnet.lecture.cli import doctor, lecture, report, show, sweep
 
 
@@ -23,6 +24,7 @@ def main() -> None:
       jaxnet sweep minibatch --seeds 0:256    was it luck?
       jaxnet doctor                           does this machine give torch's numbers?
     """
+    prepare_streams()
     # Python's last collection walks over all that JAX imported, a third of a second for nothing.
     # Not where a download brought torch along: some of its parts complain about what stays.
     atexit.register(lambda: "torch" in sys.modules or gc.freeze())

@@ -5,19 +5,17 @@ from pathlib import Path
 
 import click
 import jax
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from jaxnet._utils.files import check_file
 from jaxnet.callbacks.progress import count
-from jaxnet.lecture.cli.options import FILE, QUIET, check_file, input_errors, write_json
+from jaxnet.lecture.cli import options as shared
+from jaxnet.lecture.cli.output import Output
 from jaxnet.lecture.doctor import examine
 
 
 @click.command("doctor")
-@click.option("--json", "json_path", type=FILE, help="Write the findings.")
-@QUIET
+@click.option("--json", "json_path", type=shared.FILE, help="Write the findings.")
+@shared.QUIET
 @click.pass_context
 def command(context: click.Context, json_path: Path | None, quiet: bool) -> None:
     """Examine what on this machine decides whether numbers match torch's.
@@ -29,7 +27,7 @@ def command(context: click.Context, json_path: Path | None, quiet: bool) -> None
       jaxnet doctor
       jaxnet doctor --json findings.json
     """
-    with input_errors():
+    with shared.input_errors():
         check_file("--json", json_path)
         try:
             jax.devices()
@@ -38,21 +36,17 @@ def command(context: click.Context, json_path: Path | None, quiet: bool) -> None
             raise RuntimeError(f"JAX does not start here: {why}") from error
     with count("doctor", None, quiet=quiet, begin="reading and measuring"):
         findings = examine()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-    table.add_column("what", no_wrap=True)
-    table.add_column("found here", overflow="fold")
-    table.add_column("verdict", no_wrap=True)
+    output = Output()
+    output.save_json(json_path, [finding._asdict() for finding in findings])
+    table = shared.make_table(["what", "found here", "verdict"])
+    table.columns[1].no_wrap, table.columns[1].overflow = False, "fold"
     for finding in findings:
-        table.add_row(finding.name, Text(finding.value), finding.verdict)
-    console = Console()
-    console.print(table)
+        table.add_row(finding.name, finding.value, finding.verdict)
+    output.show(table)
     for finding in findings:
         if finding.advice:
-            console.print(Text(f"{finding.name}: {finding.advice}"))
-    differing = sum(finding.verdict == "differs" for finding in findings)
+            output.show(f"{finding.name}: {finding.advice}")
+    differing = any(finding.verdict == "differs" for finding in findings)
     if not differing:
-        console.print("Nothing here is known to make numbers differ from torch's.")
-    if json_path is not None:
-        write_json(json_path, [finding._asdict() for finding in findings])
-    if differing:
-        context.exit(1)
+        output.show("Nothing here is known to make numbers differ from torch's.")
+    context.exit(output.status(int(differing)))

@@ -1,25 +1,25 @@
-"""What the commands share: options, checks of folders before the work, how a run is resumed."""
+"""What the commands share: options, tables, what is said of errors, how a run is resumed."""
 
-import json
-import os
 import re
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-import jax
+from rich import box
+from rich.table import Table
 
-from jaxnet._utils.files import write_whole
+from jaxnet import sweep
 from jaxnet._utils.processes import is_primary
-from jaxnet._utils.validation import nearest
+from jaxnet._utils.validation import INT32, nearest
 from jaxnet.callbacks import Interrupted, NotFinite
 from jaxnet.checkpoint import CheckpointMismatchError, CorruptCheckpointError
-from jaxnet.lecture.experiments import BEYOND, EXPERIMENTS, Experiment, Split
+from jaxnet.data import load_mnist
+from jaxnet.lecture.experiments import BEYOND, EXPERIMENTS, Experiment, Split, find
 from jaxnet.lecture.torch_results import TorchRun, check_same, load_torch
 
 
@@ -34,6 +34,7 @@ class Named(click.Choice):
             self.fail(error.message.rstrip(".") + nearest(value, self.choices), param, ctx)
 
 
+COUNT = click.IntRange(1, INT32)
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 EXPERIMENT = Named([*EXPERIMENTS, *BEYOND])
@@ -47,7 +48,7 @@ DEVICE = click.option("--device", type=Named(["cpu", "gpu"]), help="Where to run
 TORCH = click.option(
     "--torch",
     "torch_path",
-    type=FILE,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Show torch's runs beside these: the file of python -m torchref lecture.",
 )
 NO_CACHE = click.option("--no-cache", is_flag=True, help="Compile anew and keep nothing on disk.")
@@ -59,7 +60,7 @@ def input_errors() -> Iterator[None]:
     """What goes wrong with the user's input in here is one sentence and exit status 2."""
     try:
         yield
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as error:
         raise _say_once(error) from error
 
 
@@ -68,19 +69,12 @@ def _say_once(error: Exception) -> Exception:
     return click.UsageError(str(error)) if is_primary() else click.exceptions.Exit(2)
 
 
-def find_device(name: str | None) -> Any:
-    """The first device of that kind, None for JAX's own choice."""
-    return None if name is None else find_devices(name)[0]
-
-
-def find_devices(name: str | None) -> list[Any]:
-    """The devices of that kind, or of JAX's own choice."""
-    try:
-        return jax.devices(name)
-    except RuntimeError as error:
-        found = ", ".join(sorted({device.platform for device in jax.devices()}))
-        message = f"--device must be one that JAX finds here ({found}), not {name}"
-        raise ValueError(message) from error
+def load_chosen(
+    names: Sequence[str], root: Path | None
+) -> tuple[list[Experiment], dict[tuple[int, ...], Split]]:
+    """The experiments of these names, all of the lecture's where there is none, and their rows."""
+    chosen = [find(name) for name in dict.fromkeys(names or EXPERIMENTS)]
+    return chosen, {classes: load_mnist(classes, root) for classes in {e.classes for e in chosen}}
 
 
 def load_beside(
@@ -89,8 +83,6 @@ def load_beside(
     """torch's runs from --torch, which must be the same as these; none where it is not given."""
     if path is None:
         return {}
-    if not path.exists():
-        raise click.BadParameter(f"File {str(path)!r} does not exist.", param_hint="'--torch'")
     try:
         torch = load_torch(path)
         check_same(torch, chosen, data)
@@ -100,10 +92,14 @@ def load_beside(
     return torch
 
 
-def write_json(path: Path, listed: list[Any]) -> None:
-    """Write a list as JSON; the file is written in full or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(listed, indent=2) + "\n")
+def make_table(words: Iterable[str], numbers: Iterable[str] = ()) -> Table:
+    """An empty table: columns of words, then columns of numbers."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    for heading in words:
+        table.add_column(heading, no_wrap=True)
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
 
 
 def say_how_to_resume() -> str:
@@ -125,46 +121,20 @@ def plain_warnings(quiet: bool = False) -> Iterator[None]:
         yield
 
 
-def check_file(option: str, path: Path | None) -> None:
-    """See that a file can be written, and its folder made; make nothing yet."""
-    if path is None:
-        return
-    if not path.name:
-        raise ValueError(f"{option}: the name of the file to write is empty")
-    if path.exists():
-        _check_writable(option, path)
-    else:
-        check_folder(option, path.parent)
-
-
-def check_folder(option: str, path: Path | None) -> None:
-    """See that a folder is there or can be made, and be written in."""
-    if path is None:
-        return
-    there = next(folder for folder in (path, *path.absolute().parents) if os.path.lexists(folder))
-    if not there.is_dir():
-        raise NotADirectoryError(f"{option} needs the folder {path}, but {there} is a file")
-    _check_writable(option, there)
-
-
-def _check_writable(option: str, path: Path) -> None:
-    if not os.access(path, os.W_OK):
-        raise PermissionError(f"{option} needs {path}, which cannot be written")
-
-
 @contextmanager
-def ends(context: click.Context, checkpoint: Path | None, *, quiet: bool = False) -> Iterator[None]:
+def ends(
+    context: click.Context, folder: Path | None, option: str = "--checkpoint", quiet: bool = False
+) -> Iterator[None]:
     """A run that ends before its time says so in a sentence, and how to resume it.
 
     Quiet where another process says it.
     """
     try:
         yield
-    except Interrupted as error:
-        said = "nothing was saved; --checkpoint DIR saves a run as it goes"
+    except (Interrupted, sweep.Interrupted) as error:
+        said = f"nothing was saved; {option} DIR saves what is done"
         if not quiet:
-            said = said if checkpoint is None else say_how_to_resume()
-            click.echo(f"{error}\n{said}", err=True)
+            click.echo(f"{error}\n{say_how_to_resume() if folder else said}", err=True)
         context.exit(130)
     except NotFinite as error:
         if not quiet:

@@ -5,66 +5,56 @@ from typing import Any
 
 import numpy as np
 
-from jaxnet._utils.validation import check_count
 from jaxnet.data import Dataset
 from jaxnet.lecture.experiments import Result, find
 from jaxnet.lecture.figures.style import BLUE, ORANGE, canvas
 from jaxnet.nn import init
 from jaxnet.random import manual_seed
-from jaxnet.train.evaluate import predict
+from jaxnet.train import predict
+
+COLUMNS = 8
 
 
-def draw_digits(data: Dataset, path: Path, *, columns: int = 8) -> Path:
+def draw_digits(data: Dataset, path: Path) -> None:
     """The first digits of each class, a class a row, as `plt.imshow` shows them in the lecture."""
-    check_digits(data)
-    check_count("columns", columns)
+    if not isinstance(data, Dataset):
+        raise TypeError(f"data must be a Dataset of digits, not {type(data).__name__}")
+    if len(data.labels) == 0:
+        raise ValueError("data must have at least one row, not 0")
     classes = np.unique(data.labels)
-    with canvas(path, 1.0 * columns, 1.15 * len(classes)) as figure:
-        for row, label in zip(_bare(figure, len(classes), columns), classes, strict=True):
-            images = data.images[data.labels == label][:columns]
-            for axis, image in zip(row, images, strict=False):
+    with canvas(path, 1.0 * COLUMNS, 1.15 * len(classes)) as figure:
+        for axes, label in zip(_bare(figure, len(classes)), classes, strict=True):
+            for axis, image in zip(axes, data.images[data.labels == label], strict=False):
                 _show_digit(axis, image)
-    return path
 
 
-def draw_predictions(result: Result, test: Dataset, path: Path, *, columns: int = 8) -> Path:
-    """Test digits with what the net says of them: some that it has right, and its mistakes.
-
-    A row of digits taken evenly from the test rows, then the mistakes, those of which the net was
-    surest first, two rows at most; "1, not 0" means that the net says 1 of a 0.
+def draw_predictions(result: Result, test: Dataset, path: Path) -> None:
+    """Test digits with what the net says of them: a row that it has right, taken evenly, then its
+    mistakes, the surest first; "1, not 0" means that the net says 1 of a 0.
     """
-    check_result(result)
-    check_digits(test, "test")
-    check_count("columns", columns)
     chosen, sure = choose(result, test)
     wrong = np.flatnonzero(chosen != test.labels)
     wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
     right = np.flatnonzero(chosen == test.labels)
-    # Of no right rows there are none to take.
-    evenly = np.linspace(0, len(right) - 1, columns if len(right) else 0).astype(int)
-    picked = np.unique(right[evenly])
-    shown = wrong[: 2 * columns]
-    rows = [picked, *(shown[i : i + columns] for i in range(0, len(shown), columns))]
-    with canvas(path, 1.15 * columns, 0.6 + 1.5 * len(rows)) as figure:
-        for line, places in zip(_bare(figure, len(rows), columns), rows, strict=True):
-            for axis, place in zip(line, places, strict=False):
+    picked = right[:: -(-len(right) // COLUMNS) or 1]
+    shown = wrong[: 2 * COLUMNS]
+    rows = [picked, *(shown[i : i + COLUMNS] for i in range(0, len(shown), COLUMNS))]
+    with canvas(path, 1.15 * COLUMNS, 0.6 + 1.5 * len(rows)) as figure:
+        for axes, places in zip(_bare(figure, len(rows)), rows, strict=True):
+            for axis, place in zip(axes, places, strict=False):
                 _show_digit(axis, test.images[place])
                 said, label = chosen[place], test.labels[place]
-                text = f"{said}" if said == label else f"{said}, not {label}"
-                color = BLUE if said == label else ORANGE
+                text, color = (
+                    (f"{said}", BLUE) if said == label else (f"{said}, not {label}", ORANGE)
+                )
                 axis.set_title(text, color=color, fontsize=12, loc="center")
-        more = f", the surest {len(shown)} below" if len(wrong) > len(shown) else ", below"
-        count = f"{len(wrong):,} of {len(chosen):,} test digits wrong{more if len(wrong) else ''}"
-        title = f"{result.record['experiment']}: {count}"
+        count = f"{len(wrong):,} of {len(chosen):,} test digits wrong"
+        title = f"{result.record['experiment']}: {count}{', the surest below' * bool(len(wrong))}"
         figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    return path
 
 
 def choose(result: Result, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """The digit that a finished experiment's net chooses for each row, and how surely.
-
-    "Surely" is the logit's distance from a tie; for a net of probabilities the probability's.
-    """
+    """The digit that a net chooses for each row, and how far its output is from a tie."""
     experiment = find(result.record["experiment"])
     outputs = np.asarray(predict(experiment.net, result.state, data.images))
     if outputs.shape[1] > 1:
@@ -76,26 +66,21 @@ def choose(result: Result, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     return np.array(experiment.classes)[places], sure
 
 
-def draw_weights(result: Result, path: Path) -> Path:
+def draw_weights(result: Result, path: Path) -> None:
     """Each hidden unit's 784 weights as an image, and what training has added to them.
 
-    The first are the initial weights almost to the eye; what training added shows what a unit looks
-    for (orange) and looks away from (violet). The two halves have a scale each.
+    The latter shows what a unit looks for (orange) and looks away from (violet).
     """
-    check_result(result)
     experiment = find(result.record["experiment"])
+    _, variables = init(experiment.net, manual_seed(experiment.seed))
+    first = np.asarray(variables["params"]["0"]["weight"])
     last = np.asarray(result.state.params["0"]["weight"], np.float32)
-    halves = {"weights": last}
-    if isinstance(experiment.seed, int):  # and not a seed of JAX's
-        _, variables = init(experiment.net, manual_seed(experiment.seed))
-        first = np.asarray(variables["params"]["0"]["weight"])
-        halves["added by training"] = last - first
-    columns = 8
-    rows = -(-len(last) // columns)
-    with canvas(path, 5.2 * len(halves), 0.52 * rows + 0.6) as figure:
-        parts = figure.subfigures(1, len(halves), squeeze=False)[0]
+    halves = {"weights": last, "added by training": last - first}
+    rows = -(-len(last) // COLUMNS)
+    with canvas(path, 10.4, 0.52 * rows + 0.6) as figure:
+        parts: Any = figure.subfigures(1, 2)
         for part, (name, weights) in zip(parts, halves.items(), strict=True):
-            axes = _bare(part, rows, columns).ravel()
+            axes = _bare(part, rows).ravel()
             most = np.abs(weights).max() or 1.0
             image: Any = None
             for axis, unit in zip(axes, weights, strict=False):
@@ -103,38 +88,48 @@ def draw_weights(result: Result, path: Path) -> Path:
             part.colorbar(image, ax=list(axes), shrink=0.9, ticks=[-most, 0, most], format="%.2g")
             title = f"{experiment.id}, {len(weights)} hidden units: {name}"
             part.suptitle(title, x=0.01, ha="left", fontsize=11)
-    return path
 
 
-def draw_confusion(counts: np.ndarray, path: Path, *, title: str = "") -> Path:
-    """Counts of true digits (rows) taken for which (columns), each row shaded by its share."""
-    counts = np.asarray(counts)
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
-        raise ValueError(f"counts must be a square table, not of shape {counts.shape}")
+def draw_confusion(result: Result, test: Dataset, path: Path) -> None:
+    """Which true digits (rows) the net takes for which (columns)."""
     with canvas(path, 4.6, 4.4) as figure:
-        axis = figure.add_subplot()
-        show_confusion(axis, counts)
-        right = np.trace(counts) / max(counts.sum(), 1)
-        axis.set_title(f"{title}{': ' if title else ''}{right:.4f} of the test rows right")
-    return path
+        counts = count_confusions(test.labels, choose(result, test)[0], len(np.unique(test.labels)))
+        show_confusion(figure.add_subplot(), counts, result.record["experiment"])
 
 
-def show_confusion(axis: Any, counts: np.ndarray) -> None:
-    """A table of counts on an axis."""
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+def count_confusions(labels: np.ndarray, chosen: np.ndarray, classes: int) -> np.ndarray:
+    """How often each digit was taken for which: (true, chosen).
+
+    >>> count_confusions(np.array([0, 1, 1]), np.array([0, 1, 0]), 2)
+    array([[1, 0],
+           [1, 1]])
+    """
+    counts = np.zeros((classes, classes), int)
+    np.add.at(counts, (labels, chosen), 1)
+    return counts
+
+
+def show_confusion(axis: Any, counts: np.ndarray, name: str) -> None:
+    """A table of counts on an axis, each row shaded by its share."""
+    show_table(axis, counts, counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+    right = np.trace(counts) / counts.sum()
+    axis.set(title=f"{name}: {right:.4f} right", xlabel="the net says", ylabel="the digit is")
+
+
+def show_table(axis: Any, counts: np.ndarray, shares: np.ndarray) -> None:
+    """Counts on an axis, a cell each, shaded by these shares."""
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
-        color = "white" if share[row, column] > 0.5 else "black"
+        color = "white" if shares[row, column] > 0.5 else "black"
         axis.text(column, row, f"{count:,}", ha="center", va="center", color=color, fontsize=12)
-    axis.set(xlabel="the net says", ylabel="the digit is")
-    axis.set(xticks=range(len(counts)), yticks=range(len(counts)))
+    axis.set(xticks=range(counts.shape[1]), yticks=range(counts.shape[0]))
     axis.grid(False)
     axis.tick_params(length=0)
 
 
-def _bare(figure: Any, rows: int, columns: int) -> np.ndarray:
+def _bare(figure: Any, rows: int) -> np.ndarray:
     """A grid of axes that show nothing but what is put in them."""
-    axes = figure.subplots(rows, columns, squeeze=False)
+    axes = figure.subplots(rows, COLUMNS, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
     return axes
@@ -142,17 +137,3 @@ def _bare(figure: Any, rows: int, columns: int) -> np.ndarray:
 
 def _show_digit(axis: Any, image: np.ndarray) -> None:
     axis.imshow(image.reshape(28, 28), cmap="gray", vmin=0, vmax=1)
-
-
-def check_digits(data: Any, name: str = "data") -> None:
-    """Reject anything but a `Dataset` with at least one row."""
-    if not isinstance(data, Dataset):
-        raise TypeError(f"{name} must be a Dataset of digits, not {type(data).__name__}")
-    if len(data.labels) == 0:
-        raise ValueError(f"{name} must have at least one row, not 0")
-
-
-def check_result(result: Any) -> None:
-    """Reject anything but the `Result` of an experiment."""
-    if not isinstance(result, Result):
-        raise TypeError(f"result must be a jaxnet.lecture.Result, not {type(result).__name__}")

@@ -1,13 +1,12 @@
 """All pictures of the lecture, in a folder."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from jaxnet._utils.files import as_path
-from jaxnet.lecture import studies
 from jaxnet.lecture.experiments import Result, Split, check_results, find
-from jaxnet.lecture.figures import digits, training
-from jaxnet.lecture.figures import studies as drawn
+from jaxnet.lecture.figures import digits, studies, training
 from jaxnet.lecture.torch_results import TorchRun
 
 
@@ -18,55 +17,46 @@ def draw_lecture(
     *,
     torch: Mapping[str, TorchRun] | None = None,
 ) -> list[Path]:
-    """Every picture that these experiments have something to say to.
+    """Every picture that finished experiments have something to say to, as PNG files in a folder.
 
-    Args:
-      results: finished experiments.
-      data: training and test rows, by the experiments' `classes`.
-      folder: where the pictures go, as PNG.
-      torch: torch's runs by experiment, drawn beside ours.
-
-    Returns:
-      The files, in the order of the README's gallery.
+    `data` has training and test rows by the experiments' `classes`, `torch` torch's runs by
+    experiment, drawn beside ours.
     """
-    folder, results = as_path(folder), check_results(results)
-    pictures = list_pictures(results, data, torch or {})
-    return [draw(folder / f"{name}.png") for name, draw in pictures.items()]
+    folder = as_path(folder)
+    pictures = list_pictures(check_results(results), data, torch or {})
+    paths = [folder / f"{name}.png" for name in pictures]
+    for path, draw in zip(paths, pictures.values(), strict=True):
+        draw(path=path)
+    return paths
 
 
 def list_pictures(
     results: list[Result], data: Mapping[tuple[int, ...], Split], torch: Mapping[str, TorchRun]
-) -> dict[str, Callable[[Path], Path]]:
-    """What `draw_lecture` draws, by name: a function of the path each."""
+) -> dict[str, Callable[..., None]]:
+    """What `draw_lecture` draws, by name: a function of the `path` each."""
     by_id = {result.record["experiment"]: result for result in results}
-    most = max((find(name).classes for name in by_id), key=len)
-    found: dict[str, Callable[[Path], Path]] = {
-        "digits": lambda path: digits.draw_digits(data[most][0], path)
-    }
-    for name, result in by_id.items():
-        beside = (result, torch.get(name))
-        found[name] = lambda path, x=beside: training.draw_training(x[0], path, x[1])
-    shown = by_id.get("three_class") or results[-1]
-    test = data[find(shown.record["experiment"]).classes][1]
-    found["predictions"] = lambda path: digits.draw_predictions(shown, test, path)
+    rows = {name: data[find(name).classes] for name in by_id}
+    most = max(rows.values(), key=lambda split: len(split[0].labels))
+    shown = "three_class" if "three_class" in by_id else [*by_id][-1]
     unit = by_id.get("full_batch") or results[0]
-    found["weights"] = lambda path: digits.draw_weights(unit, path)
+    found: dict[str, Callable[..., None]] = {
+        "digits": partial(digits.draw_digits, most[0]),
+        **{
+            name: partial(training.draw_training, result, torch=torch.get(name))
+            for name, result in by_id.items()
+        },
+        "predictions": partial(digits.draw_predictions, by_id[shown], rows[shown][1]),
+        "weights": partial(digits.draw_weights, unit),
+    }
     if "dropout" in by_id:
-        found["overfitting"] = lambda path: drawn.draw_overfitting(studies.overfit(), path)
+        found["overfitting"] = partial(studies.draw_overfitting, rows["dropout"])
     if "minibatch" in by_id:
-        two = data[find("minibatch").classes]
-        found["batch_sizes"] = lambda path: drawn.draw_batch_sizes(studies.vary_batches(two), path)
-    if "manual_sigmoid" in by_id or "logits" in by_id:
-        found["sigmoid"] = lambda path: drawn.draw_sigmoid(studies.overflow(), path)
+        found["batch_sizes"] = partial(studies.draw_batch_sizes, rows["minibatch"])
+    if {"manual_sigmoid", "logits"} & by_id.keys():
+        found["sigmoid"] = studies.draw_sigmoid
     if "three_class" in by_id:
-        state, three = by_id["three_class"].state, data[find("three_class").classes]
-
-        def confusion(path: Path) -> Path:
-            chosen, _ = digits.choose(by_id["three_class"], three[1])
-            counts = studies.count_confusions(three[1].labels, chosen, 3)
-            return digits.draw_confusion(counts, path, title="three_class")
-
-        found["confusion"] = confusion
-        found["codes"] = lambda path: drawn.draw_codes(studies.compare_codes(three, state), path)
-        found["multinomial"] = drawn.draw_multinomial
+        three, split = by_id["three_class"], rows["three_class"]
+        found["confusion"] = partial(digits.draw_confusion, three, split[1])
+        found["codes"] = partial(studies.draw_codes, three, split)
+        found["multinomial"] = studies.draw_multinomial
     return found

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from jaxnet.lecture.experiments import Result
-from jaxnet.lecture.figures.digits import check_result
 from jaxnet.lecture.figures.style import BLUE, GRAY, ORANGE, canvas
 from jaxnet.lecture.torch_results import TorchRun
 
@@ -20,50 +19,42 @@ def relative_gaps(ours: np.ndarray, torch: np.ndarray) -> np.ndarray:
     >>> print(relative_gaps(np.array([1.5, 0.0]), np.array([1.0, 0.0])))
     [0.5 0. ]
     """
+    if len(ours) != len(torch):
+        raise ValueError(
+            f"torch must have run the same steps: {len(torch)} there, {len(ours)} here"
+        )
     ours, torch = (np.asarray(losses, np.float64) for losses in (ours, torch))
-    if ours.shape != torch.shape:
-        raise ValueError(f"ours must have torch's {len(torch)} losses, not {len(ours)}")
     return np.abs(ours - torch) / np.maximum(np.abs(torch), np.finfo(np.float32).tiny)
 
 
-def draw_training(result: Result, path: Path, torch: TorchRun | None = None) -> Path:
+def draw_training(result: Result, path: Path, torch: TorchRun | None = None) -> None:
     """Loss of every step, and accuracy at the reports beside the published figure.
 
-    With torch's run of the same experiment, both are on one axis (torch's broad and blue beneath
-    jaxnet's thin and orange), and under each is the gap between the two on a logarithmic axis.
+    With torch's run, both are on one axis, and under each is their gap on a logarithmic axis.
     """
-    check_result(result)
-    if torch is not None and not isinstance(torch, TorchRun):
-        raise TypeError(f"torch must be a TorchRun, not {type(torch).__name__}")
-    steps = len(result.history.losses)
-    if torch is not None and (found := len(torch.losses)) != steps:
-        raise ValueError(f"torch must have as many steps as the result, {steps}, not {found}")
     rows = 1 if torch is None else 2
-    with canvas(path, 9.0, 3.4 * (1 if torch is None else 1.5)) as figure:
+    with canvas(path, 9.0, 3.4 if torch is None else 5.1) as figure:
         axes = figure.subplots(rows, 2, squeeze=False, sharex="col", height_ratios=(2, 1)[:rows])
         _draw_losses(axes[:, 0], result, torch)
         _draw_accuracies(axes[:, 1], result.record, torch)
-        for axis in axes[-1]:
+        for axis, label in zip(axes[-1], ("step", "epoch"), strict=True):
             axis.xaxis.get_major_locator().set_params(integer=True)
-        axes[-1, 0].set_xlabel("step")
-        axes[-1, 1].set_xlabel("epoch")
-    return path
+            axis.set_xlabel(label)
 
 
 def _draw_losses(axes: Any, result: Result, torch: TorchRun | None) -> None:
     ours = result.history.losses
     steps = np.arange(1, len(ours) + 1)
-    dots = {"marker": "."} if len(steps) <= 20 else {}
     if torch is not None:
-        axes[0].plot(steps, torch.losses, color=BLUE, linewidth=4, alpha=0.45, label="torch")
-    axes[0].plot(steps, ours, color=ORANGE, linewidth=1, label="jaxnet", **dots)
+        axes[0].plot(steps, torch["losses"], color=BLUE, linewidth=4, alpha=0.45, label="torch")
+    marker = "." if len(steps) <= 20 else ""
+    axes[0].plot(steps, ours, color=ORANGE, linewidth=1, label="jaxnet", marker=marker)
     axes[0].set(title=f"{result.record['experiment']}: loss", ylabel="loss")
     if torch is not None:
-        gaps = relative_gaps(ours, torch.losses)
         axes[0].legend(loc="best")
-        _draw_gaps(axes[1], steps, gaps, 1e-5, markersize=3)
+        _draw_gaps(axes[1], steps, relative_gaps(ours, torch["losses"]), 1e-5, markersize=3)
         axes[1].set_ylabel("relative gap")
-        if (bound := torch.loss_bound) is not None:
+        if (bound := torch["loss_bound"]) is not None:
             label = f"stated bound, {bound:.0e}"
             axes[1].axhline(bound, color=ORANGE, linestyle="--", linewidth=1, label=label)
             axes[1].legend(loc="upper right")
@@ -71,10 +62,14 @@ def _draw_losses(axes: Any, result: Result, torch: TorchRun | None) -> None:
 
 def _draw_accuracies(axes: Any, record: dict[str, Any], torch: TorchRun | None) -> None:
     epochs = [report["epoch"] for report in record["reports"]]
-    torchs = ours = np.array([report["accuracy"] for report in record["reports"]])
+    ours = np.array([report["accuracy"] for report in record["reports"]])
     if torch is not None:
-        torchs = np.array([report["accuracy"] for report in torch.record["reports"]])
+        torchs = np.array([report["accuracy"] for report in torch["reports"]])
         axes[0].plot(epochs, torchs, color=BLUE, linewidth=4, alpha=0.45, label="torch, train")
+        _draw_gaps(axes[1], epochs, gaps := np.abs(ours - torchs), 1e-1, markersize=6)
+        axes[1].set_ylabel("gap")
+        note = "the same rows are right at every report" if not gaps.any() else ""
+        axes[1].set_title(note, fontsize=9.5, color=GRAY)
     axes[0].plot(epochs, ours, color=ORANGE, marker="o", markersize=4, label="train")
     test = [record["test_accuracy"]]
     axes[0].plot(epochs[-1:], test, "s", color=GRAY, label="test, at the end")
@@ -83,12 +78,6 @@ def _draw_accuracies(axes: Any, record: dict[str, Any], torch: TorchRun | None) 
         axes[0].axhline(published, color=GRAY, linestyle="--", linewidth=1, label=label)
     axes[0].set(title="accuracy")
     axes[0].legend(loc="best")
-    if torch is not None:
-        gaps = np.abs(ours - torchs)
-        _draw_gaps(axes[1], epochs, gaps, 1e-1, markersize=6)
-        axes[1].set_ylabel("gap")
-        note = "the same rows are right at every report" if not gaps.any() else ""
-        axes[1].set_title(note, fontsize=9.5, color=GRAY)
 
 
 def _draw_gaps(axis: Any, places: Any, gaps: np.ndarray, top: float, **style: Any) -> None:

@@ -99,24 +99,16 @@
     return Plotly.react(div, traces, layout, { responsive: !paper, displayModeBar: false });
   }
 
-  const isSeen = (div) => !div.closest("[hidden]");
-  const drawAll = () => Promise.all(divs.filter(isSeen).map(draw));
+  const drawAll = () => Promise.all(divs.map(draw));
 
-  // Light, dark, or as the system has it.
+  // Light or dark, as the system has it; light on paper.
   const system = window.matchMedia("(prefers-color-scheme: dark)");
-  let wanted = "auto";
   function paint(theme) {
     root.dataset.theme = theme;
     return drawAll();
   }
-  const choose = () => paint(wanted === "auto" ? (system.matches ? "dark" : "light") : wanted);
+  const choose = () => paint(system.matches ? "dark" : "light");
   system.addEventListener("change", choose);
-  document.getElementById("theme").addEventListener("click", (event) => {
-    wanted = { auto: "light", light: "dark", dark: "auto" }[wanted];
-    event.target.textContent = "theme: " + wanted;
-    choose();
-  });
-
   window.addEventListener("beforeprint", () => { paper = true; paint("light"); });
   window.addEventListener("afterprint", () => { paper = false; choose(); });
 
@@ -129,20 +121,6 @@
       const div = figure.querySelector(".chart");
       div.dataset.scale = button.dataset.scale;
       draw(div);
-    });
-  }
-
-  // One experiment, or all. What belongs to none, such as the section on devices, is shown with all.
-  for (const chip of document.querySelectorAll("[data-filter]")) {
-    chip.addEventListener("click", () => {
-      const name = chip.dataset.filter;
-      for (const other of document.querySelectorAll("[data-filter]")) {
-        other.setAttribute("aria-pressed", other === chip);
-      }
-      for (const part of document.querySelectorAll("[data-of]")) {
-        part.hidden = name !== "" && !part.dataset.of.split(" ").includes(name);
-      }
-      drawAll();
     });
   }
 
