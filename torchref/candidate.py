@@ -1,6 +1,6 @@
-"""A JAX port of a torch net, whoever wrote it, as compiled functions of torch's own state."""
+"""A JAX port of a torch net, as compiled functions of torch's own state."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -11,16 +11,19 @@ import numpy as np
 import optax
 
 from jaxnet.cache import memoize
-from jaxnet.nn import Dropout, call_keywords, name_draws
-from torchref.matching import match_tensors, name_leaves, place
-from torchref.recorder import Named
+from jaxnet.nn import Dropout, call_keywords
+from torchref.matching.linear import WeightMap
+from torchref.matching.search import match_names
+from torchref.steps import Drawn, Named
 
 
 class Seen(NamedTuple):
     """A step's forward and backward, as a port computes them."""
 
-    outputs: dict[str, Any]
-    """Of the layers that have torch's names, and of the whole net under ""."""
+    outputs: Any
+    """The net's own."""
+    inner: Named
+    """Of the layers that are found in the port, in torch's layout."""
     noise: dict[str, Any]
     """What each `jaxnet.nn.Dropout` multiplies by."""
     model_state: Any
@@ -32,89 +35,106 @@ class Port:
     """A port beside torch's net, with its tensors under torch's names.
 
     Args:
-      apply: `net.apply` of a Flax module, or a function of `(variables, x)` that may take `train`
-        (or `training`, `deterministic`, `use_running_average`) and `masks` (or `draws`, as
-        jaxnet's own nets do), and returns the outputs, or a tuple of the outputs and the other
-        collections after the step.
-      variables: `{"params": ...}` and other collections.
+      params, model_state: the port's trees.
       optimizer: an optax one.
-      loss: `loss(outputs, y)`.
-      weights, buffers: torch's, at the start.
-      layers: torch's names of the layers whose outputs are wanted.
-      shared: whether an equal port may use this one's programs. A user's net, loss or optimizer may
-        read what has changed since, so that each port of a user's has programs of its own.
-
-    Raises:
-      TypeError: `variables` has no "params".
+      maps: how the two trees hold torch's parameters and its buffers.
     """
 
     def __init__(
         self,
-        apply: Callable,
+        params: Any,
+        model_state: Any,
+        optimizer: optax.GradientTransformation,
+        maps: tuple[WeightMap, WeightMap],
+    ) -> None:
+        self.params, self.model_state = params, model_state
+        self.optimizer, self.opt_state = optimizer, optimizer.init(params)
+        self.weights, self.buffers = maps
+
+    def place(self, weights: Named, buffers: Named) -> tuple[Any, Any]:
+        """torch's tensors as the port's parameters and other collections."""
+        params = self.weights.place(self.params, weights)
+        return params, self.buffers.place(self.model_state, buffers)
+
+    def name_weights(self, params: Any, placed: Any, named: Named) -> Named:
+        """Parameters under torch's names: `named` where they are `placed`, which holds those."""
+        with np.errstate(invalid="ignore"):
+            moved = self.weights.pull(jax.tree.map(_subtract, params, placed))
+        return {name: named[name] + np.float64(step) for name, step in moved.items()}
+
+    def name_buffers(self, model_state: Any) -> Named:
+        """The other collections under torch's names."""
+        return self.buffers.pull(model_state)
+
+    def step(self, params: Any, state: Any, inputs: Any, y: Any, draws: Sequence[Drawn]) -> Seen:
+        """A forward and a backward, with what torch has drawn in them."""
+        raise NotImplementedError
+
+    def predict(self, params: Any, state: Any, inputs: Any, draws: Sequence[Drawn] = ()) -> Any:
+        """The outputs in evaluation mode, with what torch drew there."""
+        raise NotImplementedError
+
+    @cached_property  # to hash a deep net at every step takes longer than the step
+    def update(self) -> Callable[..., tuple[Any, Any, Any]]:
+        """`update(grads, opt_state, params)` to updates, optimizer state and weights, compiled."""
+        factory: Any = make_update
+        return factory.__wrapped__(self.optimizer)
+
+
+def _subtract(ours: Any, placed: Any) -> np.ndarray:
+    """The difference in float64; 0 where both are the same infinity or nan."""
+    ours, placed = np.asarray(ours, np.float64), np.asarray(placed, np.float64)
+    same = (ours == placed) | (np.isnan(ours) & np.isnan(placed))
+    return np.where(same, 0.0, ours - placed)
+
+
+class OwnPort(Port):
+    """jaxnet's translation of a net.
+
+    Args:
+      net, variables: what `jaxnet.convert.from_torch` gives.
+      loss: `loss(outputs, y)`.
+      named: torch's parameters and buffers, at the start.
+      layers: torch's names of the layers whose outputs are wanted.
+      shared: whether an equal port may use this one's programs: a user's loss may read what has
+        changed since.
+    """
+
+    def __init__(
+        self,
+        net: flax.linen.Module,
         variables: Any,
         optimizer: optax.GradientTransformation,
         loss: Callable,
         *,
-        weights: Named,
-        buffers: Named,
+        named: tuple[Named, Named],
         layers: Collection[str],
         shared: bool = False,
     ) -> None:
-        if not isinstance(variables, Mapping) or "params" not in variables:
-            raise TypeError('port must have variables {"params": ..., ...}, as Flax has them')
-        self.params = variables["params"]
-        self.model_state = {key: tree for key, tree in variables.items() if key != "params"}
-        self.optimizer, self.opt_state = optimizer, optimizer.init(self.params)
-        self._loss, self._layers, self._shared = loss, frozenset(layers), shared
-        whole = getattr(apply, "__func__", None) is flax.linen.Module.apply
-        self._net = getattr(apply, "__self__") if whole else apply  # noqa: B009
-        beside: dict[str, set[str]] = {}
-        self.matches = self._params = match_tensors(weights, self.params, beside)
-        self._buffers = match_tensors(buffers, self.model_state, beside, skip=1)
-        self.without = [name for name in weights if name not in self._params]
-        """torch's parameters that no leaf holds."""
+        params = variables["params"]
+        state = {key: tree for key, tree in variables.items() if key != "params"}
+        maps = match_names(named[0], params), match_names(named[1], state)
+        super().__init__(params, state, optimizer, maps)
+        self._net, self._loss, self._layers, self._shared = net, loss, frozenset(layers), shared
 
-    @property
-    def takes_masks(self) -> bool:
-        """Whether masks can be handed to the port, under whichever of their two names."""
-        return name_draws(self._net) is not None
+    def step(self, params: Any, state: Any, inputs: Any, y: Any, draws: Any) -> Seen:
+        """The same; `draws` are jaxnet's own."""
+        return self._step(params, state, inputs, y, draws)
 
-    def place(self, weights: Named, buffers: Named) -> tuple[Any, Any]:
-        """torch's tensors as the port's parameters and other collections."""
-        held = {name: match for name, match in self._buffers.items() if name in buffers}
-        return place(self.params, weights, self._params), place(self.model_state, buffers, held)
-
-    def name_params(self, tree: Any) -> Named:
-        """A tree like the parameters under torch's names, in torch's layout."""
-        return name_leaves(tree, self._params)
-
-    def name_others(self, tree: Any) -> Named:
-        """Leaves of a tree like the parameters that hold nothing of torch's, by their paths."""
-        held = {match.leaf for match in self._params.values()}
-        leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-        return {
-            jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)
-            for place, (path, leaf) in enumerate(leaves)
-            if place not in held
-        }
-
-    def name_buffers(self, tree: Any) -> Named:
-        """The other collections under torch's names."""
-        return name_leaves(tree, self._buffers)
-
-    @cached_property  # to hash a deep net at every step takes longer than the step
-    def step(self) -> Callable[..., Seen]:
-        """`step(params, model_state, x, y, masks)`, compiled."""
-        return self._make(_make_step, self._net, self._loss, self._layers)
+    def predict(self, params: Any, state: Any, inputs: Any, draws: Sequence[Drawn] = ()) -> Any:
+        return self._predict(params, state, inputs)
 
     @cached_property
     def update(self) -> Callable[..., tuple[Any, Any, Any]]:
-        """`update(grads, opt_state, params)` to updates, optimizer state and weights, compiled."""
-        return self._make(_make_update, self.optimizer)
+        """The same."""
+        return self._make(make_update, self.optimizer)
 
     @cached_property
-    def predict(self) -> Callable[..., Any]:
-        """`predict(params, model_state, x)` in evaluation mode, compiled."""
+    def _step(self) -> Callable[..., Seen]:
+        return self._make(_make_step, self._net, self._loss, self._layers)
+
+    @cached_property
+    def _predict(self) -> Callable[..., Any]:
         return self._make(_make_predict, self._net)
 
     def _make(self, factory: Any, *arguments: Any) -> Any:
@@ -122,25 +142,9 @@ class Port:
 
 
 @memoize
-def _make_step(net: Any, loss: Callable, layers: frozenset[str]) -> Callable[..., Seen]:
-    def objective(params, model_state, x, y, masks):
-        outputs: dict[str, Any] = {}
-        noise: dict[str, Any] = {}
-        with flax.linen.intercept_methods(partial(_note, layers, outputs, noise)):
-            out, model_state = _call(net, params, model_state, x, train=True, masks=masks)
-        return loss(out, y), ({"": out, **outputs}, noise, model_state)
+def make_update(optimizer: optax.GradientTransformation) -> Callable[..., tuple[Any, Any, Any]]:
+    """An optimizer's step, compiled."""
 
-    @jax.jit
-    def step(params, model_state, x, y, masks):
-        differentiate = jax.value_and_grad(objective, has_aux=True)
-        (loss, (outputs, noise, state)), grads = differentiate(params, model_state, x, y, masks)
-        return Seen(outputs, noise, state, loss, grads)
-
-    return step
-
-
-@memoize
-def _make_update(optimizer: optax.GradientTransformation) -> Callable[..., tuple[Any, Any, Any]]:
     @jax.jit
     def update(grads, opt_state, params):
         updates, opt_state = optimizer.update(grads, opt_state, params)
@@ -150,25 +154,37 @@ def _make_update(optimizer: optax.GradientTransformation) -> Callable[..., tuple
 
 
 @memoize
+def _make_step(net: Any, loss: Callable, layers: frozenset[str]) -> Callable[..., Seen]:
+    def objective(params, model_state, inputs, y, draws):
+        outputs: dict[str, Any] = {}
+        noise: dict[str, Any] = {}
+        (args, given), keywords = inputs, call_keywords(net, True, draws)
+        variables = {"params": params, **model_state}
+        with flax.linen.intercept_methods(partial(_note, layers, outputs, noise)):
+            out, model_state = net.apply(
+                variables, *args, **given, **keywords, mutable=list(model_state)
+            )
+        return loss(out, y), (out, outputs, noise, model_state)
+
+    @jax.jit
+    def step(params, model_state, inputs, y, draws):
+        differentiate = jax.value_and_grad(objective, has_aux=True)
+        (loss, (out, *seen)), grads = differentiate(params, model_state, inputs, y, draws)
+        inner, noise, state = seen
+        return Seen(out, inner, noise, state, loss, grads)
+
+    return step
+
+
+@memoize
 def _make_predict(net: Any) -> Callable[..., Any]:
     @jax.jit
-    def predict(params, model_state, x):
-        return _call(net, params, model_state, x, train=False, masks=None)[0]
+    def predict(params, model_state, inputs):
+        args, keywords = inputs
+        keywords = {**keywords, **call_keywords(net, False, None)}
+        return net.apply({"params": params, **model_state}, *args, **keywords)
 
     return predict
-
-
-def _call(net: Any, params: Any, model_state: Any, x: Any, *, train: bool, masks: Any) -> Any:
-    """A module's or a function's outputs, and the other collections afterwards."""
-    variables = {"params": params, **model_state}
-    nothing = masks is None or (isinstance(masks, dict) and not masks)
-    keywords = call_keywords(net, train, None if nothing or not name_draws(net) else masks)
-    if not isinstance(net, flax.linen.Module):
-        out = net(variables, x, **keywords)
-        return out if isinstance(out, tuple) else (out, model_state)
-    if not train:
-        return net.apply(variables, x, **keywords), model_state
-    return net.apply(variables, x, mutable=list(model_state), **keywords)
 
 
 def _note(

@@ -2,25 +2,27 @@
 
 import hashlib
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
 import jax
 import numpy as np
-import optax
 import torch
 
 import jaxnet
 from jaxnet import convert, precision
 from jaxnet.certificate import STAGES, Certificate
 from jaxnet.certificate.comparison import Comparator, Diverged
-from torchref.candidate import Port
+from jaxnet.random import Generator
+from jaxnet.random._arguments import check_seed
 from torchref.comparison import Comparison, relative_gaps
 from torchref.construction import Drawn, draw_initial, stream_kept, watch_construction
+from torchref.names import leaves
 from torchref.plan import FORWARD, Plan, make_plan
-from torchref.recorder import Named, copy_named, leaves
+from torchref.prepare import Options, prepare_own, prepare_user
 from torchref.reference.updates import describe_decay
+from torchref.steps import Named, copy_named
 
 
 def certify(
@@ -34,7 +36,11 @@ def certify(
     shuffle: bool = False,
     seed: int = 0,
     scheduler: Any = None,
-    port: tuple[Callable, Any, Any] | None = None,
+    scheduler_interval: str = "epoch",
+    dropout: str = "torch",
+    port: Any = None,
+    port_from_torch: Callable[[Any], Any] | None = None,
+    known: Collection[str] = (),
 ) -> Certificate:
     """Train a torch net and its JAX port side by side, and say where they first diverge.
 
@@ -52,28 +58,40 @@ def certify(
 
     Args:
       net: a `torch.nn.Sequential` that `jaxnet.convert.from_torch` takes; with `port`, any module
-        in float32 on the CPU whose random numbers are drawn by `torch.nn.Dropout` layers.
-      data: `(X, y)`, tensors or arrays with the same number of rows.
+        in float32 on the CPU.
+      data: `(X, y)`, tensors or arrays with the same number of rows. Several inputs of a net with
+        a port are a tuple, or a dictionary by keyword; so may y be.
       loss: one of torch's loss modules; or a pair, torch's callable and the JAX one
         `loss(outputs, y)`. Without one, outputs alone are compared: "forward only".
-      optimizer: of the net's parameters. Without one, the weights stay: "no updates".
+      optimizer: of the net's parameters. Without one, the weights stay: "no updates". With `port`,
+        it may have hooks and a `step` of its own, which clips gradients, adds up those of several
+        batches or sets its rate: the port has the same as one optax transformation.
       epochs: passes over the data.
       batch_size: rows of a step, from a `DataLoader`; None takes all rows at once, without one.
       shuffle: whether the loader shuffles.
-      seed: starts torch's stream, after construction.
-      scheduler: of the optimizer, stepped once an epoch.
-      port: your own `(apply, variables, optax_optimizer)`, with a fresh optimizer. `apply` is a
-        Flax module's, or a function of `(variables, x)`; it may take `train` (or `training`,
-        `deterministic`, `use_running_average`) and `masks` or `draws`, True where kept, nested by
-        torch's names, `{"1": keep}`. It returns the outputs, or these and its other collections.
-        `variables` is `{"params": ...}` with them. Tensors bear torch's names, or are found by
-        their values, in any order of the axes. A learning rate that changes is the port's own.
+      seed: starts torch's stream, after construction; an integer as `torch.manual_seed` takes it.
+      scheduler: of the optimizer.
+      scheduler_interval: when it is stepped, after each "epoch" or after each "step".
+      dropout: "torch" drops what torch draws; "off", beside a port, drops nothing on either side.
+      port: your own, in the form in which its library has it, with torch's weights and a fresh
+        optimizer of optax's: `(linen module or its apply, variables, optimizer)`, `(nnx.Module,
+        optimizer)`, `(eqx.Module, optimizer)`, `((eqx.Module, state), optimizer)`,
+        `(hk.transform(f), params, optimizer)`, a Flax `TrainState`, or `(function, params,
+        optimizer)`. A function takes its variables and the inputs; it may take `train` (or
+        `training`, `deterministic`, `use_running_average`) and `masks` or `draws`, True where
+        kept, nested by torch's names, `{"1": keep}`; torch's draws take the place of those of a
+        port that draws by itself. A learning rate that changes is the port's own.
+      port_from_torch: a linear function from torch's state_dict to a tree like the port's
+        parameters, where names, values and numbers do not tell which leaf holds which tensor.
+      known: differences of formula to go on beyond: "batchnorm-variance", "clip-epsilon",
+        "merged-bias".
 
     Raises:
       jaxnet.convert.Unsupported: the net, the loss or the optimizer cannot be ported.
-      ValueError, TypeError: an argument is out of range, a hook changes what torch trains, the
-        port takes no masks where the net drops units, or two of its tensors fit one of torch's.
-        What torch raises of the net on this data comes through.
+      ValueError, TypeError: an argument is out of range, torch's loss does not take these outputs
+        and targets, a hook changes what torch trains, or the port cannot be called on this data.
+        The optimizer needs a closure (LBFGS), or the scheduler a validation loss. What the net
+        raises on this data comes through.
 
     >>> net = torch.nn.Sequential(torch.nn.Linear(3, 1))
     >>> data = torch.ones(4, 3), torch.ones(4, 1)
@@ -82,53 +100,108 @@ def certify(
     >>> certificate.agrees, certificate.steps
     (True, 4)
     """
+    seed = check_seed(seed)
     with stream_kept():
         torch.manual_seed(seed)
-        plan = make_plan(net, loss, optimizer, scheduler, data, epochs, batch_size, shuffle)
-        return compare(plan, loss, port, jaxnet.random.manual_seed(seed), seed)
+        plan = make_plan(
+            net,
+            data=data,
+            loss=loss,
+            optimizer=optimizer,
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            scheduler=scheduler,
+            scheduler_interval=scheduler_interval,
+            dropout=dropout,
+        )
+        if port is not None:
+            return compare_port(plan, loss, port, Options(port_from_torch, known), seed)
+        return compare(plan, loss, jaxnet.random.manual_seed(seed), seed)
 
 
 def certify_script(
-    build: Callable[[], tuple[Any, ...]],
+    build: Callable[[], Any],
     *,
-    epochs: int = 1,
+    epochs: int | None = None,
     batch_size: int | None = None,
-    shuffle: bool = False,
+    shuffle: bool | None = None,
     seed: int = 0,
+    scheduler_interval: str | None = None,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Certificate:
     """Call `build()` after `torch.manual_seed(seed)`, as a script would, and certify what it gives.
 
-    `build` returns `(net, loss, optimizer, data)`, or a scheduler as a fifth. The stream continues
-    from where `build` leaves it. Beside what `certify` compares, the initial weights of each layer
-    that torch's constructor drew are compared with those that jaxnet draws at the same place of the
-    stream; what the script has set itself is taken from torch.
+    `build` returns `(net, loss, optimizer, data)`, or a scheduler as a fifth, or a dictionary of
+    `certify`'s arguments, with a port of your own or without. The stream continues from where
+    `build` leaves it. Beside what `certify` compares, the initial weights of each layer that
+    torch's constructor drew are compared with those that jaxnet draws at the same place of the
+    stream, unless there is a port; what the script has set itself is taken from torch.
 
     Args:
       build: makes what is certified.
-      epochs, batch_size, shuffle, seed: as for `certify`.
+      epochs, batch_size, shuffle, scheduler_interval: as for `certify`; None takes what `build`
+        says, or else what `certify` takes.
+      seed: as for `certify`.
       progress: called with the number of each step before it is compared, and how many there are.
 
     Raises:
       TypeError: `build` returns something else; otherwise as `certify`.
     """
+    seed = check_seed(seed)
     with stream_kept():
         torch.manual_seed(seed)
         with watch_construction() as begun:
             built = build()
-        if not isinstance(built, tuple) or len(built) not in (4, 5):
-            raise TypeError(
-                "build must return (net, loss, optimizer, data) or (net, loss, optimizer, data, "
-                f"scheduler), not {type(built).__name__}"
-                + (f" of {len(built)}" if isinstance(built, tuple) else "")
-            )
-        net, loss, optimizer, data = built[:4]
-        scheduler = built[4] if len(built) == 5 else None
-        plan = make_plan(net, loss, optimizer, scheduler, data, epochs, batch_size, shuffle)
+        given = _read_built(built)
+        asked = {"epochs": epochs, "batch_size": batch_size, "shuffle": shuffle}
+        asked["scheduler_interval"] = scheduler_interval
+        given |= {name: value for name, value in asked.items() if value is not None}
+        port, options = given.pop("port", None), _pop_options(given)
+        plan, loss = make_plan(**given), given["loss"]
+        tell = None if progress is None else _tell_of(plan, progress)
+        if port is not None:
+            return compare_port(plan, loss, port, options, seed, tell)
         convert.from_torch(plan.net)  # rejects the net as a whole, before its layers one by one
         generator = jaxnet.random.set_state(torch.get_rng_state().numpy())
-        tell = None if progress is None else _tell_of(plan, progress)
-        return compare(plan, loss, None, generator, seed, draw_initial(net, begun), tell)
+        return compare(plan, loss, generator, seed, draw_initial(plan.net, begun), tell)
+
+
+_BUILT = ("net", "loss", "optimizer", "data", "scheduler")
+
+
+def _read_built(built: Any) -> dict[str, Any]:
+    """What `build` gave, as the arguments of `certify`."""
+    if isinstance(built, tuple) and len(built) in (4, 5):
+        return _RUN | dict(zip(_BUILT, built, strict=False))
+    if not isinstance(built, Mapping):
+        raise TypeError(
+            "build must return (net, loss, optimizer, data), (net, loss, optimizer, data, "
+            f"scheduler) or a dictionary of certify's arguments, not {type(built).__name__}"
+            + (f" of {len(built)}" if isinstance(built, tuple) else "")
+        )
+    taken = {*_RUN, *Options._fields, "port"}
+    if strange := [name for name in built if name not in taken]:
+        why = ": it comes before build" if strange[0] == "seed" else ""
+        raise TypeError(
+            f"build must return arguments of certify, {', '.join(sorted(taken))}, not "
+            f"{strange[0]!r}{why}"
+        )
+    if missing := [name for name in ("net", "data") if name not in built]:
+        raise TypeError(f"build must return a dictionary with {missing[0]!r}")
+    return _RUN | dict(built)
+
+
+_RUN: dict[str, Any] = {
+    "net": None, "data": None, "loss": None, "optimizer": None, "scheduler": None,
+    "epochs": 1, "batch_size": None, "shuffle": False, "scheduler_interval": "epoch",
+    "dropout": "torch",
+}  # fmt: skip
+"""What decides torch's run, and `certify`'s defaults."""
+
+
+def _pop_options(given: dict[str, Any]) -> Options:
+    return Options(**{name: given.pop(name) for name in Options._fields if name in given})
 
 
 def _tell_of(plan: Plan, progress: Callable[[int, int], Any]) -> Callable[[int], Any]:
@@ -138,28 +211,49 @@ def _tell_of(plan: Plan, progress: Callable[[int, int], Any]) -> Callable[[int],
 def compare(
     plan: Plan,
     loss: Any,
-    port: tuple[Callable, Any, Any] | None,
-    generator: Any,
+    generator: Generator,
     seed: int,
     drawn: Mapping[str, Drawn] | None = None,
     progress: Callable[[int], Any] | None = None,
 ) -> Certificate:
-    """The certificate of a plan that is ready to run, torch's stream being where it begins."""
+    """The certificate of jaxnet's own port, torch's stream being where it begins."""
     comparator = Comparator()
     with precision.use("parity"):
-        comparison = _prepare(plan, loss, port, generator, comparator, progress)
-        first = copy_named(plan.net.named_parameters())
-        divergence = None
-        try:
-            # What torch's kernels explain comes last, so that it hides nothing that they do not.
-            for name, tensor in sorted((drawn or {}).items(), key=lambda item: len(item[1].causes)):
-                comparator.exactly("initial weights", name, *tensor)
-            comparison.run()
-        except Diverged as diverged:
-            divergence = diverged.divergence
-        finally:
-            last = copy_named(plan.net.named_parameters())
-            comparison.begun.restore()
+        comparison = prepare_own(plan, loss, generator, comparator, progress)
+        return _certify(comparison, comparator, drawn or {}, _settings(plan, loss, None, seed))
+
+
+def compare_port(
+    plan: Plan,
+    loss: Any,
+    port: Any,
+    options: Options,
+    seed: int,
+    progress: Callable[[int], Any] | None = None,
+) -> Certificate:
+    """The certificate of a port that somebody wrote."""
+    comparator = Comparator()
+    with precision.use("parity"):
+        comparison = prepare_user(plan, loss, port, comparator, options, progress)
+        return _certify(comparison, comparator, {}, _settings(plan, loss, port, seed))
+
+
+def _certify(
+    comparison: Comparison, comparator: Comparator, drawn: Mapping[str, Drawn], settings: Any
+) -> Certificate:
+    plan = comparison.plan
+    first = copy_named(plan.net.named_parameters())
+    divergence = None
+    try:
+        # What torch's kernels explain comes last, so that it hides nothing that they do not.
+        for name, tensor in sorted(drawn.items(), key=lambda item: len(item[1].causes)):
+            comparator.exactly("initial weights", name, *tensor)
+        comparison.run()
+    except Diverged as diverged:
+        divergence = diverged.divergence
+    finally:
+        last = copy_named(plan.net.named_parameters())
+        comparison.begun.restore()
     noise = {name: int(mask.sum()) for name, mask in comparison.whole.still.items()}
     losses = np.array(comparison.losses)
     return Certificate(
@@ -179,16 +273,18 @@ def compare(
         noise_by_tensor=noise,
         granted=comparison.decay | comparison.granted,
         kinks=comparison.kinks,
-        settings=_settings(plan, loss, port, seed),
+        settings=settings,
         digests={
             "torch, first": digest(first),
             "torch, last": digest(last),
-            "jax, first": digest(comparison.port.name_params(comparison.port.params)),
+            "jax, first": digest(comparison.first),
             "jax, last": digest(comparison.whole.last)
             if comparison.whole.last is not None
             else "not run",
         },
         machine=describe_machine(),
+        matches=tuple(f"{path}: {how}" for path, how in comparison.matches.items()),
+        unseen=tuple(comparison.unseen),
     )
 
 
@@ -206,62 +302,6 @@ def _list_uncompared(comparator: Comparator, asked: bool) -> Iterator[str]:
     for (stage, name), compared in comparator.tensors.items():
         if not compared and _is_asked(stage, name) == asked:
             yield f"{stage} of {name}: {comparator.why.get((stage, name)) or _GROWN}"
-
-
-def _prepare(
-    plan: Plan,
-    loss: Any,
-    port: Any,
-    generator: Any,
-    comparator: Comparator,
-    progress: Callable[[int], Any] | None,
-) -> Comparison:
-    """The port beside the plan: jaxnet's translation, or the user's."""
-    jax_loss = loss[1] if isinstance(loss, tuple) else _port_loss(loss)
-    names = [
-        name for name, m in plan.net.named_modules(remove_duplicate=False) if m in _layers(plan)
-    ]
-    tensors: dict[str, Any] = {
-        "weights": copy_named(plan.net.named_parameters()),
-        "buffers": copy_named(plan.net.named_buffers()),
-    }
-    if port is not None:
-        optimizer = optax.identity() if plan.scope else port[2]
-        ours = Port(port[0], port[1], optimizer, jax_loss, **tensors, layers=names)
-        if not ours.takes_masks and any(
-            isinstance(layer, torch.nn.Dropout) and 0 < layer.p < 1 for layer in _layers(plan)
-        ):
-            raise ValueError("port must have an apply that takes masks: the net drops units")
-        if any(float(state.get("step", 1)) > 0 for state in plan.optimizer.state.values()):
-            raise ValueError("optimizer must be fresh beside a port of your own: it has a state")
-        return Comparison(plan, ours, generator, comparator, progress=progress)
-    jnet, variables = convert.from_torch(plan.net)
-    if plan.scope:
-        ours = Port(jnet.apply, variables, optax.identity(), jax_loss, **tensors, layers=names)
-        return Comparison(plan, ours, generator, comparator, jnet, jax_loss, progress)
-    steps = plan.batching.steps
-    optimizer = convert.optimizer_from_torch(
-        plan.optimizer,
-        plan.net,
-        scheduler=plan.scheduler,
-        steps_per_epoch=steps,
-        epochs=plan.epochs,
-    )
-    tensors |= {"layers": names, "shared": not isinstance(loss, tuple)}
-    ours = Port(jnet.apply, variables, optimizer, jax_loss, **tensors)
-    done = 0 if plan.scheduler is None else plan.scheduler.last_epoch * steps
-    ours.opt_state = convert.opt_state_from_torch(
-        plan.optimizer, plan.net, ours.opt_state, count=done
-    )
-    return Comparison(plan, ours, generator, comparator, jnet, jax_loss, progress)
-
-
-def _port_loss(loss: Any) -> Callable:
-    return (lambda outputs, y: outputs.mean()) if loss is None else convert.loss_from_torch(loss)
-
-
-def _layers(plan: Plan) -> set[torch.nn.Module]:
-    return set(leaves(plan.net))
 
 
 def digest(named: Named) -> str:
@@ -284,8 +324,10 @@ def _settings(plan: Plan, loss: Any, port: Any, seed: int) -> dict[str, Any]:
         "loss": None if plan.scope == FORWARD else name,
         "optimizer": None if plan.scope else type(plan.optimizer).__name__,
         "scheduler": None if plan.scheduler is None else type(plan.scheduler).__name__,
+        "scheduler_interval": None if plan.scheduler is None else plan.interval,
+        "dropout": None if plan.dropout == "torch" else plan.dropout,
         "port": "jaxnet.convert" if port is None else "the caller's",
-        "rows": len(plan.x),
+        "rows": plan.data.num_examples,
         "epochs": plan.epochs,
         "batch_size": plan.batch_size,
         "shuffle": plan.shuffle,

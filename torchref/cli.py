@@ -11,15 +11,49 @@ from typing import Any
 import click
 
 import jaxnet
+from jaxnet._utils.files import check_file
+from jaxnet._utils.streams import prepare_streams
 from jaxnet.callbacks.progress import count
 from jaxnet.data import load_mnist
-from jaxnet.lecture.cli.options import FILE, ONLY, QUIET, ROOT, check_file, input_errors
+from jaxnet.lecture.cli.options import COUNT, FILE, ONLY, QUIET, ROOT, input_errors
+from jaxnet.lecture.cli.output import Output
 from jaxnet.lecture.experiments import EXPERIMENTS, find
 from torchref.certification import certify_script
-from torchref.results import measure, save
+from torchref.results import as_json, measure
+
+_STATUS = {"AGREE": 0, "DIVERGE": 1, "UNDECIDED": 3}
+"""The exit status of each verdict; whatever fails has another."""
+_SCRIPT = "__torchref_script__"
+_SEED = click.IntRange(-(2**63), 2**64 - 1)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Commands that end with a verdict's status, or with 2 where they fail, 130 after Ctrl-C.
+
+    Python ends with 1 where an exception is not caught, click where the pipe behind it was closed:
+    that is a verdict here.
+    """
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run a command and end the process."""
+        status = 2
+        try:
+            status = super().main(*arguments, **options | {"standalone_mode": False})
+        except click.ClickException as error:
+            error.show()
+        except (click.Abort, KeyboardInterrupt):
+            status = 130
+        except SystemExit:
+            pass  # click's, of a closed pipe
+        except OSError as error:
+            click.echo(f"Error: {error}", err=True)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.exit(status)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(jaxnet.__version__, prog_name="torchref")
 def main() -> None:
     """A torch run and a jaxnet run side by side.
@@ -29,6 +63,7 @@ def main() -> None:
       python -m torchref lecture --json torch.json
       python -m torchref certify my_net.py:build --epochs 2 --batch-size 16
     """
+    prepare_streams()
 
 
 @main.command()
@@ -62,8 +97,9 @@ def lecture(
 ) -> None:
     """Run the lecture's experiments in torch, and certify each one's first epochs.
 
-    Takes about two minutes on two cores. Exit status 1 says that a certificate does not say AGREE,
-    2 that the input was wrong.
+    Takes about two minutes on two cores. Exit status 0 says that all certificates say AGREE, 1 that
+    one says DIVERGE, 3 that one says UNDECIDED and none DIVERGE, 2 that there are none: the input
+    was wrong or something failed.
 
     \b
     Examples:
@@ -74,7 +110,7 @@ def lecture(
     with input_errors():
         check_file("--json", path)
         data = {classes: load_mnist(classes, root) for classes in {find(n).classes for n in names}}
-    found = []
+    output, found = Output(), []
     for name in names:
         with count(name, 1000, quiet=quiet, begin="torch") as tell:
 
@@ -84,24 +120,32 @@ def lecture(
                 tell(begun + done * half // total, f"step {done:,} of {total:,}, {what}")
 
             found.append(measure(name, data[find(name).classes], epochs=epochs, tell=show))
-            save(found, path)  # after each: a later one that breaks loses none
+            output.save_so_far(path, as_json(found))
             last = found[-1]["losses"][-1], found[-1]["train_accuracy"]
             tell(1000, "loss {:.4f}, accuracy {:.4f}".format(*last))
         certificate = found[-1]["certificate"]
         verdict = f"  {certificate['headline']}" if certificate else ""
         right = f"{found[-1]['train_accuracy']:.4f}/{found[-1]['test_accuracy']:.4f}"
-        click.echo(f"{name:<15}{right}  {found[-1]['run_seconds']:6.2f} s{verdict}")
-    click.echo(f"wrote {path}")
-    others = [run for run in found if run["certificate"] and not run["certificate"]["agrees"]]
-    context.exit(1 if others else 0)
+        output.say(f"{name:<15}{right}  {found[-1]['run_seconds']:6.2f} s{verdict}")
+    if output.save(path, as_json(found)):
+        output.say(f"wrote {path}")
+    headlines = [run["certificate"]["headline"] for run in found if run["certificate"]]
+    worst = [v for v in ("DIVERGE", "UNDECIDED") if any(h.startswith(v) for h in headlines)]
+    context.exit(output.status(_STATUS[worst[0]] if worst else 0))
 
 
 @main.command()
 @click.argument("target", metavar="FILE:FUNCTION")
-@click.option("--epochs", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), help="Rows of a step.  [default: all]")
-@click.option("--shuffle/--no-shuffle", default=False, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="For torch.manual_seed.")
+@click.option("--epochs", type=COUNT, help="Passes over the rows.  [default: 1]")
+@click.option("--batch-size", type=COUNT, help="Rows of a step.  [default: all]")
+@click.option("--shuffle/--no-shuffle", default=None, help="[default: no-shuffle]")
+@click.option(
+    "--scheduler-interval",
+    "interval",
+    type=click.Choice(["epoch", "step"]),
+    help="When a scheduler is stepped.  [default: epoch]",
+)
+@click.option("--seed", type=_SEED, default=0, show_default=True, help="For torch.manual_seed.")
 @click.option(
     "--save",
     "paths",
@@ -114,20 +158,24 @@ def lecture(
 def certify(
     context: click.Context,
     target: str,
-    epochs: int,
+    epochs: int | None,
     batch_size: int | None,
-    shuffle: bool,
+    shuffle: bool | None,
+    interval: str | None,
     seed: int,
     paths: tuple[Path, ...],
     quiet: bool,
 ) -> None:
-    """Port what FUNCTION in FILE builds, train both, and say whether they agree.
+    """Train what FUNCTION in FILE builds and its port, and say whether they agree.
 
-    FUNCTION returns (net, loss, optimizer, (X, y)), and a scheduler as a fifth if there is one; it
-    is called after torch.manual_seed(seed), so that the initial weights are checked too.
+    FUNCTION returns (net, loss, optimizer, (X, y)), and a scheduler as a fifth if there is one, or
+    a dictionary of certify's arguments, with a port of your own or without. It is called after
+    torch.manual_seed(seed): without a port the initial weights are checked too. Options of the
+    command go before what FUNCTION says.
 
     Exit status 0 says that the runs agree, 1 that they diverge, 3 that something could not be
-    compared, 2 that the net cannot be ported or that the input was wrong.
+    compared, 2 that there is no verdict, or that it could not be saved: the net cannot be ported,
+    the input was wrong, or something failed.
 
     \b
     Examples:
@@ -138,27 +186,32 @@ def certify(
         raise click.UsageError(f"--save must end in .html, .json or .txt, not {strange[0]}")
     if missing := [path for path in paths if not path.parent.is_dir()]:
         raise click.UsageError(f"--save names a folder that is not there: {missing[0].parent}")
-    with _scripts_folder(target):
-        try:
-            build = _load(target)
-            with count("certify", 1000, quiet=quiet, begin="building, compiling") as tell:
-                certificate = certify_script(
-                    build,
-                    epochs=epochs,
-                    batch_size=batch_size,
-                    shuffle=shuffle,
-                    seed=seed,
-                    progress=lambda step, of: tell(1000 * step // of, f"step {step:,} of {of:,}"),
-                )
-        except click.UsageError:
-            raise
-        except (Exception, SystemExit) as error:  # status 1 is for runs that diverge
-            raise click.UsageError(_explain(error, target)) from error
-    click.echo(str(certificate))
-    for path in paths:
-        certificate.save(path)
-        click.echo(f"wrote {path}")
-    context.exit({"AGREE": 0, "DIVERGE": 1, "UNDECIDED": 3}[certificate.verdict])
+    with input_errors():
+        for path in paths:
+            check_file("--save", path)
+    context.with_resource(_scripts_folder(target))
+    try:
+        build = _load(target)
+        with count("certify", 1000, quiet=quiet, begin="building, compiling") as tell:
+            certificate = certify_script(
+                build,
+                epochs=epochs,
+                batch_size=batch_size,
+                shuffle=shuffle,
+                scheduler_interval=interval,
+                seed=seed,
+                progress=lambda step, of: tell(1000 * step // of, f"step {step:,} of {of:,}"),
+            )
+    except click.UsageError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise click.UsageError(_explain(error, target)) from error
+    output = Output()
+    saved = [path for path in paths if output.save(path, certificate.save)]
+    output.say(str(certificate))
+    for path in saved:
+        output.say(f"wrote {path}")
+    context.exit(output.status(_STATUS[certificate.verdict]))
 
 
 def _explain(error: BaseException, target: str) -> str:
@@ -173,14 +226,17 @@ def _explain(error: BaseException, target: str) -> str:
 
 @contextmanager
 def _scripts_folder(target: str) -> Iterator[None]:
-    """As for a script: its neighbors are found, also by what it imports later."""
-    folder = str(Path(target.rpartition(":")[0]).resolve().parent)
-    sys.path.insert(0, folder)
+    """As for a script: its neighbors are found, also by what it imports later.
+
+    They are found after all else: none is taken for a module of Python's, or of a package that is
+    imported later, such as matplotlib.
+    """
+    folder, before = Path(target.rpartition(":")[0]).resolve().parent, sys.path[:]
+    sys.path[:] = [*(place for place in before if Path(place).resolve() != folder), str(folder)]
     try:
         yield
     finally:
-        if folder in sys.path:
-            sys.path.remove(folder)
+        sys.path[:] = before
 
 
 def _load(target: str) -> Callable[[], Any]:
@@ -189,11 +245,12 @@ def _load(target: str) -> Callable[[], Any]:
     path = Path(name)
     if not name or not function or not path.is_file():
         raise click.UsageError(f"FILE:FUNCTION must name a file that is there, not {target!r}")
-    spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
+    # Under a name of its own: a script called json.py is not what `import json` is to find.
+    spec = importlib.util.spec_from_file_location(_SCRIPT, path.resolve())
     if spec is None or spec.loader is None:
         raise click.UsageError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # where dataclasses, among others, look for it
+    sys.modules[_SCRIPT] = module  # where dataclasses, among others, look for it
     spec.loader.exec_module(module)
     build = getattr(module, function, None)
     if not callable(build):

@@ -13,7 +13,7 @@ import jaxnet
 from jaxnet import convert
 from jaxnet.certificate.causes import FOLLOWED, kernel_causes
 from jaxnet.random import distributions
-from torchref.recorder import Named, copy_array
+from torchref.steps import Named, copy_array
 
 normals = importlib.import_module("jaxnet.random.normal")  # the package has a function of that name
 

@@ -330,5 +330,6 @@ def run(
         device=device,
         random="torch",
         precision="float64" if dtype == torch.float64 else "parity",
+        devices=1,
     )
     return Result(record, net)

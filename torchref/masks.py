@@ -1,4 +1,4 @@
-"""What a port's dropouts draw in a step, as jaxnet's stream has it."""
+"""What jaxnet's net draws in a step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,25 +8,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxnet.cache import memoize
 from jaxnet.nn import draw
-from jaxnet.random import Generator, dropout_mask
-
-Dropouts = tuple[tuple[str, float, Any], ...]
-"""Names, probabilities and shapes of the dropouts that torch's net ran, in their order."""
+from jaxnet.random import Generator
 
 
 @memoize
-def make_draw(jnet: Any) -> Callable[[Generator, Dropouts, Any], tuple[Generator, Any]]:
-    """The masks of a step: of jaxnet's net, or of as many dropouts as torch's net ran."""
-
-    def draw_step(generator: Generator, dropouts: Dropouts, x: Any) -> tuple[Generator, Any]:
-        if jnet is not None:
-            return draw(jnet, generator, x)
-        masks = {}
-        for name, p, shape in dropouts:
-            generator, masks[name] = dropout_mask(generator, p, shape)
-        return generator, masks
-
-    return jax.jit(draw_step, static_argnums=1)
+def make_draw(net: Any) -> Callable[[Generator, Any], tuple[Generator, Any]]:
+    """The draws of a step of a net of jaxnet's, compiled."""
+    return jax.jit(lambda generator, x: draw(net, generator, x))
 
 
 def flatten(masks: Any) -> dict[str, Any]:

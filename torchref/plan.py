@@ -1,19 +1,23 @@
-"""A torch run: what decides it, its loop, and how what it has changed is put back."""
+"""A torch run: what decides it, and its loop."""
 
-import copy
+import inspect
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from jaxnet._utils.validation import check_count, check_rows
+from jaxnet._utils.validation import INT32, check_count
 from jaxnet.data.loader import Batching, make_batching
-from torchref.recorder import copy_array
-from torchref.reference.shadows import write
+from jaxnet.train._checks import check_steps
+from torchref.batch import Batch, make_batch
+from torchref.draws import Keep
+from torchref.names import name_parts
+from torchref.snapshot import Snapshot
 
 FORWARD, NO_UPDATES = "forward only", "no updates"
 
@@ -25,94 +29,174 @@ class Plan(NamedTuple):
     loss: torch.nn.Module
     optimizer: torch.optim.Optimizer
     scheduler: Any
-    x: torch.Tensor
-    y: torch.Tensor
+    data: Batch
+    """All rows."""
     epochs: int
     batch_size: int | None
     shuffle: bool
+    interval: str = "epoch"
+    """When the scheduler is stepped: after each "epoch", or after each "step"."""
     scope: str = ""
     """`FORWARD` without a loss, `NO_UPDATES` without an optimizer."""
+    dropout: str = "torch"
+    """Whether dropouts drop as "torch" draws, or are "off"."""
+    scaled: bool = True
+    """Whether dropouts that are off still divide by the probability of keeping."""
 
-    def snapshot(self) -> "Snapshot":
+    def snapshot(self) -> Snapshot:
         """Net, loss, optimizer and scheduler as they are now."""
         return Snapshot(self.net, self.loss, self.optimizer, self.scheduler)
 
     @contextmanager
     def kernels(self) -> Iterator[None]:
-        """Within this torch takes no kernel that float64 has not, as oneDNN's for RNNs."""
-        if not any(isinstance(layer, torch.nn.RNNBase) for layer in self.net.modules()):
+        """Within this torch takes no kernel whose terms nobody sees, as a fused attention's are,
+        or that float64 has not, as oneDNN's for RNNs."""
+        fused = torch.backends.mha.get_fastpath_enabled()
+        with ExitStack() as stack:
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.callback(torch.backends.mha.set_fastpath_enabled, fused)
+            torch.backends.mha.set_fastpath_enabled(False)
+            if any(isinstance(layer, torch.nn.RNNBase) for layer in self.net.modules()):
+                stack.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", "TF32")  # which is left as it is
+                stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
             yield
-            return
-        with warnings.catch_warnings():  # of TF32, which is left as it is
-            warnings.filterwarnings("ignore", "TF32")
-            with torch.backends.mkldnn.flags(enabled=False):
-                yield
 
     @property
     def batching(self) -> Batching:
         """How the rows are cut."""
-        return make_batching(len(self.x), self.batch_size, self.shuffle)
+        return make_batching(self.data.num_examples, self.batch_size, self.shuffle)
 
-    def batches(self) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
+    def batches(self) -> Iterator[tuple[np.ndarray, Batch]]:
         """An epoch's batches, each with the numbers of its rows."""
-        rows = torch.arange(len(self.x))
+        rows = torch.arange(self.data.num_examples)
         if self.batch_size is None:
-            yield rows.numpy(), self.x, self.y
+            yield rows.numpy(), self.data
             return
-        data = torch.utils.data.TensorDataset(self.x, self.y, rows)
-        for x, y, own in torch.utils.data.DataLoader(data, self.batch_size, self.shuffle):
-            yield own.numpy(), x, y
+        leaves, form = jax.tree.flatten(self.data)
+        data = torch.utils.data.TensorDataset(rows, *leaves)
+        for own, *parts in torch.utils.data.DataLoader(data, self.batch_size, self.shuffle):
+            yield own.numpy(), jax.tree.unflatten(form, parts)
+
+    def dropping(self) -> AbstractContextManager[Any]:
+        """In here dropouts drop as the plan says."""
+        return Keep(self.scaled) if self.dropout == "off" else nullcontext()
+
+    def forward(self, batch: Batch) -> Any:
+        """What the net gives."""
+        return self.net(*batch.args, **batch.keywords)
+
+    def differentiate(self, batch: Batch) -> torch.Tensor:
+        """The loss of a step, after its forward and its backward."""
+        with self.dropping():
+            loss = self._lose(self.forward(batch), batch.y)
+            if loss.requires_grad:
+                loss.backward()
+        return loss
+
+    def _lose(self, output: Any, y: Any) -> torch.Tensor:
+        try:
+            loss = self.loss(output, y)
+        except Exception as error:
+            shapes = " and ".join(map(_describe, (output, y)))
+            said = str(error).partition("\n")[0]
+            raise ValueError(
+                f"loss must take the net's outputs and y, {shapes}, but it raised "
+                f"{type(error).__name__}: {said}"
+            ) from error
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+            raise ValueError(f"loss must give one number, not {_describe(loss)}")
+        return loss
+
+    def advance(self, interval: str) -> None:
+        """A step or an epoch is over: step the scheduler, if it is its turn."""
+        if self.scheduler is not None and interval == self.interval:
+            self.scheduler.step()
+
+
+def _describe(value: Any) -> str:
+    parts = name_parts(value).values()
+    shapes = [f"{str(part.dtype).removeprefix('torch.')}{list(part.shape)}" for part in parts]
+    return ", ".join(shapes) or type(value).__name__
 
 
 def make_plan(
     net: Any,
+    *,
+    data: Any,
     loss: Any,
     optimizer: Any,
     scheduler: Any,
-    data: Any,
     epochs: int,
     batch_size: int | None,
     shuffle: bool,
+    scheduler_interval: str,
+    dropout: str,
 ) -> Plan:
     """The arguments of `certify`, checked."""
+    _check_net(net)
+    _check_scheduler(scheduler, scheduler_interval)
+    if dropout not in ("torch", "off"):
+        raise ValueError(f'dropout must be "torch" or "off", not {dropout!r}')
+    scope = FORWARD if loss is None else "" if optimizer is not None else NO_UPDATES
+    idle = _Idle([*net.parameters()] or [torch.zeros(1)])
+    optimizer = idle if optimizer is None else optimizer
+    _check_optimizer(optimizer)
+    if scope:
+        optimizer, scheduler = idle, None
+    batch = make_batch(data)
+    loss = _Mean() if loss is None else loss[0] if isinstance(loss, tuple) else loss
+    if not isinstance(loss, torch.nn.Module):
+        loss = _Function(loss)
+    epochs = check_count("epochs", epochs)
+    batching = make_batching(batch.num_examples, batch_size, shuffle)  # rejects a size that is off
+    check_steps(epochs, INT32 // batching.steps)
+    run = epochs, batching.batch_size, shuffle, scheduler_interval, scope, dropout
+    return Plan(net, loss, optimizer, scheduler, batch, *run)
+
+
+def _check_net(net: Any) -> None:
     if not isinstance(net, torch.nn.Module):
         raise TypeError(f"net must be torch's Module, not {type(net).__name__}")
-    scope = FORWARD if loss is None else "" if optimizer is not None else NO_UPDATES
-    if loss is None and optimizer is not None:
-        raise ValueError("optimizer needs loss, which it minimizes; loss is None")
-    if optimizer is None:
-        optimizer = _Idle([*net.parameters()] or [torch.zeros(1)])
-    loss = _Mean() if loss is None else loss
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise TypeError(f"optimizer must be torch's Optimizer, not {type(optimizer).__name__}")
     places = {str(tensor.device) for tensor in [*net.parameters(), *net.buffers()]}
     if places - {"cpu"}:
         raise ValueError(f"net must be on the CPU, whose stream is proved, not {sorted(places)}")
     kinds = {tensor.dtype for tensor in net.parameters()} - {torch.float32}
     if kinds:
         raise ValueError(f"net must be float32, not {sorted(map(str, kinds))}: net.float()")
-    if (
-        vars(optimizer)["_optimizer_step_pre_hooks"]
-        or vars(optimizer)["_optimizer_step_post_hooks"]
-    ):
-        raise ValueError("optimizer must have no step hooks: a port has none")
     sparse = [name for name, layer in net.named_modules() if getattr(layer, "sparse", False)]
     if sparse:
         raise ValueError(f"net must have dense gradients: {sparse[0]} has sparse=True")
     if any(getattr(parameter, "_backward_hooks", None) for parameter in net.parameters()):
         raise ValueError("net must have no hook on a parameter: a port has none")
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        raise TypeError(f"data must be (X, y), not {type(data).__name__}")
-    x, y = data
-    check_rows(x, y)
-    x, y = (torch.from_numpy(copy_array(array)) for array in (x, y))
-    torch_loss = loss[0] if isinstance(loss, tuple) else loss
-    if not isinstance(torch_loss, torch.nn.Module):
-        torch_loss = _Function(torch_loss)
-    epochs = check_count("epochs", epochs)
-    make_batching(len(x), batch_size, shuffle)  # rejects a batch size that does not fit
-    run = epochs, batch_size, shuffle, scope
-    return Plan(net, torch_loss, optimizer, scheduler, x, y, *run)
+
+
+def _check_optimizer(optimizer: Any) -> None:
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(f"optimizer must be torch's Optimizer, not {type(optimizer).__name__}")
+    if _needs(optimizer, "closure"):
+        name = type(optimizer).__name__
+        raise ValueError(
+            f"optimizer must step from one gradient, and {name} needs a closure, from which it "
+            "computes several: certify one of its gradients, with optimizer=None"
+        )
+
+
+def _check_scheduler(scheduler: Any, interval: str) -> None:
+    if interval not in ("epoch", "step"):
+        raise ValueError(f'scheduler_interval must be "epoch" or "step", not {interval!r}')
+    if _needs(scheduler, "metrics"):
+        name = type(scheduler).__name__
+        raise ValueError(
+            f"scheduler must follow the steps alone, and {name} needs a validation loss: certify "
+            "the run without it, for each of its rates"
+        )
+
+
+def _needs(value: Any, argument: str) -> bool:
+    """Whether its `step` cannot be called without this argument."""
+    found = None if value is None else inspect.signature(value.step).parameters.get(argument)
+    return found is not None and found.default is found.empty
 
 
 class _Idle(torch.optim.Optimizer):
@@ -128,9 +212,9 @@ class _Idle(torch.optim.Optimizer):
 class _Mean(torch.nn.Module):
     """The loss where none was given."""
 
-    def forward(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def forward(self, outputs: Any, targets: Any) -> torch.Tensor:
         del targets
-        return outputs.double().mean()
+        return torch.stack([part.double().mean() for part in name_parts(outputs).values()]).sum()
 
 
 class _Function(torch.nn.Module):
@@ -140,7 +224,7 @@ class _Function(torch.nn.Module):
         super().__init__()
         self.function = function
 
-    def forward(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def forward(self, outputs: Any, targets: Any) -> torch.Tensor:
         return self.function(outputs, targets)
 
 
@@ -159,6 +243,16 @@ class Loop:
         """An epoch is done."""
 
 
+def _ignore_result(hook: Callable) -> Callable:
+    """A hook of one expression gives what `clip_grad_norm_` does, at which torch would raise."""
+
+    def ignoring(*arguments: Any) -> Any:
+        result = hook(*arguments)
+        return result if isinstance(result, tuple) else None
+
+    return ignoring
+
+
 def train(plan: Plan, loop: Loop) -> np.ndarray:
     """The torch loop; gives every loss.
 
@@ -167,71 +261,20 @@ def train(plan: Plan, loop: Loop) -> np.ndarray:
     """
     for group in plan.optimizer.param_groups:
         group.update({name: False for name in ("foreach", "fused") if name in group})
+    hooks = vars(plan.optimizer)["_optimizer_step_pre_hooks"]
+    hooks.update({key: _ignore_result(hook) for key, hook in hooks.items()})
     losses = []
     for epoch in range(1, plan.epochs + 1):
         plan.net.train()
-        for rows, x, y in plan.batches():
+        for rows, batch in plan.batches():
             step = loop.before(epoch, rows)
             plan.net.zero_grad()  # those, too, that the optimizer does not have
             with step:
-                loss = plan.loss(plan.net(x), y)
-                if loss.requires_grad:
-                    loss.backward()
+                loss = plan.differentiate(batch)
                 plan.optimizer.step()
             losses.append(loss.item())
             loop.after()
+            plan.advance("step")
         loop.end(epoch)
-        if plan.scheduler is not None:
-            plan.scheduler.step()
+        plan.advance("epoch")
     return np.array(losses)
-
-
-_OBJECTS = (torch.nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
-
-
-class Snapshot:
-    """The tensors, gradients, containers, arrays and attributes of torch's objects, to be put back.
-
-    The objects themselves are trained, and no copies of them: a hook or a closure holds the
-    originals, and a copied optimizer loses its hooks.
-    """
-
-    def __init__(self, *objects: Any) -> None:
-        self._seen: dict[int, Any] = {}
-        self._tensors: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]] = []
-        self._containers: list[tuple[Any, Any]] = []
-        self._arrays: list[tuple[np.ndarray, np.ndarray]] = []
-        for each in objects:
-            self._walk(each)
-
-    def restore(self) -> None:
-        """Everything as it was."""
-        for container, content in self._containers:
-            container.clear()
-            (container.extend if isinstance(container, list | deque) else container.update)(content)
-        for array, content in self._arrays:
-            array[...] = content
-        for tensor, values, grad in self._tensors:
-            write(tensor.data, values)
-            if tensor.is_leaf:
-                tensor.grad = grad
-
-    def _walk(self, value: Any) -> None:
-        if id(value) in self._seen:
-            return
-        self._seen[id(value)] = value  # held, so that no other object takes its place
-        if isinstance(value, torch.Tensor):
-            grad = value.grad if value.is_leaf else None
-            self._tensors.append((value, value.detach().clone(), grad))
-        elif isinstance(value, np.ndarray) and value.flags.writeable:
-            self._arrays.append((value, value.copy()))
-        elif isinstance(value, dict | list | set | deque):
-            self._containers.append((value, copy.copy(value)))
-            parts = value.values() if isinstance(value, dict) else value
-            for part in list(parts):
-                self._walk(part)
-        elif isinstance(value, tuple):
-            for part in value:
-                self._walk(part)
-        elif isinstance(value, _OBJECTS):
-            self._walk(vars(value))

@@ -4,19 +4,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import jax
 import torch
 
 from jaxnet.certificate.bounds import View
+from torchref.names import Calls, following
 from torchref.plan import Plan
-from torchref.recorder import Recorder, Step, call_name, leaves, module_names
+from torchref.recorder import Recorder
 from torchref.reference.float64 import Reference
 from torchref.reference.shadows import write
+from torchref.steps import Step
 
 Views = dict[tuple[str, str], View]
 """What the reference knows, by stage and name."""
 
 Replay = Callable[..., Views]
-"""`replay(reference)` runs the step; `seen(name, output)` is told what each layer has given."""
+"""`replay(reference)` runs the step; `seen(name, output)` is told what each module has given."""
 
 
 @contextmanager
@@ -33,22 +36,22 @@ def replaying(plan: Plan, recorder: Recorder, step: Step) -> Iterator[Replay]:
         for parameter in net.parameters():
             parameter.grad = None
         views: Views = {}
-        x, y = (torch.tensor(step.batch[name]) for name in ("input", "target"))
+        batch = jax.tree.map(torch.tensor, plan.data.like(step.batch))
 
-        def note(name: str, output: torch.Tensor) -> None:
-            seen(name, output)
-            views["outputs", name] = reference.look(output)
+        calls = Calls(net)
 
-        with reference, _told_of_layers(net, note):
-            output = net(x)
-            if "" in step.outputs:  # not what its last layer gave
-                note("", output)
-            for name, buffer in net.named_buffers():
-                if buffer.is_floating_point():
-                    views["buffers", name] = reference.look(buffer)
-            loss = plan.loss(output, y)
-            views["loss", "loss"] = reference.look(loss)
-            loss.backward()
+        def note(module: torch.nn.Module, outputs: Any) -> None:
+            for name, output in calls.end(module, outputs).items():
+                if output.is_floating_point():
+                    seen(name, output)
+                    views["outputs", name] = reference.look(output)
+
+        with reference, following(net, calls, note):
+            loss = plan.differentiate(batch)
+        views["loss", "loss"] = reference.look(loss)
+        for name, buffer in net.named_buffers():
+            if buffer.is_floating_point():
+                views["buffers", name] = reference.look(buffer)
         for name, parameter in net.named_parameters():
             if parameter.grad is not None:
                 views["gradients", name] = reference.look(parameter.grad)
@@ -61,19 +64,3 @@ def replaying(plan: Plan, recorder: Recorder, step: Step) -> Iterator[Replay]:
         finally:
             after.restore()
             torch.set_rng_state(stream)
-
-
-@contextmanager
-def _told_of_layers(net: torch.nn.Module, note: Callable[..., Any]) -> Iterator[None]:
-    names, calls = module_names(net), {}
-
-    def after(layer: torch.nn.Module, arguments: Any, output: Any) -> None:
-        if isinstance(output, torch.Tensor):
-            note(call_name(names, calls, layer), output)
-
-    handles = [layer.register_forward_hook(after) for layer in leaves(net)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -127,11 +127,15 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def as_json(measured: Iterable[dict[str, Any]]) -> str:
+    """The runs as `jaxnet report --torch` reads them; a number that is not finite is null."""
+    return json.dumps(_plain(list(measured)), allow_nan=False) + "\n"
+
+
 def save(measured: Iterable[dict[str, Any]], path: Path) -> Path:
     """Write the runs for `jaxnet report --torch PATH`; the file is written in full or not at all.
 
     A number that is not finite is null.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(_plain(list(measured)), allow_nan=False) + "\n")
+    write_whole(path, as_json(measured), parents=True)
     return path

@@ -1,4 +1,4 @@
-"""Likely causes of a difference: what the two arrays show, then what the stage suggests."""
+"""Causes of a difference: what the two arrays show, and what a stage suggests to look at."""
 
 import itertools
 from collections.abc import Iterator
@@ -89,10 +89,22 @@ def kernel_causes(
     )
 
 
-def likely_causes(stage: str, jax: Numbers | None, torch: Numbers | None) -> tuple[str, ...]:
-    """Sentences, the most telling first."""
-    seen = () if jax is None or torch is None else tuple(_seen(jax, torch))
-    return seen + _BY_STAGE[stage]
+FORMULAS = {
+    "batchnorm-variance": "running variances take the biased variance of a batch",
+    "clip-epsilon": "gradients are clipped by their norm, torch's by the norm + 1e-6",
+    "merged-bias": "one bias stands for two of torch's, whose sum moves twice as far",
+}
+"""Differences of formula that ports are known to have, and a user may grant."""
+
+
+def list_causes(jax: Numbers | None, torch: Numbers | None) -> tuple[str, ...]:
+    """What the two arrays show, in sentences."""
+    return () if jax is None or torch is None else tuple(_seen(jax, torch))
+
+
+def list_hints(stage: str) -> tuple[str, ...]:
+    """What is worth a look where a stage diverges, in sentences."""
+    return _BY_STAGE[stage]
 
 
 def _seen(jax: Numbers, torch: Numbers) -> Iterator[str]:
@@ -110,7 +122,7 @@ def _seen(jax: Numbers, torch: Numbers) -> Iterator[str]:
         return
     jax, torch = jax.astype(np.float64).ravel(), torch.astype(np.float64).ravel()
     if not (np.isfinite(jax).all() and np.isfinite(torch).all()):
-        yield "one of the two is not finite: is a logarithm or a quotient not guarded?"
+        yield "one of the two is nan or infinite: is a logarithm or a quotient not guarded?"
         return
     power = float(torch @ torch)
     if power == 0:

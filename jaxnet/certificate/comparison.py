@@ -16,7 +16,7 @@ from jaxnet.certificate.bounds import (
     Numbers,
     View,
 )
-from jaxnet.certificate.causes import likely_causes
+from jaxnet.certificate.causes import list_causes, list_hints
 
 STAGES = (
     "initial weights",
@@ -48,6 +48,9 @@ class Divergence:
     jax: Any
     torch: Any
     causes: tuple[str, ...]
+    """What the numbers show, and what was tried and makes them agree; the best first."""
+    hints: tuple[str, ...] = ()
+    """What is worth a look at this stage."""
     index: tuple[int, ...] | None = None
     """Of the element that is furthest off; None where shapes differ or something is missing."""
     exact: Any = None
@@ -192,8 +195,10 @@ class Comparator:
             bound = np.where(known, EPS * size * (DRAWN * rounded + floor), 0.0)
             # What is not compared may not be anything: only what rounding might make of it.
             gross = GROSS * (np.nan_to_num(seen) + EPS * size) + SMALLEST
-            beside = np.isfinite(torch) & np.isfinite(view.exact) & np.isfinite(size) & ~compared
-            beside &= (size <= largest) & ~(np.abs(jax - view.exact) <= gross)
+            beside = np.isfinite(torch) & np.isfinite(view.exact) & ~np.isnan(size) & ~compared
+            # Of an infinite size, where rounding may make any number, it makes no nan.
+            strange = np.where(np.isinf(size), np.isnan(jax), ~(np.abs(jax - view.exact) <= gross))
+            beside &= ((size <= largest) | np.isinf(size)) & strange
         error = np.where(beside, np.inf, error)
         why = "" if compared.any() else _tell_why(torch, view)
         return Held(error, np.where(compared, torch_error, 0.0), bound, compared, rounded, why)
@@ -245,7 +250,7 @@ class Comparator:
 
     def missing(self, stage: str, tensor: str, what: str) -> NoReturn:
         """Stop: one of the two lacks something."""
-        self._stop(stage, tensor, None, what, likely_causes(stage, None, None))
+        self._stop(stage, tensor, None, what, ())
 
     def count(self, stage: str, tensor: str, compared: int, given: int) -> None:
         """So many of a tensor's numbers were compared."""
@@ -258,7 +263,7 @@ class Comparator:
         """Stop where the shapes differ."""
         if jax.shape != torch.shape:
             shapes = f"shape {jax.shape}", f"shape {torch.shape}"
-            self._stop(stage, tensor, *shapes, likely_causes(stage, jax, torch))
+            self._stop(stage, tensor, *shapes, list_causes(jax, torch))
 
     def note(
         self, stage: str, tensor: str, error: Any, bound: Any, exact: Any, torch_error: Any
@@ -287,7 +292,7 @@ class Comparator:
         value, ours = torch[index].item(), jax[index].item()
         if torch.dtype.kind == "f" and np.isfinite(value) and np.isfinite(ours):
             figures["ulps"] = abs(ours - value) / float(np.spacing(np.float32(abs(value))))
-        causes = causes or likely_causes(stage, jax, torch)
+        causes = causes or list_causes(jax, torch)
         self._stop(stage, tensor, ours, value, causes, index=index, **figures)
 
     def _stop(
@@ -300,7 +305,7 @@ class Comparator:
         **figures: Any,
     ) -> NoReturn:
         place = self.epoch, self.step, stage, tensor
-        raise Diverged(Divergence(*place, jax, torch, causes, **figures))
+        raise Diverged(Divergence(*place, jax, torch, causes, list_hints(stage), **figures))
 
 
 def _tell_why(torch: Numbers, view: View) -> str:

@@ -4,12 +4,14 @@ import html
 import io
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxnet._utils.files import write_whole
+from jaxnet.certificate.causes import FORMULAS
 
 if TYPE_CHECKING:
     from jaxnet.certificate.verdict import Certificate
@@ -42,8 +44,9 @@ def headline(certificate: "Certificate") -> str:
     if certificate.chaos < certificate.steps:
         stages[-1] += f" up to step {certificate.chaos}"
     named = ", ".join(stages[:-1]) + " and " + stages[-1]
-    scope = certificate.settings.get("scope")
-    agree = f"AGREE, {scope}" if scope else "AGREE"
+    granted = [name for name in certificate.granted if name in FORMULAS]
+    known = f"granted {' and '.join(granted)}" if granted else ""
+    agree = ", ".join(filter(None, ["AGREE", certificate.settings.get("scope"), known]))
     return f"{agree}: {certificate.steps} steps; {named} lie within their bounds."
 
 
@@ -64,7 +67,9 @@ def describe(certificate: "Certificate") -> list[str]:
         )
     elif d.error is not None:
         lines.append(f"  gap {d.error:.3g}, bound {d.bound:.3g}")
-    return [*lines, "  likely causes:", *(f"    - {cause}" for cause in d.causes)]
+    for title, sentences in (("causes", d.causes), ("worth a look", d.hints)):
+        lines += [f"  {title}:", *(f"    - {each}" for each in sentences)] if sentences else []
+    return lines
 
 
 def stage_rows(certificate: "Certificate") -> list[tuple[str, ...]]:
@@ -109,6 +114,8 @@ def _notes(certificate: "Certificate") -> list[str]:
         "jax, torch: largest errors, in 2^-23 of the tensor's largest element",
         "(whole run: the gap to torch's own run).",
     ]
+    if certificate.settings.get("port") == "the caller's":
+        notes.append("The port is given torch's rows and draws; a loop of your own is not run.")
     unseen = (*certificate.missing, *certificate.uncompared)
     notes += [f"Not compared at any step: {what}." for what in unseen[:_MOST]]
     if more := unseen[_MOST:]:
@@ -126,12 +133,12 @@ def _notes(certificate: "Certificate") -> list[str]:
             f"{certificate.kinks:,} times the port chose another side of a kink than torch, within "
             "rounding:\nits gradients are compared with those of its own choice."
         )
-    notes += [
-        f"Granted, a difference of float32 arithmetic: {name}, {share:.2g} of a step."
-        for name, share in certificate.granted.items()
-    ]
+    notes += [_granted(name, share) for name, share in certificate.granted.items()]
     if certificate.settings.get("decay"):
         notes.append(f"In float32 there is {certificate.settings['decay']}.")
+    told = [match for match in certificate.matches if not match.endswith("by name")]
+    notes += _listed("Leaves of the port that names alone do not tell:", told)
+    notes += _listed("Layers whose outputs the port does not compute apart:", certificate.unseen)
     if certificate.noise[0]:
         most = sorted(certificate.noise_by_tensor.items(), key=lambda item: -item[1])
         named = ", ".join(f"{count:,} of {name}" for name, count in most[:2])
@@ -143,13 +150,27 @@ def _notes(certificate: "Certificate") -> list[str]:
     return notes
 
 
+def _granted(name: str, share: float) -> str:
+    if name in FORMULAS:
+        return f"Granted, a difference of formula: {name}, {FORMULAS[name]}, by up to {share:.2g}."
+    return f"Granted, a difference of float32 arithmetic: {name}, {share:.2g} of a step."
+
+
+def _listed(title: str, entries: Sequence[str]) -> list[str]:
+    """Some entries, one a line, and how many more there are."""
+    if not entries:
+        return []
+    more = [f"  and {len(entries) - _MOST} more"] if len(entries) > _MOST else []
+    return [title, *(f"  {entry}" for entry in entries[:_MOST]), *more]
+
+
 def facts(certificate: "Certificate") -> list[tuple[str, str]]:
     """Settings, machine and digests, in the order in which they are shown."""
     settings, machine = dict(certificate.settings), dict(certificate.machine)
     kept = {k: v for k, v in settings.items() if v is not None}
     groups = [
         ("net", ("net", "layers", "parameters")),
-        ("training", ("loss", "optimizer", "scheduler", "port")),
+        ("training", ("loss", "optimizer", "scheduler", "scheduler_interval", "dropout", "port")),
         ("run", ("rows", "epochs", "batch_size", "shuffle", "seed")),
     ]
     found = [

@@ -45,7 +45,8 @@ class Certificate(NamedTuple):
     noise_by_tensor: dict[str, int]
     """Those elements by parameter."""
     granted: dict[str, float]
-    """Known differences of float32 arithmetic, by name, with the largest share of a step."""
+    """Known differences, of float32 arithmetic and those of formula that the user grants, by name,
+    with the largest share of a step."""
     kinks: int
     """How often the port was on another side of a kink than torch, within rounding."""
     settings: dict[str, Any]
@@ -54,6 +55,10 @@ class Certificate(NamedTuple):
     """SHA-256 of the first and the last weights, torch's and the port's."""
     machine: dict[str, str]
     """Versions, platform, precision."""
+    matches: tuple[str, ...] = ()
+    """By leaf of a user's port, which of torch's tensors it holds, and how that was decided."""
+    unseen: tuple[str, ...] = ()
+    """torch's layers whose outputs such a port does not compute apart: they are not compared."""
 
     @property
     def verdict(self) -> str:

@@ -14,11 +14,12 @@ import torch
 from jaxnet.certificate.bounds import DRAWN, EPS, LIMIT, MOST, NEAR, View
 from jaxnet.certificate.comparison import Comparator, Held
 from torchref.plan import Plan
-from torchref.recorder import Recorder, Step
+from torchref.recorder import Recorder
 from torchref.reference.choices import Kink, Near, is_choice, is_seen, list_known, list_possible
 from torchref.reference.float64 import Reference
 from torchref.reference.operations import Call
 from torchref.replay import replaying
+from torchref.steps import Step
 
 _WORST = 4096
 """Elements of a tensor that choose which kinks are turned; afterwards all are compared."""

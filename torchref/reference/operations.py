@@ -103,8 +103,8 @@ MERGES = frozenset(
 COMPOSITE = frozenset(
     "native_batch_norm native_batch_norm_backward native_layer_norm native_layer_norm_backward "
     "native_group_norm native_group_norm_backward _fused_rms_norm _fused_rms_norm_backward "
-    "_softmax _softmax_backward_data _log_softmax _log_softmax_backward_data mse_loss "
-    "mse_loss_backward binary_cross_entropy binary_cross_entropy_backward "
+    "_softmax _safe_softmax _softmax_backward_data _log_softmax _log_softmax_backward_data "
+    "mse_loss mse_loss_backward binary_cross_entropy binary_cross_entropy_backward "
     "binary_cross_entropy_with_logits smooth_l1_loss smooth_l1_loss_backward huber_loss "
     "huber_loss_backward sigmoid_backward tanh_backward gelu gelu_backward silu silu_backward "
     "log_sigmoid_backward softplus_backward elu_backward logaddexp logsumexp var "

@@ -5,15 +5,20 @@ from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import torch
 
 from jaxnet.certificate import bounds
 from jaxnet.certificate.bounds import EPS
-from torchref.plan import Loop, Plan, Snapshot, train
-from torchref.recorder import Named, copy_array, copy_named
+from torchref.draws import Listener
+from torchref.hooks import StepHooks
+from torchref.names import Calls, following, name_outputs
+from torchref.plan import Loop, Plan, train
 from torchref.reference.float64 import Reference
 from torchref.reference.updates import list_updates
+from torchref.snapshot import Snapshot
+from torchref.steps import Drawn, Named, copy_named
 
 _MOVED = 3
 """Runs from weights and rows that were moved by an ulp."""
@@ -79,7 +84,7 @@ def perturb(
             for handle in handles:
                 handle.remove()
         named = [*plan.net.named_parameters(), *plan.net.named_buffers()]
-        return Run(losses, copy_named(named) | {OUTPUTS: evaluate(plan)})
+        return Run(losses, copy_named(named) | name_last(evaluate(plan).outputs))
 
     try:
         return Perturbed(
@@ -100,11 +105,11 @@ def _hold(plan: Plan, still: Still) -> Any:
         if name in still
     ]
 
-    def put_back(*_: object) -> None:
+    def put_back() -> None:
         for parameter, where, first in held:
             parameter.data[where] = first[where]
 
-    return plan.optimizer.register_step_post_hook(put_back)
+    return StepHooks(plan.optimizer, after=put_back)
 
 
 def _move(seed: int, plan: Plan) -> tuple[Plan, list[Any]]:
@@ -113,18 +118,17 @@ def _move(seed: int, plan: Plan) -> tuple[Plan, list[Any]]:
     with torch.no_grad():
         for parameter in parameters:
             move(parameter)
-    if plan.x.is_floating_point():
-        x = plan.x.clone()
-        move(x)
-        plan = plan._replace(x=x)
+    inputs = plan.data._replace(y=None)
+    moved = jax.tree.map(lambda x: move(x.clone()) if x.is_floating_point() else x, inputs)
+    plan = plan._replace(data=moved._replace(y=plan.data.y))
 
-    def move_gradients(*_: object) -> None:
+    def move_gradients() -> None:
         # A gradient may be the same for all weights nearby, and still be rounded otherwise.
         for parameter in parameters:
             if parameter.grad is not None:
                 move(parameter.grad)
 
-    return plan, [plan.optimizer.register_step_pre_hook(move_gradients)]
+    return plan, [StepHooks(plan.optimizer, before=move_gradients)]
 
 
 def _grant(causes: Set[str], plan: Plan) -> tuple[Plan, list[Any]]:
@@ -132,10 +136,10 @@ def _grant(causes: Set[str], plan: Plan) -> tuple[Plan, list[Any]]:
     before: dict[str, torch.Tensor] = {}
     reference, optimizer = Reference(), plan.optimizer
 
-    def keep(*_: object) -> None:
+    def keep() -> None:
         before.update({name: p.detach().clone() for name, p in plan.net.named_parameters()})
 
-    def change(*_: object) -> None:
+    def change() -> None:
         for name, parameter in plan.net.named_parameters():
             old = before[name].double().numpy()
             update = parameter.detach().double().numpy() - old
@@ -145,17 +149,33 @@ def _grant(causes: Set[str], plan: Plan) -> tuple[Plan, list[Any]]:
                     parameter.data.copy_(torch.from_numpy(old + other))
         reference.forget()
 
-    return plan, [
-        optimizer.register_step_pre_hook(keep),
-        optimizer.register_step_post_hook(change),
-    ]
+    return plan, [StepHooks(optimizer, keep, change)]
 
 
-def evaluate(plan: Plan) -> np.ndarray:
-    """Outputs of all rows in evaluation mode."""
-    plan.net.eval()
-    with torch.no_grad():
-        return copy_array(plan.net(plan.x))
+class Evaluation(NamedTuple):
+    """A forward of all rows in evaluation mode."""
+
+    outputs: Named
+    stream: torch.Tensor
+    """torch's generator before, and after."""
+    draws: tuple[Drawn, ...]
+    """What it drew at random: most nets draw nothing."""
+
+
+def evaluate(plan: Plan) -> Evaluation:
+    """What the net gives for all rows, by name; torch's stream stays where it is."""
+    net, stream = plan.net.eval(), torch.get_rng_state()
+    calls = Calls(net)
+    listener = Listener(calls)
+    with torch.no_grad(), plan.dropping(), following(net, calls, calls.end), listener:
+        outputs = name_outputs("", plan.forward(plan.data))
+    torch.set_rng_state(stream)
+    return Evaluation(copy_named(outputs.items()), stream, tuple(listener.draws))
+
+
+def name_last(outputs: Named) -> Named:
+    """What the net gives at the end of a run, by other names than its tensors'."""
+    return {f"{OUTPUTS}{name}": output for name, output in outputs.items()}
 
 
 class _Mover:
@@ -164,7 +184,7 @@ class _Mover:
     def __init__(self, generator: torch.Generator) -> None:
         self._generator, self._factors = generator, torch.ones(0)
 
-    def __call__(self, tensor: torch.Tensor) -> None:
+    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         # To draw signs for every gradient of every step takes longer than a small net's step: each
         # takes a slice of what was drawn for the largest, at a random offset.
         enough = tensor.numel() + _SPARE
@@ -174,7 +194,7 @@ class _Mover:
         last = len(self._factors) - tensor.numel()
         begin = int(torch.randint(last + 1, (), generator=self._generator))
         factors = self._factors[begin : begin + tensor.numel()].to(tensor.dtype)
-        tensor.mul_(factors.view(tensor.shape))
+        return tensor.mul_(factors.view(tensor.shape))
 
 
 def bound_losses(runs: Perturbed, alone: np.ndarray) -> tuple[np.ndarray, int]:

@@ -1,0 +1,122 @@
+"""jaxnet's own translation of a torch net, compared with it: its rows, draws and stream too."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+import jaxnet
+from jaxnet.cache import jit
+from jaxnet.certificate.comparison import Comparator
+from jaxnet.data.loader import start_epoch
+from jaxnet.random import Generator
+from torchref.batch import Batch
+from torchref.candidate import OwnPort, Seen
+from torchref.comparison import Comparison
+from torchref.masks import flatten, make_draw, nest
+from torchref.names import name_outputs
+from torchref.plan import Plan
+from torchref.reference.updates import hold_still
+from torchref.steps import Step
+from torchref.whole_run import WholeRun
+
+begin_epoch = jit(start_epoch, static_argnums=1)
+
+
+class OwnComparison(Comparison):
+    """Runs a plan in torch and compares jaxnet's port with it.
+
+    Args:
+      plan, port, comparator, progress: as for `Comparison`.
+      generator: where the port's random numbers come from.
+      net, loss: the net and the loss for `jaxnet.fit`.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        port: OwnPort,
+        comparator: Comparator,
+        *,
+        generator: Generator,
+        net: Any,
+        loss: Any,
+        progress: Callable[[int], Any] | None = None,
+    ) -> None:
+        super().__init__(plan, port, comparator, optax=False, progress=progress)
+        self._generator = self._first = self._last = generator
+        self._net, self._loss, self._draw = net, loss, make_draw(net)
+        self._epoch = self._position = 0
+        self._order = np.zeros(0, int)
+        self.whole = WholeRun(plan, port, comparator, self._run_alone)
+
+    def check_rows(self, epoch: int, rows: np.ndarray) -> None:
+        """The rows that jaxnet's loader takes are torch's."""
+        batching = self.plan.batching
+        if epoch != self._epoch:
+            self._epoch, self._position = epoch, 0
+            self._generator, order = begin_epoch(self._generator, batching)
+            every = np.arange(self.plan.data.num_examples)
+            self._order = every if order is None else np.asarray(order)
+        ours = self._order[self._position : self._position + batching.size]
+        self._position += batching.size
+        self.comparator.exactly("rows", "batch", ours.astype(rows.dtype), rows)
+
+    def give_draws(self, step: Step, batch: Batch) -> Any:
+        """jaxnet's masks, which are torch's."""
+        self._generator, drawn = self._draw(self._generator, batch.args[0])
+        named = flatten(drawn)
+        for name, mask in step.masks.items():
+            if name not in named:
+                self.comparator.missing("masks", name, "a dropout that the port has not")
+            self.comparator.exactly("masks", name, named[name], mask)
+        return nest(named) if named else None
+
+    def compare_outputs(self, step: Step, seen: Seen, arguments: Sequence[Any]) -> None:
+        """Of each layer under its name."""
+        for name, noise in seen.noise.items():
+            if name in step.noise:
+                self.comparator.exactly("masks", name, noise, step.noise[name])
+        parts = [name_outputs(name, out) for name, out in seen.inner.items()]
+        ours = {name: part for named in parts for name, part in named.items()}
+        for name, output in step.outputs.items():
+            if name in ours and np.shape(ours[name]) == output.shape:
+                self.hold("outputs", name, ours[name], output)
+        last = list(step.outputs)[-1]
+        if last not in ours:
+            self.hold("outputs", last, seen.outputs, step.outputs[last], shown="(net)")
+        for name, buffer in self.port.name_buffers(seen.model_state).items():
+            self.hold("buffers", name, buffer, step.buffers[name])
+
+    def shown(self, seen: Seen) -> Any:
+        """The outputs of all layers."""
+        return seen.inner
+
+    def end_stream(self, after: torch.Tensor) -> None:
+        """jaxnet's generator at the end is torch's."""
+        last = self._generator if self.plan.scope else self._last
+        state = jaxnet.random.get_state(last)
+        self.comparator.exactly("stream", "generator", state, after.numpy())
+
+    def _run_alone(
+        self, params: Any, model_state: Any, opt_state: Any, still: Any
+    ) -> tuple[np.ndarray, Any, Any]:
+        """A run of jaxnet's."""
+        optimizer, plan = self.port.optimizer, self.plan
+        if self.whole.still:
+            optimizer, opt_state = hold_still(optimizer), (opt_state, still)
+        data = self.whole.data()
+        state = jaxnet.train.start(optimizer, {"params": params, **model_state}, self._first)
+        # What `fit` runs, but for its check of the rows: of nan torch has made what it makes.
+        state, history = jaxnet.train.run(
+            jaxnet.train.make_train_step(self._net, self._loss, optimizer),
+            state._replace(opt_state=opt_state),
+            (data.args[0], data.y),
+            draw=jaxnet.train.make_draws(self._net, data.args[0]),
+            epochs=plan.epochs,
+            batch_size=plan.batch_size,
+            shuffle=plan.shuffle,
+        )
+        self._last = state.generator
+        return history.losses, state.params, state.model_state

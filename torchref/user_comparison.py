@@ -1,0 +1,222 @@
+"""A port that somebody wrote, compared with a torch net: its outputs, and where they come from."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from jaxnet.certificate.bounds import View
+from jaxnet.certificate.causes import FORMULAS
+from jaxnet.certificate.comparison import Comparator, Diverged, Held
+from torchref.batch import Batch
+from torchref.candidate import Seen
+from torchref.causes import Causes
+from torchref.comparison import Comparison
+from torchref.known import SCALES, bias_variance
+from torchref.names import name_arrays
+from torchref.plan import Plan
+from torchref.reference.float64 import Reference
+from torchref.replay import replaying
+from torchref.sighting import align, find_place, make_depends
+from torchref.steps import Drawn, Named, Step
+from torchref.user_port import UserPort
+from torchref.user_update import UserUpdate
+from torchref.whole_run import WholeRun, compare_bits
+
+_SIGHTED = 1e-3
+"""The largest gap, as a share of a layer's output, at which a value is followed on."""
+
+_KEPT = 2**30
+"""Bytes of draws that are kept for the whole run."""
+
+
+class UserComparison(Comparison):
+    """Runs a plan in torch and compares a user's port with it.
+
+    The port takes torch's rows and draws. Its outputs decide; what it computes on the way is looked
+    for among its values, to say where a divergence begins.
+
+    Args:
+      plan, port, comparator, progress: as for `Comparison`.
+      known: names of differences that are granted.
+    """
+
+    port: UserPort
+
+    def __init__(
+        self,
+        plan: Plan,
+        port: UserPort,
+        comparator: Comparator,
+        *,
+        known: Collection[str] = (),
+        progress: Callable[[int], Any] | None = None,
+    ) -> None:
+        super().__init__(plan, port, comparator, optax=True, progress=progress)
+        self.update = UserUpdate(plan, port, comparator, self.reference, known)
+        self._known = frozenset(known)
+        self._causes = Causes(plan, self.recorder, port)
+        self._taken: list[tuple[np.ndarray, tuple[Drawn, ...]]] = []
+        self._bytes = 0
+        self.matches = {**port.weights.how, **port.buffers.how}
+        self.whole = WholeRun(plan, port, comparator, self._run_alone, self._is_known)
+
+    def compare_initial(self, weights: Named, buffers: Named) -> None:
+        """The port's weights are torch's; it is told where it has others of its own."""
+        try:
+            super().compare_initial(weights, buffers)
+        except Diverged as diverged:
+            equal = [how for how in self.port.weights.how.values() if "by name alone" not in how]
+            causes = diverged.divergence.causes
+            if not equal:
+                own = "the port has initial weights of its own"
+                causes = (f"{own}: load torch's, or give port_from_torch", *causes)
+            raise Diverged(replace(diverged.divergence, causes=causes)) from None
+
+    def check_rows(self, epoch: int, rows: np.ndarray) -> None:
+        """The port takes torch's rows."""
+        self._rows = rows
+
+    def give_draws(self, step: Step, batch: Batch) -> tuple[Drawn, ...]:
+        """The port takes torch's draws."""
+        self._bytes += sum(draw.values.nbytes for draw in step.draws)
+        self._taken.append((self._rows, step.draws if self._bytes <= _KEPT else ()))
+        return step.draws
+
+    def compare_step(self, step: Step) -> None:
+        """Compare one step; a divergence is given the causes that explain it."""
+        try:
+            super().compare_step(step)
+        except Diverged as diverged:
+            causes = self._causes.find(step, diverged.divergence, self.views)
+            known = (*causes, *diverged.divergence.causes)
+            raise Diverged(replace(diverged.divergence, causes=known)) from None
+
+    def observe(self, step: Step, arguments: Sequence[Any]) -> Seen:
+        """The port's step, and in it the outputs of torch's layers; they are looked for once."""
+        self.port.sizes |= {output.size for output in step.outputs.values() if output.size > 2}
+        seen = self.port.step(*arguments)
+        if self.comparator.step == 1:
+            best = self.port.sight(step.outputs)
+            self.port.sighted = {n: each for n, (each, _) in best.items() if each.gap <= _SIGHTED}
+            seen = seen._replace(inner={name: best[name][1] for name in self.port.sighted})
+        shapes = {name: step.outputs[name].shape for name in seen.inner if name in step.outputs}
+        inner = {
+            name: self.port.sighted[name].turn(seen.inner[name], shape)
+            for name, shape in shapes.items()
+            if seen.inner[name].size == np.prod(shape)
+        }
+        return seen._replace(inner=inner)
+
+    def compare_outputs(self, step: Step, seen: Seen, arguments: Sequence[Any]) -> None:
+        """The net's outputs; those of layers that are found in the port; buffers."""
+        ours = name_arrays(seen.outputs)
+        self._causes.note(arguments, ours, seen)
+        for key, name in self._net_outputs(step):
+            self._compare_output(step, key, name, ours, arguments)
+        for name, array in seen.inner.items():
+            held = self.look_at("outputs", name, array, step.outputs[name])
+            if held.agrees:
+                self.comparator.accept(
+                    "outputs", name, array, step.outputs[name], self.views["outputs", name], held
+                )
+        if self.comparator.step == 1:
+            found = {name for stage, name in self.comparator.tensors if stage == "outputs"}
+            self.unseen = [name for name in step.outputs if name and name not in found]
+        for name, buffer in self.port.name_buffers(seen.model_state).items():
+            self._compare_buffer(step, name, buffer)
+
+    def _net_outputs(self, step: Step) -> list[tuple[str, str]]:
+        """By their names among torch's recorded outputs, the port's names of the net's own."""
+        own = [name for name in step.outputs if not name or name[0] == "["]
+        return [(name, name) for name in own] or [(list(step.outputs)[-1], "")]
+
+    def _compare_output(
+        self, step: Step, key: str, name: str, ours: Named, arguments: Sequence[Any]
+    ) -> None:
+        theirs, shown = step.outputs[key], key if key and key[0] != "[" else f"(net){key}"
+        if name not in ours:
+            self.comparator.missing("outputs", shown, "an output that the port has not")
+        array = align(ours[name], theirs.shape)
+        if ("outputs", key) not in self.views:
+            return compare_bits(self.comparator, "outputs", shown, array, theirs)
+        if array.shape == theirs.shape:
+            held = self.look_at("outputs", key, array, theirs)
+            if not held.agrees:
+                self._diverge(step, key, array, held, arguments, shown)
+        self.hold("outputs", key, array, theirs, shown=shown)
+
+    def _diverge(
+        self, step: Step, key: str, ours: Any, held: Held, arguments: Sequence[Any], shown: str
+    ) -> None:
+        """Report the first layer that the port has not, with its numbers that are nearest."""
+        best = self.port.sight(step.outputs)
+
+        def agrees(name: str) -> bool:
+            if name not in best or ("outputs", name) not in self.views:
+                return False
+            return self.look_at("outputs", name, best[name][1], step.outputs[name]).agrees
+
+        nodes: dict[str, Any] = {}
+        with replaying(self.plan, self.recorder, step) as replay:
+            replay(Reference(), lambda name, output: nodes.setdefault(name, output.grad_fn))
+        order = [name for name in step.outputs if name in nodes and name != key]
+        place = find_place([*order, key], agrees, make_depends(nodes))
+        if place in best and place != key:
+            array, view = best[place][1], self.views["outputs", place]
+            near = self.look_at("outputs", place, array, step.outputs[place])
+            self.comparator.accept("outputs", place, array, step.outputs[place], view, near)
+        name = shown if place in (None, key) else place
+        self.comparator.accept(
+            "outputs", str(name), ours, step.outputs[key], self.views["outputs", key], held
+        )
+
+    def _compare_buffer(self, step: Step, name: str, ours: np.ndarray) -> None:
+        theirs, key = step.buffers[name], ("buffers", name)
+        if key in self.views and "batchnorm-variance" in self._known:
+            view = self.views[key]
+            biased = bias_variance(self.plan.net, name, step, view)
+            own = self.comparator.hold("buffers", name, ours, theirs, view)
+            if biased is not None and not own.agrees:
+                held = self.comparator.hold("buffers", name, ours, theirs, biased)
+                if held.agrees:
+                    self.comparator.accept("buffers", name, ours, theirs, biased, held)
+                    self._grant("batchnorm-variance", biased, view)
+                    return
+        self.hold("buffers", name, ours, theirs)
+
+    def _grant(self, name: str, changed: View, view: View) -> None:
+        scale = np.abs(view.exact).max(initial=0.0)
+        share = np.abs(changed.exact - view.exact).max(initial=0.0) / scale if scale else 0.0
+        self.update.grant({name: float(share)})
+
+    def compare_whole_run(self, begin: Named, stream: torch.Tensor) -> None:
+        """The port by itself, unless its steps have been granted another size."""
+        if SCALES & self.granted.keys():
+            self.comparator.count("whole run", "losses", 0, 1)
+            self.comparator.why["whole run", "losses"] = "its steps are granted another size"
+        else:
+            super().compare_whole_run(begin, stream)
+
+    def _is_known(self, name: str) -> bool:
+        """Whether a granted difference decides a tensor at the end of the whole run."""
+        other = name.rpartition(".")[2] == "running_var" or name.startswith("(outputs)")
+        return other and bool(FORMULAS.keys() & self.granted.keys())
+
+    def _run_alone(
+        self, params: Any, model_state: Any, opt_state: Any, still: Any
+    ) -> tuple[np.ndarray, Any, Any]:
+        """The port's steps, each from its own weights."""
+        losses, data = [], self.whole.data()
+        for rows, draws in self._taken:
+            batch = jax.tree.map(lambda array, rows=rows: jax.device_put(array[rows]), data)
+            seen = self.port.step(params, model_state, batch[:2], batch.y, draws)
+            _, opt_state, after = self.port.update(seen.grads, opt_state, params)
+            params = jax.tree.map(jnp.where, still, params, after)
+            model_state = seen.model_state
+            losses.append(float(seen.loss))
+        return np.array(losses), params, model_state
