@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from jaxnet import convert
 from jaxnet.certificate import Certificate
+from jaxnet.data import load_mnist
 from torchref.certification import certify
 
 X = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
@@ -19,7 +21,15 @@ WORDS = torch.randint(5, (20, 2), generator=torch.Generator().manual_seed(5))
 LARGE = 60 * X
 WHOLE = (2 * IMAGES).round()
 
+MANY = torch.randn(40, 6, generator=torch.Generator().manual_seed(6))
+
 Case = Callable[[], dict[str, Any]]
+
+
+def load_digits() -> tuple[torch.Tensor, torch.Tensor]:
+    digits, _ = load_mnist((0, 1))
+    rows = np.random.default_rng(0).permutation(len(digits.labels))[:512]
+    return torch.tensor(digits.images[rows]), torch.tensor(digits.labels[rows, None]).float()
 
 
 def case(
@@ -184,6 +194,31 @@ CASES: dict[str, Case] = {
         lambda p: torch.optim.Adam(p, lr=0.01),
         (X, REAL),
         batch_size=4,
+        shuffle=True,
+    ),
+    # Trainings that once hid a fault of the loop.
+    "converged": lambda: case(
+        [nn.Linear(6, 1)],
+        nn.MSELoss(),
+        lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.5),
+        (MANY, MANY @ torch.tensor([[1.0, 2, 3, 4, 5, 6]]).T),
+        epochs=30,
+        batch_size=None,
+    ),
+    "short": lambda: case(
+        [nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)],
+        nn.MSELoss(),
+        lambda p: torch.optim.Adam(p, lr=0.01),
+        (MANY, MANY[:, :3].sin()),
+        batch_size=12,
+        epochs=4,
+    ),
+    "README": lambda: case(
+        [nn.Linear(784, 32), nn.Dropout(0.5), nn.ReLU(), nn.Linear(32, 1)],
+        nn.BCEWithLogitsLoss(),
+        lambda p: torch.optim.Adam(p),
+        load_digits(),
+        batch_size=16,
         shuffle=True,
     ),
     "own port": lambda: with_port(CASES["dropout"]()),

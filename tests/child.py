@@ -2,14 +2,12 @@
 
 - `alone FOLDER RESULT EPOCHS`: a run to be killed. It goes on from what the folder has, says each
   epoch that it trains, and writes at its end all that it is.
-- `limited ROWS MIB`, `mapped ROWS ...`: what rows that are read take of memory, as JSON. The parent
-  sets what JAX reads as it starts.
+- `limited ROWS MIB`: what rows that are read take of memory, as JSON.
 """
 
 import json
 import resource
 import sys
-import tempfile
 import threading
 from pathlib import Path
 
@@ -21,7 +19,6 @@ import jaxnet
 from jaxnet import nn, optim
 from jaxnet.callbacks import Checkpoint, Report
 from jaxnet.checkpoint._contents import pack
-from jaxnet.data import Mapped
 
 
 def run_alone(folder: str, result: str, epochs: str) -> None:
@@ -92,7 +89,7 @@ def read_status() -> dict[str, int]:
     """Bytes: Linux's own figures of this process."""
     lines = Path("/proc/self/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
-    names = ("VmSize", "VmPeak", "VmHWM", "RssAnon", "RssFile")
+    names = ("VmSize", "VmPeak")
     return {name: int(fields[name].split()[0]) * 1024 for name in names}
 
 
@@ -118,38 +115,11 @@ def run_limited(count: int, spare: int) -> dict:
     }
 
 
-def run_mapped(*counts: int) -> list[dict]:
-    """For each count of rows, two epochs of a file of so many: the most memory on the way."""
-    return [_train_mapped(count) for count in counts]
-
-
-def _train_mapped(count: int) -> dict:
-    """Rows of 16 KiB; the memory is the process's own, without pages of files."""
-    width, take = 4096, Mapped.take
-    with tempfile.NamedTemporaryFile() as file:
-        file.truncate(count * width * 4)
-        x = np.memmap(file.name, np.float32, "r", shape=(count, width))
-        y = np.zeros((count, 1), np.float32)
-        train_wide((x[:64], y[:64]), width)
-        taken = []
-
-        def watch(self, indices):
-            taken.append(read_status()["RssAnon"])
-            return take(self, indices)
-
-        Mapped.take = watch
-        begin = read_status()["RssAnon"]
-        train_wide((x, y), width, epochs=2)
-        Mapped.take = take
-    return {"most": max(taken) - begin, "blocks": len(taken)}
-
-
 def main(name: str, *rest: str) -> None:
     if name == "alone":
         run_alone(*rest)
     else:
-        measure = {"limited": run_limited, "mapped": run_mapped}[name]
-        print(json.dumps(measure(*map(int, rest))))
+        print(json.dumps(run_limited(*map(int, rest))))
 
 
 if __name__ == "__main__":

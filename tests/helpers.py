@@ -6,10 +6,10 @@ import os
 import reprlib
 import textwrap
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hypothesis
 import jax
@@ -147,6 +147,59 @@ def list_differing(
     return rows.tolist()
 
 
+class Case(NamedTuple):
+    """A function of each framework, called as `function(*inputs, *constants)`."""
+
+    jax: Callable
+    torch: Callable
+    inputs: Sequence[np.ndarray]
+    """Of these the gradients are compared too."""
+    constants: Sequence[np.ndarray] = ()
+    tolerance: Tolerance = ELEMENTWISE
+
+
+def assert_same_functions(cases: Mapping[Any, Case]) -> None:
+    """Hold the functions of the two frameworks side by side, under jit; name each case that fails.
+
+    Values are compared, then the gradient of every input, contracted with a random cotangent:
+    `.sum()` and `.mean()` would hide errors that cancel. One program computes all cases: a program
+    for each takes three times as long to compile.
+    """
+    assert cases, "there is no case"
+    every, arrays, expected = list(cases.values()), [], []
+    for case in every:
+        leaves = [torch.tensor(value, requires_grad=True) for value in case.inputs]
+        output = case.torch(*leaves, *map(torch.tensor, case.constants))
+        cotangent = np.random.default_rng(0).normal(size=tuple(output.shape))
+        cotangent = cotangent.astype(to_numpy(output).dtype)
+        arrays.append((tuple(case.inputs), tuple(case.constants), cotangent))
+        if leaves:
+            output.backward(torch.tensor(cotangent))
+        slopes = [torch.zeros_like(v) if v.grad is None else v.grad for v in leaves]
+        expected.append((output, slopes))
+
+    def differentiate(case: Case, inputs, constants, cotangent):
+        output, pullback = jax.vjp(lambda *xs: case.jax(*xs, *constants), *inputs)
+        # Of another kind there is no gradient; what the output is, is said below.
+        same = (output.shape, output.dtype) == (cotangent.shape, cotangent.dtype)
+        return output, pullback(cotangent) if same else inputs
+
+    @jax.jit
+    def differentiate_all(arrays):
+        return [differentiate(case, *own) for case, own in zip(every, arrays, strict=True)]
+
+    failed, found = [], differentiate_all(arrays)
+    for name, own, theirs in zip(cases, found, expected, strict=True):
+        case = cases[name]
+        try:
+            assert_close(own[0], theirs[0], case.tolerance, where="value")
+            for i, (grad, slope) in enumerate(zip(own[1], theirs[1], strict=True)):
+                assert_close(grad, slope, case.tolerance, where=f"gradient of input {i}")
+        except AssertionError as error:
+            failed.append(f"{name}, {textwrap.shorten(str(case.jax), 300)}: {error}")
+    assert not failed, "\n".join([f"{len(failed)} of {len(cases)} cases fail", *failed])
+
+
 def assert_same_function(
     function_jax: Callable,
     function_torch: Callable,
@@ -154,29 +207,7 @@ def assert_same_function(
     *,
     constants: Sequence[np.ndarray] = (),
     tolerance: Tolerance = ELEMENTWISE,
-    seed: int = 0,
 ) -> None:
-    """Hold `function(*inputs, *constants)` of the two frameworks side by side, under jit.
-
-    Values are compared, then the gradient of every input, contracted with a random cotangent:
-    `.sum()` and `.mean()` would hide errors that cancel. One program computes all of it: op by op,
-    each would be a program of its own to trace and to compile.
-    """
-    leaves = [torch.tensor(value, requires_grad=True) for value in inputs]
-    output_torch = function_torch(*leaves, *(torch.tensor(value) for value in constants))
-    shape = tuple(output_torch.shape)
-    cotangent = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-    @jax.jit
-    def differentiate(inputs, constants, cotangent):
-        output, pullback = jax.vjp(lambda *xs: function_jax(*xs, *constants), *inputs)
-        # Of the wrong shape there is no gradient; what the output is, is said below.
-        grads = pullback(cotangent) if output.shape == shape else inputs
-        return output, grads
-
-    output_jax, grads = differentiate(tuple(inputs), tuple(constants), cotangent)
-    assert_close(output_jax, output_torch, tolerance, where="value")
-    output_torch.backward(torch.tensor(cotangent))
-    for i, (grad_jax, leaf) in enumerate(zip(grads, leaves, strict=True)):
-        expected = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-        assert_close(grad_jax, expected, tolerance, where=f"gradient of input {i}")
+    """The same of one function."""
+    case = Case(function_jax, function_torch, inputs, constants, tolerance)
+    assert_same_functions({"it": case})

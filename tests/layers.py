@@ -1,25 +1,17 @@
 """One layer held against torch's of the same arguments, from its first weights on."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 import torch
 from flax.traverse_util import flatten_dict
 
 import jaxnet
 from jaxnet import nn
 from jaxnet.certificate.bounds import REDUCTION, Tolerance
-from tests.helpers import (
-    assert_close,
-    assert_same_bits,
-    assert_same_function,
-    assert_same_state,
-    each_row,
-)
+from tests.helpers import Case, assert_close, assert_same_bits, assert_same_state
 
 
 def rows(*shape: int, seed: int = 0) -> np.ndarray:
@@ -52,10 +44,6 @@ def both_nets(build: Callable, seed: int = 3):
     return net, variables, generator, net_torch
 
 
-def apply(layer: nn.Module, x: np.ndarray):
-    return layer.init_with_output(jax.random.key(0), x)
-
-
 def assert_same_tensors(actual, expected, tolerance: Tolerance | None = None) -> None:
     """Those of a state_dict: the same bits, or within `tolerance`; counts are int32 in jaxnet."""
     assert sorted(actual) == sorted(expected)
@@ -74,9 +62,9 @@ def assert_same_weights(variables, net_torch, tolerance: Tolerance | None = None
     assert_same_tensors(actual, net_torch.state_dict(), tolerance)
 
 
-def assert_same_calls(
+def call_case(
     layer, layer_torch, variables, x: np.ndarray, tolerance: Tolerance, **keywords
-) -> None:
+) -> Case:
     """Values and gradients of x and of every parameter, at those of `variables`."""
     params = variables.get("params", {})
 
@@ -89,28 +77,15 @@ def assert_same_calls(
     def call_torch(x, *values):
         return torch.func.functional_call(layer_torch, dict(zip(params, values, strict=True)), (x,))
 
-    # Compiled: one by one, the operations of so many shapes would take minutes to compile.
-    inputs = [x, *map(np.array, params.values())]
-    assert_same_function(jax.jit(call_jax), call_torch, inputs, tolerance=tolerance)
+    return Case(call_jax, call_torch, [x, *map(np.array, params.values())], (), tolerance)
 
 
-def assert_same_layer(build: Callable, x: np.ndarray, tolerance: Tolerance = REDUCTION) -> None:
-    """First weights, generator, tree; then values and gradients of x and of every parameter."""
+def layer_case(build: Callable, x: np.ndarray, tolerance: Tolerance = REDUCTION) -> Case:
+    """The same of a layer whose first weights, generator and tree are torch's."""
     layer, variables, generator, layer_torch = both_nets(lambda n, s: build(n), seed=2)
     assert_same_state(generator)
     names = [name for name, _ in layer_torch.named_parameters()]
     assert list(variables.get("params", {})) == names
     assert_same_weights(variables, layer_torch)
     assert describe_init(layer, x) == describe(variables)
-    assert_same_calls(layer, layer_torch, variables, x, tolerance)
-
-
-def refusals(error: type[Exception], table: Sequence[tuple[Callable[[], Any], str]]):
-    """A test: each call raises with its message."""
-
-    @each_row(("call", "message"), table)
-    def test(call, message):
-        with pytest.raises(error, match=message):
-            call()
-
-    return test
+    return call_case(layer, layer_torch, variables, x, tolerance)

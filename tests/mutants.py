@@ -44,7 +44,7 @@ def planted(file: str, source: str) -> Iterator[list[str]]:
     path = ROOT / file
     importlib.import_module(file.removesuffix(".py").replace("/", "."))
     before, after = _codes(path.read_text(), path), _codes(source, path)
-    changed = {key for key in after if key in before and not _same(before[key], after[key])}
+    changed = find_changed(file, source)
     swapped, found = [], set()
     jaxnet.cache.clear()  # else an equal net would meet the programs of the healthy code
     for function in _functions(path):
@@ -60,6 +60,13 @@ def planted(file: str, source: str) -> Iterator[list[str]]:
         for function, code in swapped:
             function.__code__ = code
         jaxnet.cache.clear()
+
+
+def find_changed(file: str, source: str) -> "set[Key]":
+    """The functions of a module whose code another source changes."""
+    path = ROOT / file
+    before, after = _codes(path.read_text(), path), _codes(source, path)
+    return {key for key in after if key in before and not _same(before[key], after[key])}
 
 
 def replaced(file: str, old: str, new: str) -> str:
@@ -227,7 +234,6 @@ def _changed(node: ast.expr) -> Iterator[ast.expr]:
 
 
 def drawn(mutants: list[Mutant], count: int, seed: int) -> list[Mutant]:
-    """Some of them, each of another place as far as there are enough."""
     chooser = random.Random(seed)
     chosen = list(mutants)
     chooser.shuffle(chosen)

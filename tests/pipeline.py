@@ -16,7 +16,6 @@ __all__ = ["assert_is_torchvision", "read_sn3_pascalvincent_tensor", "to_tensor"
 
 
 def to_tensor(image: np.ndarray) -> np.ndarray:
-    """What the lecture does to an image."""
     return transforms.ToTensor()(Image.fromarray(image.reshape(28, 28))).flatten().numpy()
 
 

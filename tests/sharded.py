@@ -49,7 +49,6 @@ class FlaxNet(flax.linen.Module):
 
 
 def load(rows: int = ROWS) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of both digits, and their labels."""
     train, _ = jaxnet.data.load_mnist((0, 1))
     step = len(train.images) // rows
     chosen = slice(0, rows * step, step)
@@ -63,12 +62,10 @@ def hash_batch(outputs: Any, y: Any) -> Any:
 
 
 def make_mesh(devices: int) -> Any:
-    """So many devices in a row; None of none."""
     return jax.make_mesh((devices,), ("data",)) if devices else None
 
 
 def collect(state: Any, history: Any) -> dict[str, Any]:
-    """What is compared of a run."""
     leaves = jax.tree.leaves((state.generator, state.loader_generator))
     words = [a for a in leaves if not jnp.issubdtype(a.dtype, jax.dtypes.prng_key)]
     return {
@@ -81,13 +78,11 @@ def collect(state: Any, history: Any) -> dict[str, Any]:
 
 
 def join(tree: Any, kind: Any) -> np.ndarray:
-    """All numbers of a tree in a row."""
     parts = [fetch(leaf).reshape(-1).astype(kind) for leaf in jax.tree.leaves(tree)]
     return np.concatenate([*parts, np.zeros(0, kind)])
 
 
 def list_runs(devices: int, folder: Path) -> dict[str, Any]:
-    """A function for each run."""
     mesh = make_mesh(devices)
     placement = None if mesh is None else OnMesh(mesh)
     x, y = load()

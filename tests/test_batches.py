@@ -52,6 +52,26 @@ def test_three_epochs_with_draws_between(seed, rows, size, shuffle, drop_last, o
         assert_same_bits(random.get_state(its_own), its_own_torch.get_state())
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("own", [False, True])
+def test_persistent_workers_have_one_base_seed(shuffle, own):
+    """torch's sampler, epoch after epoch; `tests/integration` holds it against torch's workers."""
+    batching = make_batching(50, 16, shuffle, own=own, persistent_workers=True)
+    torch.manual_seed(3)
+    its_own = torch.Generator().manual_seed(3) if own else None
+    numbers: Any = range(50)
+    sampler = torch.utils.data.SequentialSampler(numbers)
+    if shuffle:
+        sampler = torch.utils.data.RandomSampler(numbers, generator=its_own)
+    torch.empty((), dtype=torch.int64).random_(generator=its_own)
+    generator = random.manual_seed(3)
+    for epoch in range(3):
+        generator, order = jax.jit(start_epoch, static_argnums=1)(generator, batching, epoch == 0)
+        assert list(sampler) == (list(range(50)) if order is None else order.tolist())
+        state = torch.get_rng_state() if its_own is None else its_own.get_state()
+        assert_same_bits(random.get_state(generator), state)
+
+
 @examples(10)
 @given(
     seed=st.integers(-(2**63), 2**64 - 1),
@@ -70,45 +90,18 @@ def test_random_split(seed, case):
     assert_same_state(generator)
 
 
-@pytest.mark.parametrize(
-    "lengths", [[3, 3], [0.5, 0.4], [-1, 11], [5.0, 5.0], [], [0.5, 0.5, 0.5, -0.5]]
-)
-def test_lengths_that_do_not_split_are_rejected(lengths):
-    with pytest.raises(ValueError, match="lengths must sum to the number of rows, 10"):
-        random_split(random.manual_seed(0), 10, lengths)
-
-
 def test_a_full_batch_draws_nothing():
     generator = random.manual_seed(7)
     after, order = start_epoch(generator, Batching(9, None, shuffle=False))
     assert order is None and after is generator
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((5, None, True), "shuffle=True needs a batch_size"),
-        ((5, None, False, True), "drop_last=True needs a batch_size"),
-        ((5, 6), "batch_size must be at most the number of rows, 5, not 6"),
-        ((5, 0), "batch_size must be an integer of at least 1, not 0"),
-    ],
-)
-def test_batchings_that_do_not_fit_are_rejected(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        make_batching(*arguments)
-
-
-def test_a_jax_keys_order_is_the_same_where_x64_is_on():
-    batching = Batching(9, 2, shuffle=True)
-    _, order = start_epoch(jax.random.key(0), batching)
-    with use("float64"):
-        assert_same_bits(start_epoch(jax.random.key(0), batching)[1], order)
-
-
 def test_a_jax_key_is_used_only_to_shuffle():
+    """To the same order where x64 is on."""
     key = jax.random.key(0)
     after, order = start_epoch(key, Batching(9, 2, shuffle=False))
     assert order is None and after is key
     after, order = start_epoch(key, Batching(9, 2, shuffle=True))
-    assert sorted(np.array(order)) == list(range(9))
-    assert after != key
+    assert sorted(np.array(order)) == list(range(9)) and after != key
+    with use("float64"):
+        assert_same_bits(start_epoch(key, Batching(9, 2, shuffle=True))[1], order)

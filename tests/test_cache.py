@@ -36,8 +36,7 @@ def hits(monkeypatch, tmp_path):
 
 
 def compile_something(number=1.0):
-    """As a new process would: JAX forgets what it has compiled in this one."""
-    jax.clear_caches()
+    """A new function, as a new process has it: JAX looks for its program on disk."""
     return float(jax.jit(lambda x: jnp.sin(x) * number)(jnp.float32(2.0)))
 
 
@@ -69,14 +68,6 @@ def test_one_line_keeps_the_rest_of_a_process(hits, tmp_path):
     assert jax.config.jax_compilation_cache_dir.startswith(str(tmp_path / "mine"))  # pyright: ignore
 
 
-def test_a_folder_that_is_none_is_rejected(hits, tmp_path):
-    (tmp_path / "file").write_text("a file")
-    before = read_settings()
-    with pytest.raises(OSError, match="folder must be one that can be made, not .*file"):
-        cache.enable(tmp_path / "file")
-    assert read_settings() == before
-
-
 def test_the_folder_is_of_this_kind_of_processor(monkeypatch):
     name = cache.name_target()
     monkeypatch.setattr(Path, "read_text", lambda path, **_: "flags : fpu avx2\n")
@@ -85,25 +76,20 @@ def test_the_folder_is_of_this_kind_of_processor(monkeypatch):
     assert name.startswith(platform.machine())
 
 
-def test_nothing_is_kept_where_it_is_not_wanted(hits, tmp_path):
+def test_nothing_is_kept_where_it_is_not_wanted_or_cannot_be(hits, monkeypatch, tmp_path):
+    """Where a file is in the way, and where there is no home."""
+
+    def find_no_home(path):
+        raise RuntimeError("Could not determine home directory.")
+
     before = read_settings()
     with kept_programs(False) as folder:
         compile_something()
-    assert folder is None and not list(tmp_path.iterdir())
-    assert read_settings() == before
-
-
-def test_a_folder_that_cannot_be_made_is_done_without(hits, tmp_path):
+    assert folder is None and not list(tmp_path.iterdir()) and read_settings() == before
     (tmp_path / "jaxnet").write_text("a file")
     with kept_programs() as folder:
         assert compile_something() == compile_something()
     assert folder is None and not hits
-
-
-def test_without_a_home_nothing_is_kept(hits, monkeypatch):
-    def find_no_home(path):
-        raise RuntimeError("Could not determine home directory.")
-
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "expanduser", find_no_home)
     with kept_programs() as folder:
@@ -157,7 +143,7 @@ def test_the_folder_stays_within_its_limit(hits, monkeypatch):
     monkeypatch.setitem(cache._SETTINGS, "jax_compilation_cache_max_size", (-1, limit))
     with kept_programs() as name:
         folder = Path(str(name))
-        for number in range(12):
+        for number in range(8):
             compile_something(number)
             assert sum(file.stat().st_size for file in folder.glob("*-cache")) <= limit
         names = {file.name for file in folder.glob("*-cache")}

@@ -1,6 +1,4 @@
-"""Conv2d against torch's: every option, first weights, precision, refusals."""
-
-from typing import Any
+"""Conv2d against torch's: every option, first weights, precision."""
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +10,8 @@ from hypothesis import strategies as st
 
 from jaxnet import nn
 from jaxnet.certificate.bounds import EPS, FLOAT64, Tolerance
-from tests.helpers import assert_close, examples
-from tests.layers import apply, assert_same_layer, refusals, rows
+from tests.helpers import assert_close, assert_same_functions, examples
+from tests.layers import layer_case, rows
 
 KEY = jax.random.key(0)
 # Each example compiles several programs.
@@ -42,15 +40,17 @@ CONVOLUTIONS = {
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # torch's
-@pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_conv2d(name):
-    arguments, options = CONVOLUTIONS[name]
-    x = rows(2, arguments[0], 7, 6)
-    assert_same_layer(lambda n: n.Conv2d(*arguments, **options), x, SUMS_OVER_IMAGES)
+def test_conv2d():
+    cases = {"one image": layer_case(lambda n: n.Conv2d(2, 3, 3), rows(2, 7, 6))}
+    for name, (arguments, options) in CONVOLUTIONS.items():
+        x = rows(2, arguments[0], 7, 6)
+        cases[name] = layer_case(
+            lambda n, a=arguments, o=options: n.Conv2d(*a, **o), x, SUMS_OVER_IMAGES
+        )
+    assert_same_functions(cases)
 
 
-def test_conv2d_of_one_image_and_of_none():
-    assert_same_layer(lambda n: n.Conv2d(2, 3, 3), rows(2, 7, 6))
+def test_conv2d_of_no_image():
     layer = nn.Conv2d(2, 3, 3)
     assert layer.apply(layer.init(KEY, rows(2, 7, 6)), rows(0, 2, 7, 6)).shape == (0, 3, 5, 4)
 
@@ -76,11 +76,12 @@ def test_conv2d_in_all_its_options(
 ):
     assume(all(d * (k - 1) < n for d, k, n in zip(dilation, kernel, shape[1:], strict=True)))
     inputs, outputs = (groups * count for count in channels)
-    assert_same_layer(
+    case = layer_case(
         lambda n: n.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias, mode),
         rows(shape[0], inputs, *shape[1:]),
         SUMS_OVER_IMAGES,
     )
+    assert_same_functions({"drawn": case})
 
 
 def test_conv2d_in_float64_and_half_types():
@@ -104,42 +105,3 @@ def test_conv2d_first_weights_from_a_key_have_torchs_distribution():
     for values in map(np.array, params.values()):
         assert 0.98 * bound < np.abs(values).max() <= bound
         assert abs(values.mean()) < 5 * bound / np.sqrt(3 * values.size)
-
-
-def with_zero(name: str):
-    sizes: dict[str, Any] = dict.fromkeys(("in_channels", "out_channels", "kernel_size"), 1)
-    return lambda: nn.Conv2d(**{**sizes, name: 0})
-
-
-def padded(padding, mode: Any):
-    return nn.Conv2d(1, 1, 1, padding=padding, padding_mode=mode)
-
-
-TOO_MUCH = " is more than padding_mode='%s' can take"
-SIZES = ("in_channels", "out_channels", "kernel_size", "stride", "dilation", "groups")
-
-
-test_refusals = refusals(
-    ValueError,
-    [
-        *((with_zero(name), f"{name} must be at least 1, not 0") for name in SIZES),
-        (lambda: nn.Conv2d(1, 1, 1, padding=-1), "padding must be at least 0, not -1"),
-        (lambda: nn.Conv2d(1, 1, (1, 2, 3)), r"kernel_size must be an integer or a pair"),
-        (lambda: nn.Conv2d(4, 6, 1, groups=4), "groups must divide in_channels, 4, and out_chan"),
-        (lambda: nn.Conv2d(3, 4, 1, groups=2), "2 does not"),
-        (lambda: nn.Conv2d(1, 1, 3, padding="full"), "padding must be sizes.* not 'full'"),
-        (lambda: nn.Conv2d(1, 1, 3, 2, "same"), r'padding="same" needs stride 1, not \(2, 2\)'),
-        (lambda: nn.Conv2d(1, 1, 3, padding_mode="edge"), "padding_mode must be one of zeros"),
-        (
-            lambda: apply(nn.Conv2d(2, 1, 3), rows(1, 3, 9, 9)),
-            r"x must have shape \(N, C, H, W\) or \(C, H, W\) with C = 2, not \(1, 3, 9, 9\)",
-        ),
-        (lambda: apply(nn.Conv2d(2, 1, 3), rows(2, 9)), "x must have shape"),
-        (lambda: apply(nn.Conv2d(1, 1, 4, padding=1), rows(1, 1, 9)), "x must be at least 4"),
-        (
-            lambda: apply(padded((0, 3), "reflect"), rows(1, 9, 3)),
-            "padding 3" + TOO_MUCH % "reflect",
-        ),
-        (lambda: apply(padded(4, "circular"), rows(1, 9, 3)), "padding 4" + TOO_MUCH % "circular"),
-    ],
-)

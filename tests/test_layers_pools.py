@@ -1,17 +1,19 @@
-"""The pools against torch's: every option, ties, edge windows, refusals."""
+"""The pools against torch's: every option, ties, edge windows."""
+
+import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from jaxnet import nn
 from jaxnet.certificate.bounds import FLOAT64, REDUCTION, Tolerance
-from tests.helpers import assert_close, examples
-from tests.layers import apply, assert_same_layer, refusals, rows
+from tests.helpers import Case, assert_close, assert_same_functions, each_row, examples
+from tests.layers import layer_case, rows
 
 # Each example compiles two programs.
 few = examples(5, derandomize=True)
@@ -41,18 +43,17 @@ POOLS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", POOLS)
-def test_pools(name):
-    assert_same_layer(POOLS[name], rows(2, 3, 9, 7))
+def test_pools():
+    """Of one image too; of equal elements the first gets the gradient."""
+    cases = {name: layer_case(build, rows(2, 3, 9, 7)) for name, build in POOLS.items()}
+    for name in ("max_ceil", "avg_ceil", "adaptive"):
+        cases[f"{name} of one image"] = layer_case(POOLS[name], rows(3, 9, 7, seed=1))
+    for name in (name for name in POOLS if name.startswith("max")):
+        cases[f"{name} of equal elements"] = layer_case(POOLS[name], make_equal_elements())
+    assert_same_functions(cases)
 
 
-@pytest.mark.parametrize("name", ["max_ceil", "avg_ceil", "adaptive"])
-def test_pools_of_one_image(name):
-    assert_same_layer(POOLS[name], rows(3, 9, 7, seed=1))
-
-
-@pytest.mark.parametrize("name", [name for name in POOLS if name.startswith("max")])
-def test_the_first_of_equal_elements_gets_the_gradient(name):
+def make_equal_elements() -> np.ndarray:
     """Integers, ReLU's zeros, images of one number, -inf beside padding that is -inf too, nan."""
     x = np.random.default_rng(5).integers(-2, 2, (14, 1, 9, 7)).astype(np.float32)
     x[1] = np.maximum(x[1], 0.0)
@@ -60,7 +61,7 @@ def test_the_first_of_equal_elements_gets_the_gradient(name):
         x[2 + 2 * i] = fill
         x[3 + 2 * i, :, 3:] = fill
     x[0, 0, [1, 1, 2, 5], [1, 2, 1, 4]] = np.nan
-    assert_same_layer(POOLS[name], x)
+    return x
 
 
 @few
@@ -78,7 +79,8 @@ def test_max_pool_in_all_its_options(kernel, stride, dilation, padding, ceil_mod
     assume(all(2 * pad <= size for pad, size in zip(padding, kernel, strict=True)))
     x = np.random.default_rng(1).integers(0, 3, (2, 1, *shape)).astype(np.float32)
     options = {"dilation": dilation, "ceil_mode": ceil_mode}
-    assert_same_layer(lambda n: n.MaxPool2d(kernel, stride, padding, **options), x)
+    case = layer_case(lambda n: n.MaxPool2d(kernel, stride, padding, **options), x)
+    assert_same_functions({"drawn": case})
 
 
 @few
@@ -95,40 +97,39 @@ def test_avg_pool_in_all_its_options(
     kernel, stride, padding, ceil_mode, count_include_pad, divisor, shape
 ):
     assume(all(2 * pad <= size for pad, size in zip(padding, kernel, strict=True)))
-    assert_same_layer(
+    case = layer_case(
         lambda n: n.AvgPool2d(kernel, stride, padding, ceil_mode, count_include_pad, divisor),
         rows(1, 2, *shape),
     )
+    assert_same_functions({"drawn": case})
 
 
-def test_adaptive_windows_of_every_size():
-    x = rows(1, 12, 12)
-    for size in (5, 7, 8, 11, 12):
-        layer, layer_torch = (side.AdaptiveAvgPool2d((size, 1)) for side in (nn, torch.nn))
-        pooled = jax.jit(lambda x, layer=layer: layer.apply({}, x))(x)
-        assert_close(pooled, layer_torch(torch.tensor(x)), REDUCTION)
+def test_windows_of_every_size_and_infinities_stay_in_theirs():
+    x, edges, cases = rows(1, 12, 12), rows(1, 1, 6, 6), {}
+    edges[0, 0, 0, 0], edges[0, 0, 3, 3] = np.inf, np.nan
+    pools = {size: lambda n, s=size: n.AdaptiveAvgPool2d((s, 1)) for size in (5, 7, 8, 11, 12)}
+    pools |= {name: POOLS[name] for name in ("avg", "avg_ceil", "adaptive", "adaptive_pair")}
+    for name, build in pools.items():
+        layer, constants = build(nn), [x if isinstance(name, int) else edges]
+        call = functools.partial(layer.apply, {})
+        cases[name] = Case(call, build(torch.nn), (), constants, REDUCTION)
+    assert_same_functions(cases)
 
 
-def test_infinities_stay_in_their_windows():
-    x = rows(1, 1, 6, 6)
-    x[0, 0, 0, 0], x[0, 0, 3, 3] = np.inf, np.nan
-    for name in ("avg", "avg_ceil", "adaptive", "adaptive_pair"):
-        layer, layer_torch = POOLS[name](nn), POOLS[name](torch.nn)
-        assert_close(layer.apply({}, x), layer_torch(torch.tensor(x)), REDUCTION)
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("name", ["max_ceil", "avg_ceil", "adaptive"])
+@each_row(
+    "name, dtype", itertools.product(["max_ceil", "avg_ceil", "adaptive"], ["float16", "bfloat16"])
+)
 def test_pools_keep_the_half_types(name, dtype):
     x_torch = torch.tensor(rows(2, 3, 9, 7)).to(getattr(torch, dtype))
-    y = POOLS[name](nn).apply({}, jnp.asarray(x_torch.float().numpy(), dtype))
+    layer = POOLS[name](nn)
+    y = jax.jit(lambda x: layer.apply({}, x))(jnp.asarray(x_torch.float().numpy(), dtype))
     assert y.dtype == dtype
     rounding = Tolerance(rtol=float(jnp.finfo(dtype).eps), atol=1e-6)
     expected = POOLS[name](torch.nn)(x_torch).float()
     assert_close(y.astype(jnp.float32), expected, rounding)
 
 
-@pytest.mark.parametrize("name", ["max_ceil", "avg_ceil", "adaptive"])
+@each_row("name", ["max_ceil", "avg_ceil", "adaptive"])
 def test_pools_in_float64_under_vmap_and_twice_differentiated(name):
     layer, layer_torch = POOLS[name](nn), POOLS[name](torch.nn)
     x, tangent = (rows(2, 3, 9, 7, seed=seed).astype(np.float64) for seed in range(2))
@@ -146,27 +147,3 @@ def test_pools_in_float64_under_vmap_and_twice_differentiated(name):
     tolerance = Tolerance(FLOAT64.rtol, FLOAT64.rtol)
     assert_close(y, layer_torch(torch.tensor(x)), tolerance)
     assert_close(product, expected, tolerance)
-
-
-test_refusals = refusals(
-    ValueError,
-    [
-        (lambda: nn.MaxPool2d(0), "kernel_size must be at least 1, not 0"),
-        (lambda: nn.MaxPool2d(2, 0), "stride must be at least 1, not 0"),
-        (lambda: nn.MaxPool2d(2, dilation=0), "dilation must be at least 1, not 0"),
-        (
-            lambda: nn.MaxPool2d(2, padding=2),
-            "padding must be at most half of kernel_size, 1, not 2",
-        ),
-        (lambda: nn.AvgPool2d((2, 5), padding=2), "padding must be at most half"),
-        (
-            lambda: nn.AvgPool2d(2, divisor_override=0),
-            "divisor_override must be None or an integer",
-        ),
-        (lambda: apply(nn.MaxPool2d(4), rows(1, 3, 9)), r"x must be at least .* \(1, 3, 9\)"),
-        (lambda: apply(nn.AvgPool2d(2), rows(3, 9)), "x must have shape .* not"),
-        (lambda: nn.AdaptiveAvgPool2d(0), "output_size must be at least 1, not 0"),
-        (lambda: nn.AdaptiveAvgPool2d((1, 2, 3)), "output_size must be a size or a pair"),
-        (lambda: apply(nn.AdaptiveAvgPool2d(2), rows(3, 9)), "x must have shape"),
-    ],
-)

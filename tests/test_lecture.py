@@ -134,15 +134,17 @@ MARGINS = {
 
 @each_experiment
 def test_certified(name, record_property):
-    """The first epoch: `tests/slow` certifies all of them, which takes minutes."""
-    certify(name, 1, record_property)
+    """An epoch of every eighth row: `tests/slow` certifies all of them to the end."""
+    certify(name, 1, record_property, every=8)
 
 
-def certify(name, epochs, record_property):
-    found = certify_experiment(name, epochs=epochs)
+def certify(name, epochs, record_property, every=1):
+    experiment, result = lecture.EXPERIMENTS[name], runs(name).torch
+    train, _ = jaxnet.data.load_mnist(experiment.classes)
+    rows = train._replace(images=train.images[::every], labels=train.labels[::every])
+    found = certify_experiment(name, rows, epochs=epochs)
     assert found.agrees, str(found)
-    result = runs(name).torch
-    assert found.steps == result.record["steps"] * epochs // lecture.EXPERIMENTS[name].epochs
+    assert found.steps == epochs * Batching(len(rows.labels), experiment.batch_size).steps
     drawn = sum(parameter.numel() for parameter in result.net.parameters())
     assert found.checked["initial weights"] == 2 * drawn  # as converted, and as jaxnet draws them
     worst = {stage: round(figures.share, 2) for stage, figures in found.stages.items()}
@@ -160,16 +162,16 @@ def test_loss_of_every_step(name):
 
 
 @each_experiment
-def test_count_of_correct_rows_at_every_report(name):
+def test_records_are_torchs(name):
+    """The same form, in JSON; as many rows right, and the losses, at every report."""
     record_torch, record_jax = runs(name).torch.record, runs(name).jax.record
-    for part in ("train_accuracy", "test_accuracy"):
-        assert record_jax[part] == record_torch[part]
-    for report_jax, report_torch in zip(
-        record_jax["reports"], record_torch["reports"], strict=True
-    ):
-        assert report_jax["epoch"] == report_torch["epoch"]
-        assert report_jax["accuracy"] == report_torch["accuracy"]
-        assert report_jax["loss"] == pytest.approx(report_torch["loss"], rel=bounds.TRAJECTORY.rtol)
+    assert list(record_jax) == list(record_torch)
+    assert json.loads(json.dumps(record_jax)) == record_jax
+    seconds = {"compile_seconds", "run_seconds", "reports"}
+    assert all(record_jax[key] == record_torch[key] for key in record_jax.keys() - seconds)
+    for ours, theirs in zip(record_jax["reports"], record_torch["reports"], strict=True):
+        assert ours == theirs | {"loss": ours["loss"]}
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=bounds.TRAJECTORY.rtol)
 
 
 EXACT = {"full_batch": 40, "dropout": 40, "minibatch": 400, "three_class": 40}
@@ -259,24 +261,6 @@ def test_published_and_measured_figures(name):
         for report, text in zip(reports, expected, strict=True):
             assert f"{report['accuracy']:.{len(text) - 1}f}" == f"0{text}"
         assert test is None or f"{record['test_accuracy']:.5f}" == test
-
-
-@pytest.mark.parametrize("name", ["full_batch"])
-def test_full_batch_loss_of_the_500th_step(name):
-    for losses in (runs(name).watcher.losses, runs(name).jax.history.losses):
-        assert losses[499] == pytest.approx(0.55478066, rel=bounds.TRAJECTORY.rtol)
-
-
-@each_experiment
-def test_records_have_the_same_form_and_are_json(name):
-    record_torch, record_jax = runs(name).torch.record, runs(name).jax.record
-    assert list(record_jax) == list(record_torch)
-    assert json.loads(json.dumps(record_jax)) == record_jax
-    assert [list(report) for report in record_jax["reports"]] == [
-        ["epoch", "loss", "accuracy"] for _ in record_torch["reports"]
-    ]
-    for key in ("experiment", "section", "seed", "published", "steps", "random"):
-        assert record_jax[key] == record_torch[key]
 
 
 @pytest.mark.parametrize("name", ["full_batch"])

@@ -16,7 +16,6 @@ from jaxnet import nn
 from jaxnet.callbacks import Report
 from jaxnet.certificate.bounds import PREDICTION_MARGIN
 from jaxnet.train import OnMesh
-from jaxnet.train.sharding import as_mesh, shard_specs
 from tests import sharded
 
 DEVICES = (8,)
@@ -130,18 +129,6 @@ def test_what_is_saved_names_no_device(found, folder):
         assert not any(word in text for text in texts), word
 
 
-def test_a_spec_reaches_what_it_names():
-    mesh = as_mesh(jax.make_mesh((1, 1), ("data", "model")))
-    params = {"0": {"weight": np.ones((4, 3)), "bias": np.ones(4)}, "1": {"bias": np.ones(2)}}
-    specs = {"0": {"weight": PartitionSpec(None, "model")}, "1": PartitionSpec("data")}
-    shardings = shard_specs(specs, params, mesh)
-    found = {name: {key: s.spec for key, s in part.items()} for name, part in shardings.items()}
-    assert found == {
-        "0": {"weight": PartitionSpec(None, "model"), "bias": PartitionSpec()},
-        "1": {"bias": PartitionSpec("data")},
-    }
-
-
 def test_a_spec_reaches_the_moments_of_its_weight_and_no_other():
     """Names that end alike, "0.weight" and "1.0.weight", and a nested layer's."""
     mesh = jax.make_mesh((2,), ("model",))
@@ -163,20 +150,3 @@ def test_a_spec_reaches_the_moments_of_its_weight_and_no_other():
                 if leaf.sharding.spec == PartitionSpec("model")
             }
             assert found == expected
-
-
-def test_a_run_that_began_on_a_mesh_is_resumed_without_one():
-    """And the other way round, in one process."""
-    x, y = sharded.load(64)
-    net = nn.Sequential([nn.Linear(784, 4), nn.Dropout(0.5), nn.Linear(4, 1)])
-    run = {
-        "loss": jaxnet.losses.binary_cross_entropy_with_logits,
-        "optimizer": jaxnet.optim.adam(),
-        "batch_size": 16,
-    }
-    on_mesh = OnMesh(jax.make_mesh((1,), ("data",)))
-    _, whole = jaxnet.fit(net, (x, y), epochs=3, seed=1, **run)
-    for first, second in ((on_mesh, None), (None, on_mesh)):
-        begun = jaxnet.fit(net, (x, y), epochs=1, seed=1, placement=first, **run)
-        _, history = jaxnet.fit(net, (x, y), epochs=3, state=begun, placement=second, **run)
-        np.testing.assert_allclose(history.losses, whole.losses, rtol=REDUCTION)

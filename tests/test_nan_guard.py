@@ -12,8 +12,9 @@ from jaxnet.callbacks import Checkpoint, NanGuard, NotFinite, Report, all_finite
 from jaxnet.checkpoint import Checkpoints
 from jaxnet.data import InMemory
 from jaxnet.lecture.experiments import manual_sigmoid_loss
-from tests.test_callbacks import LOSS, NET, RUN, STEPS, X, Y, fit
+from tests.test_callbacks import RUN, STEPS, fit
 from tests.test_checkpoint import assert_same_run
+from tests.tiny import LOSS, NET, ROWS, X, Y
 
 
 def overflow(*around: Any):
@@ -37,7 +38,7 @@ def test_the_manual_sigmoid_is_named_with_its_step_tensor_and_rows():
 
 def test_without_the_guard_a_run_trains_on_as_in_torch():
     state, history = overflow()
-    assert not np.isfinite(history.losses[2:]).any() and len(history.losses) == 20
+    assert not np.isfinite(history.losses[2:]).any() and len(history.losses) == 24
     assert not all_finite(state, history.losses)
 
 
@@ -50,33 +51,30 @@ def test_the_last_finite_state_is_kept(tmp_path):
     error = caught.value
     assert_same_run((error.state, error.history), finite)
     assert Checkpoints(tmp_path).list_epochs()[-1] == 2
-    assert error.epoch == 3 and error.step in (14, 15) and len(error.rows) == 8
+    assert error.epoch == 3 and error.step in (16, 17) and len(error.rows) == 8
     whole = fit(3, Report(), optimizer=sgd)[1]
     bad = int(np.flatnonzero(~np.isfinite(whole.losses))[0]) + 1
     assert error.step in (bad, bad - 1)  # the weights are bad a step before the loss
     assert f"epoch 2, before that, is saved in {tmp_path}" in error.__notes__
 
 
-@pytest.mark.parametrize("redraw", [False, True])
-def test_a_batch_with_a_bad_row_in_a_later_epoch_of_a_chunk_is_found(redraw):
-    """Repeated epoch by epoch: the order and the masks are the run's own.
-
-    Also where a callback after the guard draws from the stream, so that the run goes on elsewhere.
-    """
+def test_a_batch_with_a_bad_row_in_a_later_epoch_of_a_chunk_is_found():
+    """Repeated epoch by epoch: the order and the masks are the run's own, where a callback after
+    the guard draws from the stream, so that the run goes on elsewhere."""
     seen: list[Any] = []
 
     def loss(outputs, y):  # nan where a label of 2, which pulls the output up, has done so
-        return LOSS(outputs, y) + jnp.where(jnp.any((y > 1) & (outputs > 1.6)), jnp.nan, 0.0)
+        return LOSS(outputs, y) + jnp.where(jnp.any((y > 1) & (outputs > 1.12)), jnp.nan, 0.0)
 
     x, y = X.copy(), Y.copy()
     x[17], y[17] = 3 * x[17], 2
     run: dict[str, Any] = RUN | dict(loss=loss, seed=4, epochs=12)
-    report = [Report(4, loader=True)] if redraw else []
-    losses = jaxnet.fit(NET, (x, y), callbacks=report, **run)[1].losses
+    report = Report(4, loader=True)
+    losses = jaxnet.fit(NET, (x, y), callbacks=[report], **run)[1].losses
     bad = int(np.flatnonzero(~np.isfinite(losses))[0])
-    assert bad >= (4 if redraw else 1) * STEPS  # else the data do not test what they should
+    assert bad >= 5 * STEPS  # else the data do not test what they should
     with pytest.raises(NotFinite) as caught:
-        jaxnet.fit(NET, (x, y), callbacks=[*report, seen.append, NanGuard()], **run)
+        jaxnet.fit(NET, (x, y), callbacks=[report, seen.append, NanGuard()], **run)
     error = caught.value
     assert error.step == bad + 1 and error.epoch == bad // STEPS + 1
     assert error.tensor == "the loss" and 17 in error.rows
@@ -86,7 +84,6 @@ def test_a_batch_with_a_bad_row_in_a_later_epoch_of_a_chunk_is_found(redraw):
 @pytest.mark.parametrize(
     "options, tensor, hint",
     [
-        (dict(loss=lambda o, y: jnp.log(o * 0).sum()), "the loss", "look for a log"),
         (
             dict(loss=lambda o, y: jnp.sqrt(jnp.abs(o * 0.0)).sum()),
             "the gradient of 0.bias",
@@ -97,7 +94,6 @@ def test_a_batch_with_a_bad_row_in_a_later_epoch_of_a_chunk_is_found(redraw):
             "the update of",
             "smaller lr, or clip the gradients",
         ),
-        (dict(optimizer=jaxnet.optim.sgd(3e38)), "", "lr, or clip the gradients"),
     ],
 )
 def test_the_first_bad_tensor_is_named(options, tensor, hint):
@@ -109,9 +105,9 @@ def test_the_first_bad_tensor_is_named(options, tensor, hint):
 @pytest.mark.parametrize(
     "source, tensor",
     [
-        ((X, np.where(np.arange(40) == 33, np.nan, Y[:, 0])), "y of the batch"),
-        (InMemory({"y": np.where(np.arange(40) == 33, np.nan, Y[:, 0])}), "the batch"),
-        ((X, np.where(np.arange(40) == 33, 2, Y[:, 0])), "weight"),
+        ((X, np.where(np.arange(ROWS) == 33, np.nan, Y[:, 0])), "y of the batch"),
+        (InMemory({"y": np.where(np.arange(ROWS) == 33, np.nan, Y[:, 0])}), "the batch"),
+        ((X, np.where(np.arange(ROWS) == 33, 2, Y[:, 0])), "weight"),
     ],
 )
 def test_a_step_of_ones_own_is_guarded_too(source, tensor):

@@ -1,6 +1,6 @@
-"""Modules against torch's: names, layout, first weights, outputs, gradients, refusals."""
+"""Modules against torch's: names, layout, first weights, dropout, draws, precision."""
 
-import inspect
+import itertools
 
 import flax.linen
 import jax
@@ -8,17 +8,83 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax.traverse_util import flatten_dict
 
 import jaxnet
 from jaxnet import nn
 from jaxnet.nn._product import product
-from tests.helpers import assert_same_bits, assert_same_function, to_numpy
-from tests.layers import assert_same_weights, both_nets, refusals, rows
+from tests.helpers import assert_same_bits, assert_same_state, each_row, to_numpy
+from tests.layers import assert_same_weights, both_nets, build_jax, describe, describe_init, rows
 
 KEY = jax.random.key(0)
+X = rows(2, 5)
 
 
-@pytest.mark.parametrize("fan_in", [1, 2, 3, 7, 32, 784, 1000])
+NETS = {
+    "linear": lambda n, s: n.Linear(5, 3),
+    "no_bias": lambda n, s: n.Linear(5, 3, bias=False),
+    "lecture": lambda n, s: s(
+        n.Linear(5, 4), n.Dropout(0.5), n.ReLU(), n.Linear(4, 1), n.Sigmoid()
+    ),
+    "nested": lambda n, s: s(
+        n.Linear(5, 4), s(n.ReLU(), s(n.Dropout(0.3), n.Linear(4, 2))), n.Sigmoid()
+    ),
+    "convolutions": lambda n, s: s(
+        n.Conv2d(1, 4, 3, bias=False), n.BatchNorm2d(4), n.ReLU(), n.MaxPool2d(2),
+        s(n.Conv2d(4, 6, 3, padding=1), n.BatchNorm2d(6, affine=False), n.GELU()),
+        n.AdaptiveAvgPool2d(1), n.Flatten(), n.Dropout(0.4), n.Linear(6, 2),
+        n.BatchNorm1d(2, track_running_stats=False), n.LogSoftmax(dim=-1),
+    ),
+    "words": lambda n, s: s(
+        n.Embedding(9, 5, padding_idx=0),
+        s(s(n.LayerNorm(5), n.Tanh()), n.Dropout(0.2), n.Identity()),
+        n.Flatten(), n.LayerNorm(20, elementwise_affine=False), n.Linear(20, 3),
+    ),
+}  # fmt: skip
+IN_A_ROW = ["linear", "no_bias", "lecture", "nested"]
+INPUTS = dict.fromkeys(IN_A_ROW, rows(50, 5)) | {
+    "convolutions": rows(8, 1, 10, 10), "words": np.arange(32).reshape(8, 4) % 9
+}  # fmt: skip
+
+
+@each_row("name", NETS)
+def test_init_gives_torchs_state_dict(name):
+    net, variables, generator, net_torch = both_nets(NETS[name])
+    assert_same_weights(variables, net_torch)
+    names = [".".join(path) for path in flatten_dict(variables["params"])]
+    assert names == [name for name, _ in net_torch.named_parameters()]
+    assert_same_state(generator)
+    assert describe_init(net, INPUTS[name]) == describe(variables)
+
+
+def test_nets_compare_and_hash_by_what_they_are():
+    assert build_jax(NETS["lecture"]) != build_jax(NETS["nested"])
+    for name in NETS:
+        first, second = (build_jax(NETS[name]) for _ in range(2))
+        assert first == second and hash(first) == hash(second)
+    assert nn.Conv2d(1, 2, [3, 3]) == nn.Conv2d(1, 2, 3)
+    assert hash(nn.LayerNorm([2, 3])) == hash(nn.LayerNorm((2, 3)))
+    assert nn.AdaptiveAvgPool2d([None, 2]) == nn.AdaptiveAvgPool2d((None, 2))
+    assert nn.MaxPool2d([2, 2]) == nn.MaxPool2d(2, stride=2)
+    assert nn.Embedding(5, 2, -1) == nn.Embedding(5, 2, 4)
+
+
+@each_row(
+    "layer",
+    [
+        *[nn.Linear(4, 4), nn.Embedding(4, 4), nn.LayerNorm(4)],
+        *[nn.BatchNorm1d(4), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)],
+    ],
+)
+def test_no_layer_with_variables_stands_twice_and_others_may(layer):
+    inner, name, relu = nn.Sequential([layer]), type(layer).__name__, nn.ReLU()
+    for layers in ([layer, layer], [layer, nn.Sequential([inner])], [inner, nn.ReLU(), inner]):
+        with pytest.raises(ValueError, match=f"layers holds one {name} twice: make two layers"):
+            nn.Sequential(layers)
+    assert nn.Sequential([relu, relu]).apply({}, rows(4)).shape == (4,)
+
+
+@each_row("fan_in", [1, 2, 3, 7, 32, 784, 1000])
 def test_the_bound_of_the_first_weights_rounds_as_torchs(fan_in):
     _, variables, _, layer_torch = both_nets(lambda n, s: n.Linear(fan_in, 9))
     assert_same_weights(variables, layer_torch)
@@ -32,8 +98,16 @@ def test_flax_init_has_the_same_distribution():
     assert abs(wide.std() / deviation - 1) < 0.01
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-@pytest.mark.parametrize("p", [0.0, 0.04, 0.09, 0.15, 0.3, 0.42, 0.5, 0.74, 0.9, 1.0])
+PROBABILITIES = [0.0, 0.04, 0.09, 0.15, 0.3, 0.42, 0.5, 0.74, 0.9, 1.0]
+
+
+@each_row(
+    "p, dtype",
+    [
+        *itertools.product(PROBABILITIES, ["float32"]),
+        *itertools.product([0.09, 0.42], ["float16", "bfloat16"]),
+    ],
+)
 def test_dropout_equals_torchs_bit_for_bit(p, dtype):
     """Signed zeros and the rounding of the scale included, forward and backward."""
     x, cotangent = (torch.tensor(rows(40, 11, seed=s)).to(getattr(torch, dtype)) for s in range(2))
@@ -60,14 +134,6 @@ def test_dropout_with_a_key_is_flaxs_way():
     kept = (first != 0).mean()
     assert abs(kept - 0.75) < 5 * np.sqrt(0.75 * 0.25 / x.size)
     assert_same_bits(layer.apply({}, x), x)
-
-
-@pytest.mark.parametrize("name", ["ReLU", "Sigmoid"])
-def test_elementwise_layers(name):
-    layer, function = (getattr(side, name)() for side in (nn, torch.nn))
-    edges = np.array([0.0, -0.0, 1e-30, 80.0, -80.0, 1e9, -1e9, np.inf, -np.inf], np.float32)
-    x = np.concatenate([rows(100), edges])
-    assert_same_function(lambda x: layer.apply({}, x), function, [x])
 
 
 def test_draws_are_nested_like_the_parameters():
@@ -125,58 +191,7 @@ def test_weights_stay_float32_under_x64():
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
 
 
-X = rows(2, 5)
-SHARED = nn.Linear(5, 5)
-FROM_JAXNET = "generator must come from jaxnet"
-DROPOUT = nn.Sequential([nn.Linear(5, 4), nn.Dropout(0.5)])
-VARIABLES = {"params": {"0": {"weight": rows(4, 5), "bias": rows(4)}}}
-
-
-test_refusals = refusals(
-    ValueError,
-    [
-        (lambda: DROPOUT.apply(VARIABLES, X, train=True), "dropout '1' has nothing to draw from"),
-        (lambda: DROPOUT.apply(VARIABLES, X, draws={"0": X}), r"draws names \['0'\]"),
-        (
-            lambda: DROPOUT.apply(VARIABLES, X, train=True, draws={"1": np.ones((2, 5), bool)}),
-            r"mask of dropout '1' must be boolean of shape \(2, 4\), not bool of shape \(2, 5\)",
-        ),
-        (
-            lambda: DROPOUT.apply(VARIABLES, X, train=True, draws={"1": np.ones((2, 4))}),
-            "must be boolean",
-        ),
-        (lambda: DROPOUT.apply(VARIABLES, rows(2, 4)), r"x must have shape \(..., 5\)"),
-        (lambda: nn.Dropout(1.5), "p must be a probability between 0 and 1, not 1.5"),
-        (lambda: nn.Dropout(float("nan")), "p must be a probability"),
-        (lambda: nn.Linear(0, 3), "in_features must be at least 1, not 0"),
-        (lambda: nn.Sequential([SHARED, nn.ReLU(), SHARED]), "holds one Linear twice"),
-        (
-            lambda: DROPOUT.apply(VARIABLES, X, draws={"1": np.ones((2, 4), bool)}),
-            "dropout '1' got a mask without train=True",
-        ),
-    ],
-)
-
-
-test_refusals_of_types = refusals(
-    TypeError,
-    [
-        # Past the annotations, which the tests check too.
-        (lambda: inspect.unwrap(jaxnet.init)(DROPOUT, KEY), FROM_JAXNET),
-        (lambda: inspect.unwrap(nn.draw_steps)(DROPOUT, KEY, X, 1), FROM_JAXNET),
-        (lambda: nn.Sequential(nn.Linear(5, 4)), "layers"),  # pyright: ignore
-        (lambda: nn.Sequential([nn.Linear(5, 4), jax.nn.relu]), "layers"),  # pyright: ignore
-        (
-            lambda: nn.Sequential([nn.Dropout()]).apply(
-                {}, np.ones(3, int), train=True, rngs={"dropout": KEY}
-            ),
-            "floating-point x, not int|Float",
-        ),
-    ],
-)
-
-
-@pytest.mark.parametrize("shape", [(5, 7), (3, 5, 7), (7,)])
+@each_row("shape", [(5, 7), (3, 5, 7), (7,)])
 def test_the_gradient_in_a_linears_weight_is_the_cotangent_times_x(shape):
     """Its own derivative, of which a CPU computes another form than autodiff's, in both modes."""
     rng = np.random.default_rng(0)

@@ -114,6 +114,8 @@ def test_a_choice_within_rounding_may_fall_otherwise(kind, unit):
         return linear(variables, "b", jnp.where(on, h, 0.1 * h))
 
     optimizer = torch.optim.SGD((net := Choosing(kind)).parameters(), 1e-3)
+    if not 0 < net.a(X)[0, 3] < 4e-8:
+        pytest.skip("here torch rounds that number to another side")
     found = hold(net, apply, optimizer, optax.sgd(1e-3))
     assert found.verdict == ("AGREE" if unit == 3 else "DIVERGE"), found
     assert unit != 3 or found.kinks == 1
@@ -185,7 +187,7 @@ def test_what_is_infinite_in_torch_is_so_in_the_port(small):
 
     found = hold(logarithm, apply, batch_size=5)
     assert found.verdict == ("DIVERGE" if small else "UNDECIDED"), found
-    assert where(found) == (("outputs", "(net)") if small else None)
+    assert where(found) == (("outputs", "2") if small else None)
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(1.0, "AGREE"), (1e20, "DIVERGE")])
@@ -247,9 +249,10 @@ def test_a_decay_that_torch_applies_otherwise_is_named():
 
 
 def forget(monkeypatch, change):
-    """`jaxnet.fit` with something done to the state and the history that it gives."""
-    fit = jaxnet.fit
-    monkeypatch.setattr(jaxnet, "fit", lambda *args, **kwargs: change(*fit(*args, **kwargs)))
+    """`jaxnet.train.run` with something done to the state and the history that it gives."""
+    run = jaxnet.train.run
+    changed = lambda *args, **kwargs: change(*run(*args, **kwargs))  # noqa: E731
+    monkeypatch.setattr(jaxnet.train, "run", changed)
 
 
 def test_statistics_that_stand_still_beside_a_bias_that_rounding_moves(monkeypatch):
@@ -301,9 +304,13 @@ def test_forward_only_and_no_updates():
     plain = nn.Sequential(nn.Linear(6, 1))
     port = lambda variables, x: 1.0001 * linear(variables, "0", x)  # noqa: E731
     wrong = certify(plain, data=(X, Y), port=(port, {"params": params_of(plain)}, None))
-    assert where(wrong) == ("outputs", "(net)")
-    with pytest.raises(ValueError, match="optimizer needs loss"):
-        certify(net, data=(X, Y), optimizer=torch.optim.SGD(net.parameters(), 0.1))
+    assert where(wrong) == ("outputs", "0")
+    optimizer = torch.optim.SGD(plain.parameters(), 0.1)
+    port = lambda variables, x: linear(variables, "0", x)  # noqa: E731
+    found = certify(
+        plain, data=(X, None), optimizer=optimizer, port=(port, {"params": params_of(plain)}, None)
+    )
+    assert found.agrees and str(found).startswith("AGREE, forward only"), found
 
 
 def test_everything_is_put_back():
@@ -337,7 +344,7 @@ def test_everything_is_put_back():
     ("net", "message"),
     [
         (nn.Sequential(nn.Embedding(5, 2, sparse=True)), "net must have dense gradients: 0"),
-        (type("Pair", (nn.Linear,), {"forward": lambda self, x: (x, x)})(6, 1), "not tuple"),
+        (type("Nothing", (nn.Linear,), {"forward": lambda self, x: 3})(6, 1), "tensors, not int"),
     ],
 )
 def test_nets_that_are_refused(net, message):

@@ -1,14 +1,12 @@
 """The recorder: what it sees is what happened, and nothing changes by it."""
 
-import time
-
 import numpy as np
 import pytest
 import torch
 
 from tests.helpers import assert_same_bits
 from torchref import Recorder
-from torchref.recorder import Step
+from torchref.steps import Step
 
 
 def build():
@@ -51,6 +49,7 @@ def recorded(**options):
 
 
 def test_the_run_is_the_run_without_a_recorder():
+    """Whose steps may also be handed over one by one."""
     plain, loss, optimizer = build()
     train(plain, loss, optimizer)
     stream = torch.get_rng_state()
@@ -58,7 +57,8 @@ def test_the_run_is_the_run_without_a_recorder():
     assert torch.equal(torch.get_rng_state(), stream)
     for name, value in plain.state_dict().items():
         assert_same_bits(net.state_dict()[name], value, where=name)
-    assert len(recorder) == 6
+    seen = []
+    assert len(recorder) == 6 and len(recorded(each=seen.append)[1]) == 0 and len(seen) == 6
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
 
 
@@ -104,8 +104,12 @@ def test_past_its_limit_it_spills_to_files_that_go_with_it():
     folder = spilled._folder
     assert folder is not None and 0 < len(list(folder.iterdir())) < len(spilled)
     for left, right in zip(kept, spilled, strict=True):
-        for field in Step._fields:
+        assert [draw[:4] for draw in left.draws] == [draw[:4] for draw in right.draws]
+        assert len(left.draws) == 2
+        for field in ("masks", *Step._fields):
             first, second = getattr(left, field), getattr(right, field)
+            if field == "draws":
+                continue
             if not isinstance(first, dict):
                 first, second = {"": first}, {"": second}
             assert list(first) == list(second)
@@ -113,12 +117,6 @@ def test_past_its_limit_it_spills_to_files_that_go_with_it():
                 assert_same_bits(first[name], second[name], where=f"{field} {name}")
     del spilled
     assert not folder.exists()
-
-
-def test_steps_are_handed_over_one_by_one():
-    seen = []
-    _, recorder = recorded(each=seen.append)
-    assert len(seen) == 6 and len(recorder) == 0
 
 
 def test_a_layer_that_runs_twice_has_two_names():
@@ -138,18 +136,88 @@ def test_a_layer_that_runs_twice_has_two_names():
     assert not np.array_equal(recorder[0].masks["drop"], recorder[0].masks["drop#1"])
 
 
-def test_random_numbers_outside_dropout_layers_are_refused():
-    class Hidden(torch.nn.Linear):
-        def forward(self, input):
-            return torch.nn.functional.dropout(super().forward(input), 0.5)
+class Encoder(torch.nn.Module):
+    """Two tensors of an LSTM, an attention of functions and one of torch's, draws of all kinds."""
 
-    net, loss = torch.nn.Sequential(Hidden(6, 1)), torch.nn.MSELoss()
+    def __init__(self):
+        super().__init__()
+        self.lstm = torch.nn.LSTM(3, 4, 2, dropout=0.2, batch_first=True)
+        self.attn = torch.nn.MultiheadAttention(4, 2, dropout=0.5, batch_first=True)
+        self.block = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout(0.5))
+
+    def forward(self, x, scale):
+        x, _ = self.lstm(x.reshape(-1, 2, 3))
+        x = self.attn(x, x, x)[0].transpose(1, 2)
+        x = torch.nn.functional.dropout(x, 0.25).transpose(1, 2)
+        x = torch.nn.functional.scaled_dot_product_attention(x, x, x, dropout_p=0.1)
+        x = self.block(x + scale * torch.randn_like(x)).sum((1, 2))[:, None]
+        return {"logits": x, "noise": torch.rand(2)}
+
+
+def test_every_draw_and_every_output_is_heard():
+    torch.manual_seed(0)
+    net = Encoder()
+    loss = torch.nn.Module()
+    loss.forward = lambda outputs, y: ((outputs["logits"] - y) ** 2).mean()
     optimizer = torch.optim.SGD(net.parameters())
-    with (
-        pytest.raises(ValueError, match="net draws random numbers outside its torch.nn.Dropout"),
-        Recorder(net, loss, optimizer),
-    ):
-        train(net, loss, optimizer)
+    with Recorder(net, loss, optimizer) as recorder:
+        stream = torch.get_rng_state()
+        loss(net(X, scale=torch.ones(1)), Y).backward()
+        optimizer.step()
+    step = recorder[0]
+    assert list(step.batch) == ["input[0]", "input[scale]", "target"]
+    assert list(step.outputs) == [
+        "lstm", "lstm[1.0]", "lstm[1.1]", "attn", "attn[1]", "block.0", "block.1", "[logits]",
+        "[noise]",
+    ]  # fmt: skip
+    drawn = [(draw.name, draw.kind, draw.ordered, draw.values.shape) for draw in step.draws]
+    assert drawn == [
+        ("lstm", "bernoulli", True, (2, 20, 4)),
+        ("attn", "bernoulli", True, (40, 2, 2)),
+        ("", "bernoulli", False, (20, 4, 2)),
+        ("#1", "bernoulli", True, (1, 20, 2, 2)),
+        ("#2", "normal", True, (20, 2, 4)),
+        ("block.1", "bernoulli", True, (20, 2, 4)),
+        ("#3", "uniform", True, (2,)),
+    ]
+    torch.set_rng_state(stream)
+    for draw in step.draws:  # the same draws, from the same stream
+        again = torch.empty(draw.values.shape)
+        if draw.kind == "bernoulli":
+            if not draw.ordered:  # as attention lays it: positions, rows, features
+                again = again.permute(2, 0, 1).contiguous().permute(1, 2, 0)
+            again = again.bernoulli_(draw.p).bool()
+        else:
+            again = again.normal_() if draw.kind == "normal" else again.uniform_()
+        assert_same_bits(again, draw.values, where=draw.name)
+    assert list(step.noise) == ["block.1"]
+
+
+def test_a_clipping_hook_is_seen_in_the_update_alone():
+    """Hooks run once more in a subclass whose step calls its parent's, which was used before."""
+
+    class Clipped(torch.optim.SGD):
+        def step(self, closure=None):
+            torch.nn.utils.clip_grad_norm_(self.param_groups[0]["params"], 0.1)
+            return super().step(closure)
+
+    net, loss, _ = build()
+    torch.optim.SGD(net.parameters(), lr=1.0)
+    optimizer, calls = Clipped(net.parameters(), lr=1.0), []
+    optimizer.register_step_pre_hook(
+        lambda *_: calls.append([p.grad.mul_(0.5) for p in net.parameters() if p.grad is not None])
+    )
+    with Recorder(net, loss, optimizer) as recorder:
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss(net(X), Y).backward()
+            given = [p.grad.clone() for p in net.parameters() if p.grad is not None]
+            optimizer.step()
+            for grad, seen in zip(given, recorder[-1].grads.values(), strict=True):
+                assert_same_bits(grad, seen)
+    assert len(recorder) == 2 and len(calls) == 4
+    norm = np.sqrt(sum((update**2).sum() for update in recorder[0].updates.values()))
+    assert norm == pytest.approx(0.05, rel=1e-4)
 
 
 def test_looking_aside_changes_nothing():
@@ -198,22 +266,3 @@ def test_a_full_batch_is_copied_once():
             optimizer.step()
     first, second = recorder[0].batch["input"], recorder[1].batch["input"]
     assert first is second and not np.shares_memory(first, X.numpy())
-
-
-def measure():
-    """Seconds of a run with and without a recorder: run this file to see."""
-    times = []
-    for record in (False, True):
-        net, loss, optimizer = build()
-        begin = time.perf_counter()
-        if record:
-            with Recorder(net, loss, optimizer):
-                train(net, loss, optimizer, epochs=100)
-        else:
-            train(net, loss, optimizer, epochs=100)
-        times.append((time.perf_counter() - begin) / 300)
-    print("a step takes {:.0f} us, recorded {:.0f} us".format(*(1e6 * t for t in times)))
-
-
-if __name__ == "__main__":
-    measure()

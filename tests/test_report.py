@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import tomllib
 from typing import Any
 
 import matplotlib.figure
@@ -12,30 +13,13 @@ from jaxnet import lecture
 from jaxnet.data import Dataset, load_mnist
 from jaxnet.lecture.figures import training
 from jaxnet.lecture.report import write_report
-from jaxnet.lecture.report.sections import PICTURES, SECTIONS
+from jaxnet.lecture.report.page import _read
 from jaxnet.lecture.torch_results import TorchRun, check_same, digest_rows, load_torch
 from torchref import results as torch_results
 
 SHORT = {"dropout": 50, "minibatch": 2, "logits": 10, "three_class": 10}
 """Epochs: those of `logits` and `minibatch` are the lecture's, as torch's run has them."""
-PEER = {"form": "fast", "stream": "torch", "threads": 2, "agree": True, "steps": 1000}
-TIMED = {
-    "machine": {"processor": "a processor", "cores": 2, "date": "2026-01-01"},
-    "peers": [
-        PEER | {"name": "jaxnet.fit", "seconds": [0.1, 0.2, 0.3]},
-        PEER | {"name": "another", "seconds": [1.0, 2.0, 3.0]},
-        PEER | {"name": "one that differs", "agree": False, "seconds": [0.1]},
-    ],
-    "experiments": [
-        {
-            "experiment": "logits",
-            "agree": True,
-            "ratio": 3.25,
-            "seconds_torch": [6.0, 7.0],
-            "seconds_jaxnet": [2.0, 2.5],
-        }
-    ],
-}
+TOLD = tomllib.loads(_read("sections.toml"))
 
 
 def load_few(classes: tuple[int, ...]) -> tuple[Dataset, Dataset]:
@@ -48,9 +32,9 @@ def load_few(classes: tuple[int, ...]) -> tuple[Dataset, Dataset]:
 
 def make_torch(result: lecture.Result, data: Any, **changes: Any) -> TorchRun:
     """torch's side as jaxnet's own run has it, but for what is changed in it."""
-    losses, rows = result.history.losses.copy(), digest_rows(data)
-    same = TorchRun(result.record, losses, {"processor": "another one"}, None, rows, 1e-6)
-    return same._replace(**changes)
+    same = {"losses": result.history.losses.copy(), "rows": digest_rows(data), "loss_bound": 1e-6}
+    same |= {"machine": {"processor": "another one"}, "certificate": None}
+    return result.record | same | changes
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +79,13 @@ def test_torchs_runs_of_something_else_are_rejected(short, tmp_path):
     check_same({"three_class": own}, [experiment], data)
     changes: list[tuple[dict[str, Any], str]] = [
         ({"rows": "others"}, "on the same rows"),
-        ({"record": result.record | {"seed": 1}}, "on the same seed: 1 there, 43052 here"),
-        ({"record": result.record | {"steps": 3}}, "on the same steps: 3 there, 2 here"),
+        ({"seed": 1}, "on the same seed: 1 there, 43052 here"),
+        ({"losses": own["losses"][:1]}, "on the same steps: 1 there, 2 here"),
     ]
     for change, says in changes:
         with pytest.raises(ValueError, match=says):
-            check_same({"three_class": own._replace(**change)}, [experiment], data)
-    other = own._replace(losses=own.losses[:1])
+            check_same({"three_class": own | change}, [experiment], data)
+    other = own | {"losses": own["losses"][:1]}
     with pytest.raises(ValueError, match="1 there, 2 here"):
         write_report([result], data, tmp_path / "a.html", torch={"three_class": other})
     assert not list(tmp_path.iterdir())
@@ -112,9 +96,9 @@ def test_a_loss_that_is_no_number_is_kept_as_nothing(short, tmp_path):
     more = {"losses": [1.0, math.nan], "rows": "", "machine": {}}
     run = {**result.record, **more, "certificate": None, "loss_bound": None}
     path = torch_results.save([run], tmp_path / "torch.json")
-    assert np.isnan(load_torch(path)["three_class"].losses[1])
+    assert np.isnan(load_torch(path)["three_class"]["losses"][1])
 
 
 def test_every_picture_has_a_place():
-    shown = [name for section in SECTIONS for name in section.pictures]
-    assert sorted(shown) == sorted(PICTURES)
+    shown = [name for section in TOLD["sections"] for name in section.get("pictures", ())]
+    assert sorted(shown) == sorted(TOLD["pictures"])

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import jaxnet
-from jaxnet import nn, optim
+import jaxnet.train.loop
+from jaxnet import nn
 from jaxnet.callbacks import Report, Stop
 from jaxnet.certificate.bounds import SMALL_LOSSES, TRAJECTORY
 from jaxnet.data import Batching, DataLoader, start_epoch
@@ -30,7 +31,6 @@ def fit(**changes):
 
 
 def assert_same_tree(actual, expected) -> None:
-    """Every leaf has the same bits."""
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert_same_bits(one, other)
@@ -70,9 +70,10 @@ def torch_run(epochs: int, report_loader: bool = False, dtype=torch.float32, **o
     return np.array(seen)
 
 
-@pytest.mark.parametrize("report_loader", [False, True])
-@pytest.mark.parametrize("shuffle", [False, True])
-@pytest.mark.parametrize("batch_size", [1, 8, 40, 41])
+@pytest.mark.parametrize(
+    ("batch_size", "shuffle", "report_loader"),
+    [(1, True, False), (8, False, True), (8, True, False), (40, True, True), (41, False, False)],
+)
 def test_minibatches_follow_a_torch_script(batch_size, shuffle, report_loader):
     """Short last batches, shuffles, masks and reports: every loss, and the stream afterwards."""
     options = {"batch_size": batch_size, "shuffle": shuffle}
@@ -83,9 +84,10 @@ def test_minibatches_follow_a_torch_script(batch_size, shuffle, report_loader):
     assert state.step == len(expected) == len(history.losses)
 
 
-@pytest.mark.parametrize("shuffle", [False, True])
-@pytest.mark.parametrize("drop_last", [False, True])
-@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize(
+    ("shuffle", "drop_last", "own"),
+    [(False, True, False), (True, True, False), (True, True, True), (True, False, True)],
+)
 def test_a_data_loader_follows_a_torch_script(shuffle, drop_last, own):
     """One that drops its short batch, and one with a generator of its own, cut in two runs."""
     options = {"batch_size": 8, "shuffle": shuffle, "drop_last": drop_last}
@@ -100,6 +102,18 @@ def test_a_data_loader_follows_a_torch_script(shuffle, drop_last, own):
     assert (state.loader_generator is None) != own
     if own:
         assert_same_bits(jaxnet.random.get_state(state.loader_generator), its_own.get_state())
+
+
+def test_persistent_workers_stay_over_a_cut_and_on_disk(tmp_path):
+    loader = DataLoader((X, Y), 8, shuffle=True, persistent_workers=True)
+    np.save(tmp_path / "x.npy", X)
+    on_disk = loader._replace(data=(np.load(tmp_path / "x.npy", mmap_mode="r"), Y))
+    whole, _ = fit(data=loader, epochs=3)
+    assert_same_tree(fit(data=on_disk, epochs=3)[0].generator, whole.generator)
+    state, _ = fit(data=loader, epochs=1)
+    assert_same_tree(fit(data=loader, epochs=2, seed=None, state=state)[0], whole)
+    other, _ = fit(data=loader._replace(persistent_workers=False), epochs=3)
+    assert not np.array_equal(other.generator.position, whole.generator.position)
 
 
 def test_a_loader_of_another_seed_does_not_take_over_in_silence():
@@ -124,7 +138,6 @@ def test_a_generator_as_seed_goes_on_from_where_it_is():
 
 
 def start_of(generator):
-    """The state that a run begins with."""
     generator, variables = jaxnet.init(NET, generator)
     return start(ADAM, variables, generator)
 
@@ -177,24 +190,6 @@ def test_a_short_last_batch_counts_as_its_own_mean():
     assert history.losses[1] == pytest.approx(float(alone), rel=TRAJECTORY.rtol)
 
 
-@pytest.mark.parametrize("seed", [1, jax.random.key(1)], ids=["torch", "jax"])
-@pytest.mark.parametrize("options", [{}, {"batch_size": 8}, {"batch_size": 8, "shuffle": True}])
-def test_cuts_change_no_bit(options, seed):
-    """Reports every 1, 4, 6 or 9 epochs of 9, and a run continued from its state."""
-    whole_state, whole = fit(epochs=9, seed=seed, **options)
-    for every in (1, 4, 6):
-        report = Report(every, ACCURACY)
-        state, history = fit(epochs=9, seed=seed, callbacks=[report], **options)
-        assert_same_bits(history.losses, whole.losses)
-        assert_same_tree(state._replace(generator=0), whole_state._replace(generator=0))
-        assert [report.epoch for report in history.reports] == list(range(every, 10, every))
-    half, first = fit(epochs=5, seed=seed, **options)
-    state, second = fit(epochs=4, seed=None, state=half, **options)
-    assert_same_bits(np.concatenate([first.losses, second.losses]), whole.losses)
-    assert_same_tree(state.params, whole_state.params)
-    assert state.step == whole_state.step
-
-
 def test_a_report_is_of_the_state_after_the_epoch_and_the_loss_before_its_last_update():
     state, history = fit(epochs=4, batch_size=8, callbacks=[Report(2, ACCURACY)])
     assert [report.loss for report in history.reports] == [history.losses[11], history.losses[23]]
@@ -202,30 +197,34 @@ def test_a_report_is_of_the_state_after_the_epoch_and_the_loss_before_its_last_u
     assert history.compile_seconds > 0 and history.run_seconds > 0
 
 
-def test_callbacks_see_every_chunk_and_may_stop_the_run():
-    seen, after = [], []
+@pytest.mark.parametrize("around", [(), (Report(),), (Report(every=2**62),)])
+def test_epochs_without_end_begin_at_once_and_end_where_a_callback_says(around, monkeypatch):
+    """A callback that names no epoch, one that names each, one that names none in reach."""
+    monkeypatch.setattr(jaxnet.train.loop, "_PAUSE", 0.01)
 
     def stop(chunk):
-        if chunk.epoch == 6:
+        seen.append(chunk.epoch)
+        if len(seen) == 3:
             raise Stop
 
-    state, history = fit(epochs=9, callbacks=[seen.append, Report(2), stop, after.append])
-    assert [chunk.epoch for chunk in seen] == [chunk.epoch for chunk in after] == [2, 4, 6]
-    assert [len(chunk.losses) for chunk in seen] == [2, 2, 2]
-    assert seen[-1].state.step == state.step == len(history.losses) == 6
-    assert [chunk.report for chunk in seen] == list(history.reports)
-    seen.clear()
-    fit(epochs=5, callbacks=[Report(2), seen.append])
-    found = [(chunk.epoch, chunk.report is None) for chunk in seen]
-    assert found == [(2, False), (4, False), (5, True)]
+    seen: list[int] = []
+    state, history = fit(epochs=10**12, callbacks=[*around, stop])
+    assert state.step == len(history.losses) == seen[-1]
+    assert_same_bits(history.losses[:9], fit(epochs=9)[1].losses[: len(history.losses)])
 
 
-def test_continuing_draws_no_weights():
-    state, _ = fit(epochs=1)
-    frozen = optim.sgd(lr=0.0)
-    state = state._replace(opt_state=frozen.init(state.params))
-    after, _ = fit(optimizer=frozen, seed=None, state=state)
-    assert_same_tree(after.params, state.params)
+def test_no_state_counts_more_steps_than_int32_has():
+    """Twelve steps before that, of six an epoch, two epochs are left."""
+    state, _ = fit(epochs=1, batch_size=8)
+    state = state._replace(step=jax.numpy.int32(2**31 - 1 - 13))
+    options = {"seed": None, "state": state, "batch_size": 8}
+    assert fit(epochs=2, **options)[0].step == 2**31 - 2
+    seen: list[int] = []
+    message = "epochs must be at most 2 here, not 3: a state counts its steps in int32"
+    for around in ([], [lambda chunk: seen.append(chunk.epoch)]):
+        with pytest.raises(ValueError, match=message):
+            fit(epochs=3, callbacks=around, **options)
+    assert seen == [2] or seen == [1, 2]
 
 
 def test_nets_without_weights_run():
@@ -238,49 +237,6 @@ def test_two_seeds_differ():
     assert fit(seed=1)[1].losses[0] != fit(seed=2)[1].losses[0]
     keys = [jax.random.key(i) for i in (1, 2)]
     assert fit(seed=keys[0])[1].losses[0] != fit(seed=keys[1])[1].losses[0]
-
-
-MEAN = Report(metrics={"mean": lambda outputs, y: outputs.mean()})
-
-
-def begin(optimizer):
-    return start(optimizer, {"params": {}}, jaxnet.random.manual_seed(0))
-
-
-@pytest.mark.parametrize(
-    ("changes", "error", "message"),
-    [
-        ({"epochs": 0}, ValueError, "epochs must be an integer of at least 1, not 0"),
-        ({"epochs": 1.5}, (ValueError, TypeError), "epochs"),
-        ({"batch_size": 0}, ValueError, "batch_size must be an integer of at least 1, not 0"),
-        ({"batch_size": 42}, ValueError, "at most the number of rows, 41, not 42"),
-        ({"shuffle": True}, ValueError, "shuffle=True needs a batch_size"),
-        ({"seed": None}, ValueError, "either seed"),
-        ({"state": begin(ADAM)}, ValueError, "either seed"),
-        ({"state": {"params": {}}, "seed": None}, TypeError, "TrainState"),
-        ({"state": begin(optim.sgd()), "seed": None}, ValueError, "must come from this optimizer"),
-        ({"seed": jax.random.PRNGKey(1)}, TypeError, "an integer or a jax.random.key"),
-        ({"batch_size": True}, (ValueError, TypeError), "batch_size"),
-        ({"callbacks": [Report(loader=True)]}, ValueError, "loader=True.* needs a batch_size"),
-        ({"callbacks": [lambda chunk: True]}, TypeError, "must be a TrainState, not bool"),
-        ({"callbacks": [Report]}, TypeError, "must be jaxnet.callbacks, or functions of a Chunk"),
-        ({"callbacks": Report()}, TypeError, "callbacks"),
-        ({"data": (X, Y[:-1])}, ValueError, r"their shapes are \(41, 6\) and \(40, 1\)"),
-        ({"data": (X[:0], Y[:0])}, ValueError, "at least one"),
-        ({"net": flax.linen.Dense(1)}, TypeError, "pass a jax.random.key"),
-        ({"seed": 2**64}, ValueError, "seed must lie between"),
-        ({"data": DataLoader((X, Y)), "batch_size": 8}, ValueError, "are the DataLoader's own"),
-        ({"data": DataLoader((X, Y), 42)}, ValueError, "at most the number of rows, 41, not 42"),
-        (
-            {"callbacks": [MEAN]},
-            ValueError,
-            "metric 'mean' must give one value for each of 41 rows",
-        ),
-    ],
-)
-def test_bad_arguments_are_rejected(changes, error, message):
-    with pytest.raises(error, match=message):
-        fit(**changes)
 
 
 class Silent(flax.linen.Module):

@@ -10,9 +10,11 @@ import jaxnet
 from jaxnet.callbacks import Checkpoint, EarlyStopping, KeepBest, Report, Validation
 from jaxnet.certificate.bounds import TRAJECTORY
 from jaxnet.checkpoint import Checkpoints
-from tests.helpers import assert_same_bits, to_numpy
-from tests.test_callbacks import ACCURACY, LOSS, NET, STEPS, fit
+from tests.helpers import assert_same_bits, each_row, to_numpy
+from tests.test_callbacks import STEPS, fit
 from tests.test_checkpoint import assert_same_run
+from tests.test_train import build_torch
+from tests.tiny import ACCURACY, LOSS, NET
 
 HELD_X = np.random.default_rng(1).normal(size=(30, 6)).astype(np.float32)
 HELD_Y = (HELD_X[:, :1] > 0).astype(np.float32)
@@ -25,9 +27,7 @@ def test_validation_is_torchs_second_loop():
     state, history = fit(3, validation, Report(metrics=ACCURACY))
     names = ["accuracy", "validation loss", "validation accuracy"]
     assert all(sorted(report.metrics) == sorted(names) for report in history.reports)
-    net = torch.nn.Sequential(
-        torch.nn.Linear(6, 8), torch.nn.Dropout(0.5), torch.nn.ReLU(), torch.nn.Linear(8, 1)
-    )
+    net = build_torch()
     weights = jaxnet.convert.to_state_dict({"params": state.params})
     net.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
     with torch.no_grad():
@@ -40,11 +40,7 @@ def test_validation_is_torchs_second_loop():
     assert found["validation accuracy"] != found["accuracy"]
 
 
-def _reports(values):
-    return [jaxnet.train.Report(epoch, value, {}) for epoch, value in enumerate(values, 1)]
-
-
-@pytest.mark.parametrize(
+@each_row(
     "values, options, over",
     [
         ([3, 2, 1], dict(patience=1), False),
@@ -60,7 +56,7 @@ def _reports(values):
     ],
 )
 def test_early_stopping_counts_reports_without_improvement(values, options, over):
-    reports = _reports([float(value) for value in values])
+    reports = [jaxnet.train.Report(n, float(value), {}) for n, value in enumerate(values, 1)]
     assert EarlyStopping("loss", **options).is_over(reports) is over
 
 
@@ -81,8 +77,7 @@ def test_early_stopping_ends_a_run_and_a_resumed_run_where_it_ends(tmp_path):
     assert_same_run(run, (state, history))
 
 
-@pytest.mark.parametrize("precision", ["parity", "float64"])
-def test_the_best_state_is_kept_and_outlives_the_process(precision, tmp_path):
+def test_the_best_state_is_kept_and_outlives_the_process(tmp_path, precision: Any = "float64"):
     def keep():
         folder = Checkpoints(tmp_path / "best", keep=1)
         return KeepBest("accuracy", mode="max", checkpoints=folder)

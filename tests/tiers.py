@@ -17,13 +17,12 @@ import pytest
 
 TESTS = {
     "jaxnet/nn/draws.py": "test_masks test_draws test_train",
-    "jaxnet/nn/": "test_nn test_layers test_layers_images test_layers_nets test_layers_norms "
-    "test_layers_pools",
-    "jaxnet/losses/": "test_losses test_losses_regression",
-    "jaxnet/optim/": "test_optim test_schedules",
+    "jaxnet/nn/": "test_nn test_layers test_layers_images test_layers_norms test_layers_pools",
+    "jaxnet/losses/": "test_losses test_losses_all",
+    "jaxnet/optim/": "test_optim test_optim_edges test_schedules",
     "jaxnet/random/": "test_random test_masks test_draws",
     "jaxnet/data/": "test_batches test_train",
-    "jaxnet/convert/": "test_convert",
+    "jaxnet/convert/": "test_convert test_convert_optimizers",
     "jaxnet/train/": "test_train test_draws",
 }
 """The tests of the default tier that are a room's own."""

@@ -29,6 +29,18 @@ class Row(NamedTuple):
     """Whether the message lists differences, a line each."""
 
 
+def of_values(name: str, argument: str, call: Callable[[Any], Any], *table: Any) -> list[Row]:
+    """A row for each value that `call` must refuse: `(value, says)`, then the rest of a `Row`."""
+    return [
+        Row(name, argument, lambda _, v=value: call(v), says, *rest) for value, says, *rest in table
+    ]
+
+
+def of_files(name: str, read: Callable[[Path], Any], *table: Any) -> list[Row]:
+    """A row for each file that `read` must refuse, which the message names."""
+    return [Row(name, file, lambda at, f=file: read(at / f), *rest) for file, *rest in table]
+
+
 def collect() -> dict[str, Row]:
     """Every row, by its function, its argument and a number."""
     rows: dict[str, Row] = {}

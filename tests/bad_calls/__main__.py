@@ -5,8 +5,8 @@ import os
 import shutil
 import tempfile
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 import jax
@@ -16,48 +16,33 @@ from tests.bad_calls.files import make_files
 
 
 class Watch:
-    """Tells what comes, goes or changes in a folder.
+    """Tells what comes, goes or is written to in a folder.
 
-    Each file that was read is dated to the epoch, so that any later write shows in its date,
-    however soon it follows: only such a file is read again.
+    Each file is dated to the epoch first, so that any write shows, however soon it comes.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.found: dict[str, tuple[int, int, bytes | None]] = {}
-        self.changes()
+        for path in folder.rglob("*"):
+            os.utime(path, ns=(0, 0))
+        self.found = self._look()
 
     def changes(self) -> list[str]:
         """The names of what is other than at the last call."""
-        before = self.found
-        self.found = {entry.path: self._look(entry) for entry in _list(self.folder)}
+        before, self.found = self.found, self._look()
         names = before.keys() | self.found.keys()
-        return sorted(n for n in names if before.get(n, ())[2:] != self.found.get(n, ())[2:])
+        return sorted(name for name in names if before.get(name) != self.found.get(name))
 
-    def _look(self, entry: os.DirEntry[str]) -> tuple[int, int, bytes | None]:
-        """Which file it is, its size and what is in it; nothing is in what is no file."""
-        if not entry.is_file():
-            return 0, 0, None
-        status = entry.stat()
-        last = self.found.get(entry.path)
-        if status.st_mtime_ns == 0 and last and last[:2] == (status.st_ino, status.st_size):
-            return last
-        content = Path(entry.path).read_bytes()
-        os.utime(entry.path, ns=(0, 0))
-        return status.st_ino, status.st_size, content
-
-
-def _list(folder: str | Path) -> Iterator[os.DirEntry[str]]:
-    """All that lies in a folder, however deep."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            yield entry
-            if entry.is_dir(follow_symlinks=False):
-                yield from _list(entry.path)
+    def _look(self) -> dict[str, tuple[int, int, int] | None]:
+        """Which file it is, its size and its date; of a folder nothing."""
+        found = {str(path): path.lstat() for path in self.folder.rglob("*")}
+        return {
+            name: None if S_ISDIR(s.st_mode) else (s.st_ino, s.st_size, s.st_mtime_ns)
+            for name, s in found.items()
+        }
 
 
 def make_call(row: Row, watch: Watch) -> dict[str, Any]:
-    """One call's outcome."""
     try:
         value = row.call(watch.folder)
     except Exception as error:

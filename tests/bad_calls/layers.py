@@ -23,7 +23,6 @@ def _variables(layer):
 
 
 def run(layer, x, **keywords):
-    """A layer's forward, with variables of its own."""
     return layer.apply(_variables(layer), x, **keywords)
 
 
@@ -62,7 +61,6 @@ def _inputs(name, layer):
 
 
 def _layer(name, argument, says, *arguments, kind=ValueError, **options):
-    """A layer that cannot be built."""
     return Row(N + name, argument, lambda _: getattr(nn, name)(*arguments, **options), says, kind)
 
 
@@ -74,6 +72,7 @@ def _others(name, argument, build, what, *values):
 
 def _sizes(name, argument, build):
     yield Row(N + name, argument, lambda _: build(-1), "at least 1, not -1")
+    yield Row(N + name, argument, lambda _: build(2**31), "at most 2147483647, not 2147483648")
     yield from _others(name, argument, build, "an integer", 1.5, "2", True)
 
 
@@ -129,7 +128,8 @@ ROWS = [
     *_numbers("Softplus", "beta", nn.Softplus),
     *_numbers("Softplus", "threshold", lambda v: nn.Softplus(1.0, v)),
     Row(N + "Softplus", "beta", lambda _: nn.Softplus(0.0), "other than 0, not 0.0"),
-    Row(N + "GELU", "approximate", lambda _: nn.GELU("erf"), "\"none\" or \"tanh\", not 'erf'"),
+    Row(N + "GELU", "approximate", lambda _: nn.GELU("tahn"),
+        "\"none\" or \"tanh\", not 'tahn'; did you mean 'tanh'"),
     Row(N + "Flatten", "start_dim", lambda _: nn.Flatten(3)(X), "an axis of x, -2 to 1, not 3"),
     Row(N + "Flatten", "end_dim", lambda _: nn.Flatten(0, 1.0)(X), "must be an integer, not 1.0",
         TypeError),
@@ -169,9 +169,10 @@ ROWS = [
     *_pairs("Conv2d", "dilation", lambda v: nn.Conv2d(1, 1, 1, dilation=v)),
     _layer("Conv2d", "groups", "divide in_channels, 3, and out_channels, 2; 2 does not", 3, 2, 1,
            groups=2),
-    _layer("Conv2d", "padding", "\"valid\" or \"same\", not 'full'", 1, 1, 1, padding="full"),
+    _layer("Conv2d", "padding", "\"valid\" or \"same\", not 'Same'; did you mean 'same'", 1, 1, 1,
+           padding="Same"),
     _layer("Conv2d", "padding", r"needs stride 1, not \(2, 2\)", 1, 1, 1, 2, "same"),
-    _layer("Conv2d", "padding_mode", "one of zeros, reflect, replicate, circular, not 'zero'",
+    _layer("Conv2d", "padding_mode", "one of zeros, .* circular, not 'zero'; did you mean 'zeros'",
            1, 1, 1, padding_mode="zero"),
     _shape("Conv2d", nn.Conv2d(2, 1, 1), IMAGES, r"with C = 2, not \(1, 1, 4, 4\)"),
     _shape("Conv2d", nn.Conv2d(1, 1, 5), IMAGES, "at least 5 high and wide .* not 4"),
@@ -208,8 +209,8 @@ ROWS = [
     _layer("Sequential", "names", "not have 'params' among them", [nn.ReLU()], names=["params"]),
     _layer("Sequential", "names", "1 different ones, not 3", [nn.ReLU()], names=3, kind=TypeError),
     Row(N + "Sequential", "draws",
-        lambda _: run(_PLAIN["Sequential"], X, train=True, draws={"1": X > 0}),
-        r"names \['1'\], but only the layers \[\] draw"),
+        lambda _: run(nn.Sequential([nn.Dropout()], ["drop"]), X, draws={"dorp": X > 0}),
+        r"names \['dorp'\], but only the layers \['drop'\] draw; did you mean 'drop'"),
     Row(N + "Sequential", "draws", lambda _: run(_PLAIN["Sequential"], X, train=True, draws=X > 0),
         "must be a mapping.*, not ndarray", TypeError),
     Row(N + "init", "net", lambda _: nn.init(3, generator()), "jaxnet.nn modules, not int",

@@ -10,14 +10,15 @@ import numpy as np
 
 from jaxnet import data
 from jaxnet.data import mnist
-from tests.bad_calls import Row
+from tests.bad_calls import Row, of_files, of_values
 
 D = "jaxnet.data."
+WHOLE = "is not whole .*install jaxnet again"
 FOUR = "expected a folder that holds MNIST's four IDX files"
 
 
-def bundle(files, name):
-    with mock.patch.object(mnist, "BUNDLE", files / name):
+def bundle(path):
+    with mock.patch.object(mnist, "BUNDLE", path):
         return data.load_mnist()
 
 
@@ -34,10 +35,8 @@ ROWS = [
     *(
         Row(D + "load_mnist", "root", lambda files, r=root: data.load_mnist((0, 1), files / r),
             f"which {says}; {FOUR}", FileNotFoundError)
-        for root, says in (
-            ("no/such/folder", "does not exist"), ("file", "is not a folder"),
-            ("empty", "lacks train-images-idx3-ubyte, .*"),
-        )
+        for root, says in (("no/such/folder", "does not exist"), ("file", "is not a folder"),
+                           ("empty", "lacks train-images-idx3-ubyte, .*"))
     ),
     Row(D + "load_mnist", "root", lambda _: data.load_mnist((0, 1), 3), f"is 3; {FOUR}", TypeError),
     *(
@@ -49,48 +48,40 @@ ROWS = [
             ("cut", r"holds 779 bytes of data; expected 784 for \(1, 28, 28\)"),
         )
     ),
-    *(
-        Row(D + "load_mnist", file, lambda files, f=file: bundle(files, f),
-            f"is not whole .*{says}install jaxnet again")
-        for file, says in (
-            *((name, "") for name in ("cut.npz", "text.npz", "empty", "missing.npz")),
-            ("other.npz", "SHA-256 of train_0: .*expected ac32299b.*"), ("less.npz", "train_1.*"),
-        )
+    *of_files(
+        D + "load_mnist", bundle, ("cut.npz", WHOLE), ("text.npz", WHOLE), ("missing.npz", WHOLE),
+        ("other.npz", "SHA-256 of train_0: .*expected ac32299b.*"),
+        ("less.npz", WHOLE),
     ),
-    *(
-        Row(D + "read_idx", file, lambda files, f=file: data.read_idx(files / f), says)
-        for file, says in (
-            ("short-idx2-ubyte", r"holds 5 bytes of data; expected 6 for \(2, 3\)"),
-            ("long-idx2-ubyte", r"holds 7 bytes of data; expected 6 for \(2, 3\)"),
-            ("header-idx2-ubyte", "ends within its header; expected 2 dimensions"),
-            ("nothing-idx2-ubyte", "starts with b''; expected IDX's 0, 0, 8"),
-            ("floats-idx2-ubyte", r"starts with b'.*\\r.*'; expected IDX's 0, 0, 8"),
-            ("file", "starts with b'not '; expected IDX's 0, 0, 8"),
-            ("cut-idx2-ubyte.gz", "is a damaged gzip file .*fetch it again"),
-        )
+    *of_files(
+        D + "read_idx", data.read_idx,
+        ("short-idx2-ubyte", r"holds 5 bytes of data; expected 6 for \(2, 3\)"),
+        ("long-idx2-ubyte", r"holds 7 bytes of data; expected 6 for \(2, 3\)"),
+        ("header-idx2-ubyte", "ends within its header; expected 2 dimensions"),
+        ("nothing-idx2-ubyte", "starts with b''; expected IDX's 0, 0, 8"),
+        ("floats-idx2-ubyte", r"starts with b'.*\\r.*'; expected IDX's 0, 0, 8"),
+        ("cut-idx2-ubyte.gz", "is a damaged gzip file .*fetch it again"),
+        ("no-such-file", "No such file", FileNotFoundError),
+        ("empty", "Is a directory", IsADirectoryError),
     ),
-    Row(D + "read_idx", "no-such-file", lambda files: data.read_idx(files / "no-such-file"),
-        "No such file", FileNotFoundError),
-    Row(D + "read_idx", "empty", lambda files: data.read_idx(files / "empty"), "Is a directory",
-        IsADirectoryError),
     Row(D + "read_idx", "path", lambda _: data.read_idx(3), "must be a str or os.PathLike, not 3",
         TypeError),
-    *(
-        Row(D + "one_hot", argument, lambda _, a=arguments: data.one_hot(*a), says, kind)
-        for argument, arguments, says, kind in (
-            ("labels", ([0, 3], 3), "holds 3; expected integers from 0 to 2", ValueError),
-            ("labels", ([-1], 3), "holds -1; expected integers from 0 to 2", ValueError),
-            ("labels", ([-1],), "holds -1; expected integers from 0", ValueError),
-            ("labels", ([0.5], 3), "has dtype float64; expected integers", TypeError),
-            ("labels", ("abc", 3), "has dtype <U3; expected integers", TypeError),
-            ("labels", ([True], 3), "has dtype bool; expected integers", TypeError),
-            ("labels", (None, 3), "has dtype object; expected integers", TypeError),
-            ("labels", ([[1], [1, 2]], 3), r"is \[\[1\], \[1, 2\]\]; .*integers", TypeError),
-            ("labels", (np.zeros(0, int),), "is empty; expected num_classes", ValueError),
-            ("num_classes", ([0], 0), "is 0; expected a positive integer", ValueError),
-            ("num_classes", ([0], -1), "is -1; expected a positive integer", ValueError),
-            ("num_classes", ([0], 2.0), "is 2.0; expected a positive integer", TypeError),
-            ("num_classes", ([0], True), "is True; expected a positive integer", TypeError),
-        )
+    *of_values(
+        D + "one_hot", "labels", lambda labels: data.one_hot(labels, 3),
+        ([0, 3], "holds 3; expected integers from 0 to 2"),
+        ([-1], "holds -1; expected integers from 0 to 2"),
+        ([0.5], "has dtype float64; expected integers", TypeError),
+        ([True], "has dtype bool; expected integers", TypeError),
+        ([[1], [1, 2]], r"is \[\[1\], \[1, 2\]\]; .*integers", TypeError),
+    ),
+    *of_values(
+        D + "one_hot", "labels", data.one_hot, ([-1], "holds -1; expected integers from 0"),
+        (np.zeros(0, int), "is empty; expected num_classes"),
+    ),
+    *of_values(
+        D + "one_hot", "num_classes", lambda count: data.one_hot([0], count),
+        *((value, f"is {value}; expected 1 to 2147483647") for value in (0, 2**31)),
+        (2.0, "is 2.0; expected a positive integer", TypeError),
+        (True, "is True; expected a positive integer", TypeError),
     ),
 ]  # fmt: skip

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet import losses, metrics, optim
-from tests.bad_calls import Row
+from tests.bad_calls import Row, of_values
 
 L, O, ME = "jaxnet.losses.", "jaxnet.optim.", "jaxnet.metrics."  # noqa: E741
 NAN = float("nan")
@@ -26,10 +26,9 @@ _CLASSES = {"cross_entropy": losses.cross_entropy, "nll_loss": losses.nll_loss}
 
 
 def _loss(name, loss, x, y):
-    """What every loss refuses."""
-    for bad in ("misspelt", None, 3):
+    for bad, meant in (("Mean", "; did you mean 'mean'"), (None, ""), (3, "")):
         yield Row(L + name, "reduction", lambda _, bad=bad: loss(x, y, reduction=bad),
-                  f"is {bad!r}, expected 'none', 'mean' or 'sum'")  # fmt: skip
+                  f"is {bad!r}, expected 'none', 'mean' or 'sum'{meant}")  # fmt: skip
     for bad, says in (
         ([[0.5]], "is a list, expected an array"),
         ("0.5", "is a str, expected an array"),
@@ -71,6 +70,7 @@ def _class(name, loss):
         ("weight", np.array(["a", "b", "c"]), "has dtype <U1, expected real numbers", TypeError),
         ("ignore_index", "0", "is '0', expected an integer", TypeError),
         ("ignore_index", 0.5, "is 0.5, expected an integer", TypeError),
+        ("ignore_index", 2**31, "is 2147483648, expected -2147483647 to 2147483647", ValueError),
     ):  # fmt: skip
         yield Row(L + name, argument,
                   lambda _, a=argument, v=value: loss(LOGITS, CLASSES, **{a: v}), says,
@@ -122,7 +122,6 @@ _SCHEDULES = {
 
 
 def _schedule(name):
-    """A schedule that is right but for what is changed in it."""
     good = {"lr": 1.0, **_SCHEDULES[name][0]}
     return lambda **changes: getattr(optim, name)(**good | changes)
 
@@ -146,29 +145,21 @@ ROWS = [
              TypeError),
         )
     ),
-    *(
-        Row(L + "cross_entropy", "label_smoothing",
-            lambda _, v=v: losses.cross_entropy(LOGITS, CLASSES, label_smoothing=v), says, kind)
-        for v, says, kind in (
-            (1.5, r"is 1.5, expected a number in \[0, 1\]", ValueError),
-            (NAN, "is nan, expected a number in", ValueError),
-            ("0.1", "must be a number, not '0.1'", TypeError),
-            (None, "must be a number, not None", TypeError),
-        )
+    *of_values(
+        L + "cross_entropy", "label_smoothing",
+        lambda v: losses.cross_entropy(LOGITS, CLASSES, label_smoothing=v),
+        (1.5, r"is 1.5, expected a number in \[0, 1\]"), (NAN, "is nan, expected a number in"),
+        ("0.1", "must be a number, not '0.1'", TypeError),
     ),
     Row(L + "cross_entropy", "target", lambda _: losses.cross_entropy(LOGITS, LOGITS.astype(int)),
         r"has dtype int64 and the shape of input, \(2, 3\); expected floating", TypeError),
     Row(L + "cross_entropy", "ignore_index",
         lambda _: losses.cross_entropy(LOGITS, LOGITS, ignore_index=1),
         "is 1, expected < 0 with class probabilities"),
-    *(
-        Row(L + "smooth_l1_loss", "beta", lambda _, v=v: losses.smooth_l1_loss(P, P, beta=v), says,
-            kind)
-        for v, says, kind in (
-            (-1.0, "is -1.0, expected a number of at least 0", ValueError),
-            (NAN, "is nan, expected a number of at least 0", ValueError),
-            ("1", "must be a number, not '1'", TypeError),
-        )
+    *of_values(
+        L + "smooth_l1_loss", "beta", lambda v: losses.smooth_l1_loss(P, P, beta=v),
+        (-1.0, "is -1.0, expected a number of at least 0"), (NAN, "is nan, expected a number of"),
+        ("1", "must be a number, not '1'", TypeError),
     ),
     *(
         Row(ME + name, "targets", lambda _, m=metric, x=x, y=y: m(x, y), says)

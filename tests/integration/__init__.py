@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 def run_python(*arguments: str, **options: Any) -> str:
     """What Python says with these arguments, in a process of its own that must end well."""
     command = [sys.executable, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **options)
+    options = {"cwd": ROOT} | options
+    done = subprocess.run(command, capture_output=True, text=True, **options)
     assert done.returncode == 0, done.stderr
     return done.stdout

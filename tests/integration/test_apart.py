@@ -1,18 +1,24 @@
 """What only a process of its own can show: what is imported, how much memory is taken."""
 
+import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import jaxnet.lecture.cli
+from jaxnet import losses, nn, optim
+from jaxnet.certificate.bounds import SMALL_LOSSES
+from jaxnet.data import DataLoader
 from tests import child
 from tests.integration import ROOT, run_python
 from tests.test_bad_input import check_output, watch
-from tests.test_streaming import as_pair, run_apart
+from tests.test_streaming import as_pair
+from tests.tiny import X, Y
 
 __all__ = ["watch"]  # a fixture
 
@@ -37,7 +43,9 @@ COUNT = 4096  # rows of one MiB
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 def test_data_several_times_larger_than_the_address_space_may_be():
     """4 GiB of rows under a limit of some 0.8: an epoch in torch's order, each batch its rows."""
-    found = run_apart("limited", COUNT, 96, MALLOC_ARENA_MAX="1")
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "MALLOC_ARENA_MAX": "1"}
+    command = "-W", "error", "-m", "tests.child", "limited", str(COUNT), "96"
+    found = json.loads(run_python(*command, env=environment).splitlines()[-1])
     assert found["VmPeak"] <= found["limit"] < COUNT * child.MIB / 3
     torch.manual_seed(child.SEED)
     torch.nn.Linear(child.WIDE, 1)
@@ -47,15 +55,6 @@ def test_data_several_times_larger_than_the_address_space_may_be():
     assert len(found["losses"]) == COUNT // 4
     np.testing.assert_allclose(found["losses"], expected, rtol=0, atol=1e-5)
     assert np.abs(np.diff(expected)).mean() > 1e-2, "other batches have other losses"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the figures are Linux's")
-def test_memory_does_not_grow_with_the_rows():
-    """Of 16 and of 256 MiB of rows in a file, the process's own memory takes about as much."""
-    few, many = run_apart("mapped", 1024, 16384, MALLOC_ARENA_MAX="1")
-    assert many["blocks"] > 10 * few["blocks"] > 10
-    assert abs(many["most"] - few["most"]) < 32 * child.MIB
-    assert many["most"] < 80 * child.MIB
 
 
 PROGRAM = """
@@ -123,6 +122,70 @@ def test_every_module_and_the_lecture_work_where_torch_cannot_be_imported():
 def test_python_m_jaxnet_is_the_same_command():
     said = run_python("-m", "jaxnet", "--version")
     assert said.split() == ["jaxnet,", "version", jaxnet.__version__]
+
+
+WORKERS = """
+import json, sys, warnings
+import numpy as np, torch
+from torch.utils.data import DataLoader, TensorDataset
+
+warnings.simplefilter("ignore")  # of the number of cores
+X, Y = (torch.from_numpy(np.load(path)) for path in sys.argv[1:])
+for shuffle, own in [(False, False), (True, False), (True, True)]:
+    torch.manual_seed(1)
+    net = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Dropout(0.4), torch.nn.Linear(8, 1))
+    optimizer, losses = torch.optim.SGD(net.parameters(), lr=0.1), []
+    loader = DataLoader(TensorDataset(X, Y), 8, shuffle=shuffle, num_workers=2,
+                        persistent_workers=True, generator=torch.Generator() if own else None)
+    for epoch in range(3):
+        for x, y in loader:
+            loss = torch.nn.functional.mse_loss(net(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    print(json.dumps([shuffle, own, losses, torch.get_rng_state().tolist()]))
+"""
+
+
+def test_persistent_workers_draw_as_torchs_do(tmp_path):
+    """Three epochs with workers of torch's, in a process that JAX has started no threads in."""
+    paths = [str(tmp_path / "x.npy"), str(tmp_path / "y.npy")]
+    for path, rows in zip(paths, (X, Y), strict=True):
+        np.save(path, rows)
+    net = nn.Sequential([nn.Linear(6, 8), nn.Dropout(0.4), nn.Linear(8, 1)])
+    run: dict[str, Any] = {"loss": losses.mse_loss, "optimizer": optim.sgd(0.1), "seed": 1}
+    for line in run_python("-c", WORKERS, *paths).splitlines():
+        shuffle, own, expected, words = json.loads(line)
+        generator = jaxnet.random.manual_seed(torch.Generator().initial_seed()) if own else None
+        for persistent in (True, False):
+            loader = DataLoader((X, Y), 8, shuffle, False, generator, persistent)
+            state, history = jaxnet.fit(net, loader, epochs=3, **run)
+            same = np.allclose(history.losses, expected, rtol=SMALL_LOSSES.rtol, atol=0)
+            stream = jaxnet.random.get_state(state.generator).tolist()
+            assert (same, stream == words) == (persistent, persistent or own)
+
+
+SCRIPT = """
+import mate
+import torch
+
+def build():
+    net = torch.nn.Sequential(torch.nn.Linear(2, 1))
+    return net, torch.nn.MSELoss(), torch.optim.SGD(net.parameters()), mate.DATA
+"""
+
+
+def test_a_folder_of_scripts_shadows_no_module(tmp_path):
+    """Where `python -m` puts the working folder first; with a picture that matplotlib draws."""
+    (tmp_path / "mate.py").write_text("import torch\nDATA = torch.ones(4, 2), torch.ones(4, 1)")
+    for name in ("matplotlib", "click", "typing_extensions", "json"):
+        (tmp_path / f"{name}.py").write_text(SCRIPT)
+    said = run_python(
+        "-m", "torchref", "certify", "json.py:build", "--save", "it.html", cwd=tmp_path
+    )
+    assert said.startswith("AGREE: 1 steps") and "wrote it.html" in said
+    assert "<svg" in (tmp_path / "it.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -13,19 +13,18 @@ import pytest
 from click.testing import CliRunner
 
 import benchmarks.__main__
-import benchmarks.streams
-from benchmarks import compiling, contest, growth, memory, processes, readme, saving, streaming
+from benchmarks import contest, growth, memory, processes, readme, runs
 from benchmarks.__main__ import main
-from benchmarks.experiments import compare
 from benchmarks.peers import contestants, floor
-from benchmarks.peers.floor import measure_peaks
-from benchmarks.tables import ImpossibleShare, list_tables
-from benchmarks.task import Contestant, Missing, Task, Trained
+from benchmarks.peers.floor import measure_peak
+from benchmarks.tables import LAYOUTS, list_tables
+from benchmarks.task import Contestant, Task, Trained
 from benchmarks.timing import interleave
 from jaxnet.data import load_mnist
-from jaxnet.lecture import _machine
 from tests.integration import run_python
+from tests.test_doctor import read_features
 
+KEPT = json.loads(readme.RESULTS.read_text(encoding="utf-8"))
 LIGHT = ["jaxnet.fit", "torch, sliced by hand", "NumPy, backward by hand", contest.NAMES[-1]]
 
 
@@ -41,29 +40,16 @@ def run(*options: str) -> Any:
     return CliRunner().invoke(main, list(options))
 
 
-def measure(folder: Path, *parts: str, rounds: int = 1) -> tuple[str, Any]:
-    """What is printed and what is written of these parts, as they agree."""
-    path = folder / "results.json"
-    chosen = [word for part in parts for word in ("--only", part)]
-    done = run(*chosen, "--rounds", str(rounds), "--json", str(path), "--figures", str(folder))
+def measure(folder: Path, *options: str) -> Any:
+    """What is written of these parts, as they agree."""
+    path = folder / "new" / "results.json"
+    done = run(*options, "--rounds", "1", "--json", str(path), "--figures", str(folder))
     assert done.exit_code == 0, done.output
-    return done.output, json.loads(path.read_text())
-
-
-def assert_no_time(monkeypatch, part: str, compare: str, rows: list[Any], time: str) -> None:
-    """Where these rows are what a part finds, those that disagree are said to, without a time."""
-    monkeypatch.setattr(benchmarks.__main__, compare, lambda *_: rows)
-    done = run("--only", part, "--rounds", "1")
-    assert done.exit_code == 1 and time not in done.output
-    assert done.output.count("DIFFER") == sum(not row["agree"] for row in rows)
+    return json.loads(path.read_text())
 
 
 def test_peers_are_told_with_what_they_compute(tmp_path):
-    path = tmp_path / "new" / "results.json"
-    chosen = [word for name in LIGHT for word in ("--peers", name)]
-    done = run(*chosen, "--rounds", "1", "--json", str(path), "--figures", str(tmp_path))
-    assert done.exit_code == 0, done.output
-    results = json.loads(path.read_text())
+    results = measure(tmp_path, *(word for name in LIGHT for word in ("--peers", name)))
     assert [row["name"] for row in results["peers"]] == LIGHT
     assert all(row["agree"] and len(row["seconds"]) == 3 for row in results["peers"])
     assert results["peers"][0]["ratio"] == 1.0 and results["peers"][0]["loss_gap"] <= 1e-6
@@ -111,22 +97,10 @@ def test_a_contestant_that_is_wrong_is_not_timed(stream, task, monkeypatch):
     ours = contestants()[0]
     monkeypatch.setattr(contest, "contestants", lambda: [ours, wrong])
     mine, row = contest.compare_peers(task, 1)
-    assert mine["agree"] and not row["agree"] and "seconds" not in row
+    assert mine["agree"] and not row["agree"] and not row["seconds"]
     monkeypatch.setattr(benchmarks.__main__, "compare_peers", lambda *_: [mine, row])
     done = run("--only", "peers")
     assert done.exit_code == 1 and "DIFFER" in done.output
-
-
-def test_a_peer_that_is_missing_is_named(task, monkeypatch):
-    def prepare(task):
-        raise Missing("nothing is not installed: pip install '.[bench]'")
-
-    absent = Contestant("absent", "fast", prepare)
-    monkeypatch.setattr(contest, "contestants", lambda: [contestants()[0], absent])
-    rows = contest.compare_peers(task, 1)
-    monkeypatch.setattr(benchmarks.__main__, "compare_peers", lambda *_: rows)
-    done = run("--only", "peers")
-    assert done.exit_code == 0 and "nothing is not installed" in done.output
 
 
 def test_peers_whose_packages_are_absent_say_so():
@@ -148,37 +122,21 @@ for contestant in contestants():
 """
     said = run_python("-c", code)
     assert said.count("is not installed: pip install '.[bench]'") == 10, said
+    absent = KEPT["peers"][0] | {"missing": said.partition("\n")[0]}
+    cells = [*list_tables(KEPT | {"peers": [absent]})["peers"].columns[4].cells]
+    assert cells == [absent["missing"]]
 
 
 def test_an_experiment_agrees_and_is_written(tmp_path):
-    _, results = measure(tmp_path, "logits")
-    (row,) = results["experiments"]
+    (row,) = measure(tmp_path, "--only", "logits")["experiments"]
     assert row["agree"] and row["accuracies_torch"] == row["accuracies_jaxnet"]
     assert row["ratio"] == row["seconds_torch"][0] / row["seconds_jaxnet"][0]
-
-
-def test_an_experiment_that_disagrees_prints_no_time(monkeypatch):
-    row = compare("logits", 1, None) | {"agree": False}
-    monkeypatch.setattr(benchmarks.__main__, "compare", lambda *_: row)
-    done = run("--only", "logits", "--rounds", "1")
-    assert done.exit_code == 1 and "DIFFER" in done.output
-    assert f"{row['ratio']:.1f}x" not in done.output
-
-
-def test_the_cost_of_random_numbers_is_measured_beside_their_equality(tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmarks.__main__, "STREAM_ROUNDS", 1)
-    monkeypatch.setattr(benchmarks.streams, "MASKS", 2)
-    rows = measure(tmp_path, "masks", "steps")[1]["streams"]
-    assert len(rows) == 5 and all(row["agree"] for row in rows)
-    assert rows[0]["ratio"] == rows[0]["seconds_other"][0] / rows[0]["seconds"][0]
-    wrong = [row | {"agree": False} for row in rows]
-    assert_no_time(monkeypatch, "masks", "compare_masks", wrong, f"{rows[0]['ratio']:.2f}x")
 
 
 def test_growth_is_of_the_same_runs(monkeypatch, tmp_path):
     sweep = [growth.Setting(rows=100, batch_size=32, width=8, depth=depth) for depth in (1, 2)]
     monkeypatch.setattr(growth, "SWEEPS", {"depth": sweep})
-    rows = measure(tmp_path, "growth")[1]["growth"]
+    rows = measure(tmp_path, "--only", "growth")["growth"]
     assert [row["size"] for row in rows] == [1, 2]
     assert all(row["agree"] and row["loss_gap"] < 1e-5 for row in rows)
     assert (tmp_path / "growth.png").stat().st_size > 10_000
@@ -193,37 +151,39 @@ def test_growth_sees_a_gradient_that_is_a_hundredth_too_large(rate, agrees, task
     assert row["loss_gap"] < 1e-6 and row["agree"] == agrees
 
 
-def test_a_sweep_is_timed_beside_the_same_run_alone(tmp_path, monkeypatch):
-    compare_lanes = benchmarks.__main__.compare_lanes
-    monkeypatch.setattr(
-        benchmarks.__main__, "compare_lanes", lambda data, rounds: compare_lanes(data, rounds, 3)
+def test_runs_in_another_way_are_the_same_runs():
+    """A sweep's lanes, a saved run, rows that are read: briefly."""
+    train, test = load_mnist((0, 1))
+    few = train._replace(images=train.images[:64], labels=train.labels[:64])
+    lane = runs.compare_lanes((few, test), 2, lanes=3)
+    saved = runs.compare_saving("minibatch", few, 1, seconds=0.05)
+    read = runs.compare_streaming(few, 1, (16,))
+    assert [row["run"].partition(",")[0] for row in read] == ["memmap", "MapDataset"]
+    for row in (lane, saved, *read):
+        assert row["agree"] and row["loss_gap"] <= 1e-6, row
+    assert len(lane["seconds"]) == len(lane["seconds_other"]) == 2 and saved["loss_gap"] == 0
+
+
+def test_runs_that_differ_do_not_agree():
+    row = runs.compare(
+        "one", "other", lambda: (np.ones(2), 1.0), lambda: (np.array([1, 1.1]), 2.0), 1, 1e-6
     )
-    (row,) = measure(tmp_path, "sweep", rounds=2)[1]["sweep"]
-    assert row["agree"] and row["lanes"] == 3 and len(row["seconds"]) == 2
-    assert row["loss_gap"] <= 1e-6
-    time = f"{1e3 * row['seconds'][0]:.1f}"
-    assert_no_time(monkeypatch, "sweep", "compare_lanes", [row | {"agree": False}], time)
+    assert not row["agree"] and (row["seconds"], row["seconds_other"]) == ([1.0], [2.0])
 
 
 def test_memory_is_of_a_process_of_its_own(task):
-    (row, _) = memory.compare_memory(task._replace(batch_size=110))
-    for side in ("torch", "jaxnet"):
-        sizes = row[side]
-        assert row["agree"] and sizes["imported"] <= sizes["loaded"] <= sizes["peak"]
-        assert sizes["data"] == task.x.nbytes + task.y.nbytes
-    assert row["jaxnet"]["imported"] < row["torch"]["imported"]
+    torch, jaxnet, *_ = memory.compare_memory(task._replace(batch_size=110))
+    for row in (torch, jaxnet):
+        assert row["agree"] and row["imported"] <= row["loaded"] <= row["peak"]
+        assert row["data"] == (task.x.nbytes + task.y.nbytes) / 2**20
+    assert jaxnet["imported"] < torch["imported"]
 
 
 def test_the_script_of_the_lecture_ends_where_the_command_line_does(tmp_path):
     digits = tmp_path / "digits.npz"
-    processes._write_digits(digits, None)
+    processes.write_digits(digits)
     said = run_python(str(processes.SCRIPT), str(digits))
-    assert processes._find_accuracies(said) == [".9886", ".9953"]
-
-
-def test_the_floor_knows_its_peak():
-    peaks = measure_peaks(tries=1)
-    assert 1 < peaks.fma_gflops < 1000 and 0.1 < peaks.copy_gbytes < 1000
+    assert processes.find_accuracies(said) == [".9886", ".9953"]
 
 
 def test_turns_are_taken_by_all():
@@ -242,46 +202,29 @@ def test_turns_are_taken_by_all():
 
 def test_the_pages_show_the_results_that_are_kept():
     pages = [page.read_text(encoding="utf-8") for page in readme.PAGES]
-    results = json.loads(readme.RESULTS.read_text(encoding="utf-8"))
     for text in pages:
-        assert readme.fill(text, results) == text, "python -m benchmarks.readme"
-        assert len(re.findall("<!-- benchmark: ", text)) == text.count("<!-- end -->") >= 4
-    tables = benchmarks.__main__._list_rows(results)
-    assert all(row["agree"] is not False for rows in tables for row in rows)
+        assert readme.fill(text, KEPT) == text, "python -m benchmarks.readme"
+        assert len(re.findall("<!-- benchmark: ", text)) == text.count("<!-- end -->") >= 3
+    assert all(row["agree"] is not False for part in LAYOUTS for row in KEPT[part])
     with pytest.raises(ValueError, match="'peers', which the results do not hold"):
-        readme.fill(pages[0], {key: value for key, value in results.items() if key != "peers"})
+        readme.fill(pages[0], {key: value for key, value in KEPT.items() if key != "peers"})
     for text, pictures in zip(pages, (("peers", "growth"), ("scaling",)), strict=True):
         for picture in pictures:
             assert f"gallery/{picture}.png" in text and (readme.GALLERY / f"{picture}.png").exists()
 
 
-def test_saving_is_of_the_same_run(monkeypatch, tmp_path):
-    def save_a_little(train, rounds):
-        return saving.compare_saving(shorten(train), rounds, seconds=0.05)
-
-    monkeypatch.setattr(benchmarks.__main__, "compare_saving", save_a_little)
-    said, results = measure(tmp_path, "saving")
-    assert "full_batch" in said and "%" in said
-    assert all(row["agree"] for row in results["saving"])
-
-
-def shorten(train: Any) -> Any:
-    return train._replace(images=train.images[:64], labels=train.labels[:64])
-
-
-def test_streaming_is_of_the_same_runs(monkeypatch, tmp_path):
-    def stream_a_little(train, rounds):
-        return streaming.compare_streaming(shorten(train), rounds, (16,))
-
-    monkeypatch.setattr(benchmarks.__main__, "compare_streaming", stream_a_little)
-    said, results = measure(tmp_path, "streaming")
-    found = results["streaming"]
-    assert [row["rows"] for row in found] == ["memory", "memmap", "MapDataset"]
-    assert all(row["agree"] and len(row["seconds"]) == 3 for row in found)
-    ratio = f"{found[1]['ratio']:.2f}x"
-    assert "MapDataset" in said and ratio in said
-    wrong = [row | {"agree": row["rows"] == "memory"} for row in found]
-    assert_no_time(monkeypatch, "streaming", "compare_streaming", wrong, ratio)
+@pytest.mark.parametrize("part", LAYOUTS)
+def test_rows_that_disagree_show_no_time(part):
+    """And the others show all."""
+    right = list_tables(KEPT)[part]
+    wrong = list_tables(KEPT | {part: [row | {"agree": False} for row in KEPT[part]]})[part]
+    first = len(LAYOUTS[part].words) + len(LAYOUTS[part].numbers)
+    last = first + len(LAYOUTS[part].timed)
+    cells = [[*column.cells] for column in wrong.columns]
+    assert set(cells[first]) == {"DIFFER"} and not any(map(any, cells[first + 1 : last]))
+    assert all(all(column.cells) for column in right.columns[first : first + 1])
+    for shown, same in zip(cells[:first] + cells[last:], right.columns, strict=False):
+        assert len(shown) == len([*same.cells]) == right.row_count
 
 
 TARGETS = {  # by gcc's name: what a processor must have to run it, of /proc/cpuinfo
@@ -310,10 +253,10 @@ def test_the_floor_trains_in_vectors_of_every_width(target, thirteen, monkeypatc
     if subprocess.run(accepts, capture_output=True).returncode:
         pytest.skip(f"{floor.COMPILER} knows no {target}")
     library = floor.load_library(f"-march={target}", "-Wall", "-Wextra", "-Werror")
-    if not TARGETS[target] <= (_machine._read_features() or set()):
+    if not TARGETS[target] <= read_features():
         pytest.skip(f"it compiles, and this processor runs no {target}")
     monkeypatch.setattr(floor, "load_library", lambda: library)
-    assert 1 < measure_peaks(tries=1).fma_gflops < 1000
+    assert 1 < measure_peak(tries=1) < 1000
     plain, reference = thirteen
     train, read = floor.prepare_floor(plain)
     found = contest.judge("none", read(train()), reference, plain)
@@ -323,28 +266,9 @@ def test_the_floor_trains_in_vectors_of_every_width(target, thirteen, monkeypatc
 def test_more_than_all_of_a_peak_is_an_error(monkeypatch, tmp_path):
     """No row says "717% of peak": the run ends in an error, its results kept to look at."""
     path = tmp_path / "results.json"
-    row = json.loads(readme.RESULTS.read_text(encoding="utf-8"))["experiments"][0]
+    row = KEPT["experiments"][0]
     monkeypatch.setattr(benchmarks.__main__, "compare", lambda *_: row)
-    peaks = {"fma_gflops": 1e5, "copy_gbytes": 20.0}
-    monkeypatch.setattr(benchmarks.__main__, "_find_peaks", lambda: peaks)
-    done = run("--only", row["experiment"], "--rounds", "1", "--json", str(path))
-    assert done.exit_code == 0 and row["experiment"] in done.output and " 0%" in done.output
-    peaks["fma_gflops"] = 0.5
-    path.unlink()
+    monkeypatch.setattr(benchmarks.__main__, "_find_peak", lambda: 0.5)
     done = run("--only", row["experiment"], "--rounds", "1", "--json", str(path))
     assert done.exit_code == 1 and "nothing can reach more than all of it" in done.output
-    assert f"{row['ratio']:.1f}x" not in done.output and path.exists()
-    with pytest.raises(ImpossibleShare, match=rf"{row['experiment']} reaches \d+% of the measured"):
-        list_tables({"experiments": [row], "peaks": peaks})
-    assert list_tables({"experiments": [row | {"agree": False}], "peaks": peaks})
-
-
-def test_a_second_fit_is_told_beside_the_same_call_again(tmp_path, monkeypatch):
-    said, results = measure(tmp_path, "compiling")
-    rows = results["compiling"]
-    assert "a new optimizer" in said and [row["what"] for row in rows] == [*compiling.list_calls()]
-    assert all(row["agree"] and len(row["seconds"]) == len(row["alone"]) == 1 for row in rows)
-    wrong = [row | {"agree": False} for row in rows]
-    monkeypatch.setattr(benchmarks.__main__, "compare_compiling", lambda *_: wrong)
-    done = run("--only", "compiling", "--rounds", "1")
-    assert done.exit_code == 1 and done.output.count("DIFFER") == len(rows)
+    assert f"{row['ratio']:.2f}" not in done.output and path.exists()

@@ -1,15 +1,19 @@
-"""The command line with every picture, and on many devices."""
+"""The command line with every picture, on many devices, and where its streams are not open."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
+import pytest
 
 from jaxnet import lecture
 from tests.test_cli import PNG, call
 
 
 def test_lecture_writes_table_json_and_figures(tmp_path):
-    results, figures = tmp_path / "new" / "results.json", tmp_path / "figures"
+    results, figures = tmp_path / "new" / "results.json", tmp_path / "[/] figures"  # no markup
     done = call(
         *("lecture", "--only", "three_class", "--only", "manual_sigmoid"),
         *("--json", str(results), "--figures", str(figures), "--device", "cpu"),
@@ -22,8 +26,8 @@ def test_lecture_writes_table_json_and_figures(tmp_path):
     assert (
         list(records[0])
         == (
-            "experiment section seed published train_accuracy test_accuracy reports steps "
-            "compile_seconds run_seconds device random precision devices processes"
+            "experiment section seed published train_accuracy test_accuracy reports "
+            "compile_seconds run_seconds steps device random precision devices"
         ).split()
     )
     assert records[0]["steps"] == 100 and len(records[1]["reports"]) == 10
@@ -44,7 +48,35 @@ def test_the_lecture_on_three_devices_is_the_lecture(tmp_path):
     assert done.exit_code == 0 and ".9577/.9626" in done.output, done.output
     (record,) = json.loads(path.read_text())
     here = lecture.run(lecture.EXPERIMENTS["logits"], precision="float64").record
-    assert (record["devices"], record["processes"], here["devices"]) == (3, 1, 1)
+    assert (record["devices"], here["devices"]) == (3, 1)
     assert record["test_accuracy"] == here["test_accuracy"]
     losses = [[report["loss"] for report in found["reports"]] for found in (record, here)]
     np.testing.assert_allclose(*losses, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "output", "errors"),
+    [
+        ("lecture --only logits --json '[/].json' --jsonl /dev/full", 2, ".9577/.9626", "saved as"),
+        ("lecture --only logits --json '[/].json' 2>&-", 0, ".9577/.9626", ""),
+        ("lecture --only logits --json '[/].json' >/dev/full", 2, "", "Error: standard output"),
+        ("show --out '[/].png' >&- 2>&-", 0, "", ""),
+        ("show --out '[/].png' > >(:)", 0, "", ""),
+    ],
+)
+def test_where_a_stream_is_closed_or_full_the_result_is_there(
+    command, status, output, errors, tmp_path
+):
+    """Each is a shell's line, and no path is markup. `:` reads nothing and ends at once."""
+    path = os.pathsep.join(filter(None, sys.path))
+    done = subprocess.run(
+        ["bash", "-c", f'"{sys.executable}" -m jaxnet {command}'],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == status, done.stderr
+    assert output in done.stdout and errors in done.stderr and "Traceback" not in done.stderr
+    written = (tmp_path / command.split("'")[1]).read_bytes()
+    assert written.startswith(PNG) or json.loads(written)[0]["experiment"] == "logits"

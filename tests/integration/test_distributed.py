@@ -19,7 +19,8 @@ import pytest
 from jax.sharding import PartitionSpec
 
 import jaxnet
-from jaxnet import lecture, nn
+from jaxnet import lecture, nn, optim
+from jaxnet._utils.locks import FolderLock
 from jaxnet._utils.processes import broadcast_from_primary
 from jaxnet.callbacks import Checkpoint, DeferredSigint, Interrupted, NanGuard, NotFinite, Report
 from jaxnet.checkpoint import folder as checkpoint_folder
@@ -35,8 +36,8 @@ LINEAR = nn.Sequential([nn.Linear(784, 1)])
 def main(address: str, number: str, place: str) -> None:
     """One of the two processes."""
     jax.distributed.initialize(address, 2, int(number))
-    written, write, folder = [], checkpoint_folder._write, Path(place)
-    checkpoint_folder._write = lambda *parts: (written.append(parts[1]), write(*parts))
+    written, write, folder = [], checkpoint_folder.write, Path(place)
+    checkpoint_folder.write = lambda *parts: (written.append(parts[1]), write(*parts))
     placement = OnMesh(jax.make_mesh((2,), ("data",)))
     found = sharded.find(2, folder, ALL)
     state, history = sharded.save(placement, folder / "2", 2, resume=True)
@@ -51,9 +52,8 @@ def tell(placement: OnMesh, folder: Path) -> dict[str, Any]:
     specs = {"0": {"weight": PartitionSpec(None, "data")}}
 
     def fit(data: Any = (x, y), lr: float = 0.1, **changes: Any) -> Any:
-        options = {"epochs": 1, "seed": 0, "placement": placement} | changes
-        loss = jaxnet.losses.mse_loss
-        return jaxnet.fit(LINEAR, data, loss=loss, optimizer=jaxnet.optim.sgd(lr), **options)
+        options = {"epochs": 1, "seed": 0, "placement": placement, "optimizer": optim.sgd(lr)}
+        return jaxnet.fit(LINEAR, data, loss=jaxnet.losses.mse_loss, **options | changes)
 
     def press(chunk: Any) -> None:
         if number == 1 and chunk.epoch >= 2:
@@ -65,6 +65,10 @@ def tell(placement: OnMesh, folder: Path) -> dict[str, Any]:
         return str(caught.value)
 
     stopping = [press, DeferredSigint(), Checkpoint(folder / "stopped", seconds=0)]
+    if number == 0:
+        (folder / "held").mkdir()
+        (folder / "file").touch()
+    lock = FolderLock(folder / "held") if number == 0 else None
     bad = {"placement": OnMesh(placement.mesh, specs), "callbacks": [NanGuard()], "epochs": 9}
     _, history = fit(epochs=3, callbacks=[] if number else [lambda chunk: None])
     return {
@@ -75,8 +79,12 @@ def tell(placement: OnMesh, folder: Path) -> dict[str, Any]:
         "epochs": catch(ValueError, lambda: fit(epochs=1 + number)),
         "rate": catch(ValueError, lambda: fit(lr=0.1 + number)),
         "reports": catch(ValueError, lambda: fit(callbacks=[Report(1 + number)])),
+        "kind": catch(ValueError, lambda: fit(optimizer=(optim.sgd, optim.adam)[number]())),
+        "in use": catch(OSError, lambda: fit(callbacks=[Checkpoint(folder / "held")])),
+        "no folder": catch(OSError, lambda: fit(callbacks=[Checkpoint(folder / "file")])),
         "not finite": catch(NotFinite, lambda: fit(lr=1e30, batch_size=16, **bad)),
         "stopped": catch(Interrupted, lambda: fit(epochs=10**6, callbacks=stopping)),
+        "lock": str(lock and lock.release()),
     }
 
 
@@ -124,7 +132,8 @@ def found(both, folder) -> dict[Any, dict[str, np.ndarray]]:
 def test_both_have_the_same(both):
     one, other = both
     assert one.keys() == other.keys()
-    for name in one.keys() - {"written", "wide.shard_sizes"}:
+    own = {"written", "wide.shard_sizes", "told.in use", "told.no folder"}
+    for name in one.keys() - own:
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
@@ -152,11 +161,12 @@ def test_process_0_alone_writes_what_both_and_one_resume(both, folder, tmp_path)
 
 
 DIFFERING = {
-    "data": "data",
-    "seed": "the state, or seed,",
+    "data": "data.0",
+    "seed": "seed",
     "epochs": "epochs",
-    "rate": "what a step computes, its loss and its optimizer",
+    "rate": "optimizer.lr",
     "reports": "report_every",
+    "kind": "optimizer",
 }
 
 
@@ -165,6 +175,14 @@ def test_arguments_that_differ_are_rejected_by_name(both, what, name):
     """In both processes, which say the same."""
     message = f"{name} must be the same in every process, but process 1 has "
     assert str(both[0][f"told.{what}"]).startswith(message)
+
+
+def test_what_process_0_cannot_do_is_told_in_both(both):
+    """None waits for it."""
+    for each in both:
+        assert "held is in use by process" in str(each["told.in use"])
+        assert "directory must be a folder, not the file" in str(each["told.no folder"])
+    assert str(both[1]["told.in use"]).startswith("process 0 failed: BlockingIOError: folder")
 
 
 def test_a_run_of_both_ends_in_both(both):
@@ -188,7 +206,7 @@ def test_the_lecture_in_two_processes_is_the_lecture(tmp_path):
     assert out.count("experiment") == 1 and ".9577/.9626" in out
     (record,) = json.loads(Path(paths["json"]).read_text())
     here = lecture.run(lecture.EXPERIMENTS["logits"]).record
-    assert (record["devices"], record["processes"], here["processes"]) == (2, 2, 1)
+    assert (record["devices"], here["devices"]) == (2, 1)
     losses = [[report["loss"] for report in found["reports"]] for found in (record, here)]
     np.testing.assert_allclose(*losses, rtol=REDUCTION)
     assert record["test_accuracy"] == here["test_accuracy"]

@@ -1,7 +1,5 @@
 """What the doctor says of this machine, beside torch in a process of its own."""
 
-import sys
-
 import jax
 import torch
 
@@ -13,14 +11,10 @@ from tests.test_doctor import ATEN, KERNELS, ask_torch, on_avx2
 def test_this_machine_agrees_with_torchs_own_report():
     found = {finding.name: finding for finding in examine()}
     assert found["torch"].value.partition("+")[0] == torch.__version__.partition("+")[0]
-    assert found["torch's masks"].verdict == "ok"
     capability = torch.backends.cpu.get_cpu_capability()
     assert found[KERNELS].value.startswith(capability)
-    twice = "differs" in (found["processor"].verdict, found[ATEN].verdict)
-    assert (found[KERNELS].verdict == "differs") == twice
-    assert (capability in ("AVX2", "AVX512")) != twice
+    assert (found[KERNELS].verdict == "differs") == (capability not in ("AVX2", "AVX512"))
     assert ("AVX-512" in found["processor"].value) or capability != "AVX512"
-    assert found["python"].value == sys.version.split()[0]
     assert found["jax"].value == jax.__version__
 
 

@@ -43,7 +43,7 @@ def test_the_readmes_net_is_certified(tmp_path, monkeypatch):
     (file,) = [block for block in list_blocks("python") if "def build():" in block]
     (command,) = re.findall(r"^python -m torchref (certify .*)$", README, re.MULTILINE)
     monkeypatch.chdir(tmp_path)
-    Path("my_net.py").write_text(file)
+    Path("my_port.py").write_text(file)
     done = CliRunner().invoke(torchref.cli.main, command.split())
     assert done.exit_code == 0, done.output
     _, shown = list_blocks("text")

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 
 import jaxnet.random
@@ -15,7 +14,7 @@ from benchmarks.__main__ import main
 from benchmarks.gpu_check import Place, Sizes, check_certificate, check_speed, make_place
 
 TINY = Sizes(turns=1, epochs=1, rows=16, seconds=0.0, names=("logits",))
-CARD = {"name": "NVIDIA (TM) Test 9000", "driver": "1.2"}
+CARD = {"name": "NVIDIA (TM) Test 9000"}
 H200 = SimpleNamespace(
     name="NVIDIA H200", multi_processor_count=132, max_threads_per_multi_processor=2048, major=9,
     minor=0, total_memory=2**37,
@@ -48,7 +47,6 @@ def test_what_agrees_is_written_with_the_cards_name(cpu, monkeypatch, tmp_path):
     assert "check_certificate ran" in done.output and "check_speed ran" in done.output
     results = json.loads(path.read_text())
     assert results["agree"] and results["card"] == CARD and results["machine"]["versions"]["torch"]
-    assert "float64 reference run on the CPU" in results["where"]["certificates"]
     assert [row["part"] for row in results["rows"]] == ["masks", "masks", "certificates", "speed"]
     assert results["rows"][0]["numbers"] == 2 * 3 * 10
 
@@ -61,16 +59,12 @@ def test_losses_that_differ_are_not_timed(wrong, cpu, monkeypatch):
     assert not row["agree"] and "not timed" in row["found"] and "seconds" not in row
 
 
-def test_an_experiment_is_certified(cpu):
+def test_an_experiment_is_certified_and_timed(cpu):
     row = check_certificate(cpu, "full_batch", TINY)
     assert row["agree"] and row["found"].startswith("AGREE: 1 steps"), row
     assert row["found"].endswith("16 rows.") and row["text"][0].startswith("AGREE")
-
-
-def test_an_experiment_is_timed_where_its_losses_agree(cpu):
     row = check_speed(cpu, "logits", TINY)
     assert row["agree"] and row["steps"] == 10 and row["loss_gap"] <= 1e-6, row
-    assert [len(seconds) for seconds in row["seconds"].values()] == [3, 3]
     paces = {side: 10 / np.median(seconds) for side, seconds in row["seconds"].items()}
     assert row["steps_per_second"] == paces and f"torch {paces['torch']:,.0f}," in row["found"]
 
@@ -141,18 +135,13 @@ def test_without_a_card_one_sentence_says_who_sees_none(
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
-def test_no_card_is_seen_where_there_is_none():
-    assert gpu_check.see_cards() == (None, None)
-
-
 def test_a_card_gives_its_stream_and_shapes_of_several_turns(monkeypatch):
     device = SimpleNamespace(device_kind="NVIDIA H200")
     monkeypatch.setattr(gpu_check, "see_cards", lambda: (device, H200))
     place = make_place()
     size = {"multiprocessors": 132, "threads_per_multiprocessor": 2048}
     assert place.torch == "cuda" and place.stream == {"device": "cuda", **size}
-    assert place.card["name"] == "NVIDIA H200" and "driver" in place.card
+    assert place.card["name"] == "NVIDIA H200"
     shapes = gpu_check.list_shapes(place)
     assert (8 * 132 * 2048 + 1,) in shapes
     assert {int(np.gcd(np.prod(shape), 16)) for shape in shapes} == {1, 2, 4, 8, 16}

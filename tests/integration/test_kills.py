@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnet import callbacks, sweep
+from jaxnet._utils.locks import LOCK, FolderLock
 from jaxnet.callbacks import Checkpoint, Report
 from jaxnet.checkpoint import Checkpoints, list_epochs
 from tests.helpers import assert_same_bits
@@ -73,11 +74,17 @@ def test_a_full_disk_stops_neither_the_run_nor_what_is_saved(tmp_path):
     assert result.exists()
 
 
-def _survive(folder, result, kill_after=None):
-    """Start the run that is to survive; kill it so many seconds after it began to train."""
-    command = [sys.executable, "-m", "tests.child", "alone", str(folder), str(result), str(EPOCHS)]
+def _start(folder, result, epochs):
+    """Start a run, and wait until it trains."""
+    command = [sys.executable, "-m", "tests.child", "alone", str(folder), str(result), str(epochs)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline().startswith("trains")
+    return process
+
+
+def _survive(folder, result, kill_after=None):
+    """Start the run that is to survive; kill it so many seconds after it began to train."""
+    process = _start(folder, result, EPOCHS)
     if kill_after is not None:
         time.sleep(kill_after)
         process.send_signal(signal.SIGKILL)
@@ -111,6 +118,61 @@ def kill_and_resume(tmp_path, picks, times):
 def test_a_killed_run_ends_as_the_one_that_was_not(tmp_path):
     """Killed at a time that nobody has chosen: every bit is the whole run's."""
     kill_and_resume(tmp_path, random.Random(os.urandom(4)), times=1)
+
+
+def test_a_second_run_in_a_folder_is_told_and_harms_nothing(tmp_path):
+    """It ends at once, and names the first; a killed run holds the folder no longer."""
+    folder, result = tmp_path / "run", tmp_path / "result.npz"
+    first = _start(folder, tmp_path / "first.npz", 10**6)
+    first.send_signal(signal.SIGSTOP)
+    there = {path.name for path in folder.iterdir()}
+    command = [sys.executable, "-m", "tests.child", "alone", str(folder), str(result), str(EPOCHS)]
+    second = subprocess.run(command, capture_output=True, text=True)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    assert f"BlockingIOError: folder {folder} is in use by process {first.pid} on" in second.stderr
+    assert second.returncode == 1 and not result.exists() and "trains" not in second.stdout
+    assert {path.name for path in folder.iterdir()} == there >= {LOCK}
+    FolderLock(folder).release()
+
+
+FORKED = """
+import os, signal, sys, time
+from pathlib import Path
+from jaxnet._utils.locks import LOCK, FolderLock
+lock, kills = FolderLock(Path(sys.argv[1])), sys.argv[2] == "kill"
+child = os.fork()
+if child == 0:
+    os.close(1)  # or whoever reads it would wait for this one
+    os.close(2)
+    time.sleep(60 * kills)
+    sys.exit()
+print(child, flush=True)
+if kills:
+    os.kill(os.getpid(), signal.SIGKILL)
+os.waitpid(child, 0)
+assert (Path(sys.argv[1]) / LOCK).exists()
+try:
+    FolderLock(Path(sys.argv[1]))
+except BlockingIOError:
+    print("held")
+"""
+
+
+def test_a_child_that_was_forked_neither_holds_nor_frees_the_folder(tmp_path):
+    command = [sys.executable, "-W", "ignore", "-c", FORKED, str(tmp_path)]
+    killed = subprocess.run([*command, "kill"], capture_output=True, text=True)
+    FolderLock(tmp_path).release()
+    os.kill(int(killed.stdout), signal.SIGKILL)
+    assert subprocess.run([*command, ""], capture_output=True, text=True).stdout.endswith("held\n")
+
+
+def test_a_run_is_described_the_same_in_every_process():
+    said = [
+        run_python("-c", "from tests.test_descriptions import spell; print(spell())", env=env)
+        for env in (os.environ | {"PYTHONHASHSEED": seed} for seed in "12")
+    ]
+    assert said[0] == said[1]
 
 
 def test_the_command_line_says_how_to_resume_after_ctrl_c(tmp_path):
@@ -151,14 +213,13 @@ def test_a_sweep_killed_midway_resumes_to_the_same_table(tmp_path):
     assert process.wait() == -signal.SIGKILL
     there = {path: path.read_bytes() for path in folder.glob("group-*.safetensors")}
     assert there
-    (folder / "group-000099.safetensors.part").write_bytes(b"half")
+    (folder / ".0123456789abcdef.part").write_bytes(b"half")
     seen: list[sweep.Progress] = []
     found = resumed(folder, resume=True, hooks=[seen.append])
     assert 0 < seen[0].done < 24 and seen[-1].done == 24, "some were there, the others were not"
     assert all(path.read_bytes() == content for path, content in there.items())
     assert found.to_csv() == resumed(tmp_path / "other").to_csv()
     assert (folder / "lanes.csv").read_text() == found.to_csv()
-    assert not list(folder.glob("*.part"))
     again = resumed(folder, resume=True)
     assert again.group_sizes == () and again.to_csv() == found.to_csv()
     assert_same_bits(again.state(3).generator.key, found.state(3).generator.key)

@@ -78,20 +78,11 @@ def test_it_is_stored_as_the_script_stores_it(name):
     assert json.loads(text)["nbformat"] == 4
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda cells: cells.pop(0),
-        lambda cells: cells.append(nbformat.v4.new_markdown_cell("끝")),
-        lambda cells: cells.insert(0, cells.pop(1)),
-    ],
-    ids=["one less", "one more", "another order"],
-)
-def test_the_script_refuses_a_twin_of_another_shape(change, monkeypatch, tmp_path):
+def test_the_script_refuses_a_twin_of_another_shape(monkeypatch, tmp_path):
     for name in ALL:
         nbformat.write(notebooks.read(name), tmp_path / name)
     twin = nbformat.read(tmp_path / TWIN, as_version=4)
-    change(twin.cells)
+    twin.cells.insert(0, twin.cells.pop(1))
     nbformat.write(twin, tmp_path / TWIN)
     before = [(tmp_path / name).read_bytes() for name in ALL]
     monkeypatch.setattr(notebooks, "FOLDER", tmp_path)

@@ -10,13 +10,10 @@ import torch
 
 from jaxnet.certificate.bounds import EPS, OTHER_NORMALS
 from jaxnet.certificate.causes import kernel_causes
-from jaxnet.lecture import _machine as machine
 from tests.integration import run_python
 from tests.mutants import planted, replaced
+from tests.test_doctor import on_avx2
 from torchref.certification import certify_script
-
-ON_X86 = {"avx2", "fma"} <= (machine._read_features() or frozenset())
-on_avx2 = pytest.mark.skipif(not ON_X86, reason="there are no other kernels to choose here")
 
 BUILDS = """
 import torch

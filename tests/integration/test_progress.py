@@ -2,6 +2,7 @@
 
 import io
 import re
+import sys
 import time
 from typing import Any
 
@@ -64,6 +65,29 @@ def test_elsewhere_and_where_quiet_is_asked_for_nothing_is_shown():
     assert watch(terminal=False) == "" and watch(terminal=True, quiet=True) == ""
 
 
+def test_names_and_metrics_are_no_markup():
+    with count("[/] mine", 1, console := terminal()) as tell:
+        tell(1, "[red] 0.5")
+    assert "[/] mine" in seen(console) and "[red] 0.5" in seen(console)
+
+
+class Gone(io.StringIO):
+    """A terminal that was closed."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+@pytest.mark.parametrize("stream", [Gone(), None])
+def test_a_terminal_that_is_gone_ends_no_run(stream, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream)
+    with count("small", 4) as tell:
+        tell(1, "one")
+
+
 def test_no_color_is_respected(monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     shown = watch(terminal=True)
@@ -80,9 +104,9 @@ def test_what_nobody_can_count_pulses_until_it_is_done():
 JAXNET, TORCHREF = jaxnet.lecture.cli.main, torchref.cli.main
 COMMANDS: dict[str, tuple[click.Command, str, str]] = {
     "lecture": (JAXNET, "lecture --only logits", "epoch 10, loss 0.4014, accuracy 0.9577"),
-    "figures": (JAXNET, "lecture --only logits --figures {}/figures", "drawn"),
+    "figures": (JAXNET, "lecture --only logits --figures {}/figures", "drawing"),
     "sweep": (JAXNET, "sweep logits --seeds 0:2 --epochs 1", "2 of 2 runs"),
-    "report": (JAXNET, "report --only logits --out {}/report.html", "written"),
+    "report": (JAXNET, "report --only logits --out {}/report.html", "drawing and writing"),
     "show": (JAXNET, "show --out {}/digits.png", "drawing"),
     "doctor": (JAXNET, "doctor", "measuring"),
     "torch": (
@@ -116,7 +140,7 @@ def test_every_command_shows_that_it_works_on_a_terminal_alone(name, tmp_path, m
         )
         monkeypatch.setattr(
             "rich.console.Console",
-            lambda stderr, s=shown: Console(file=s, force_terminal=True, width=80),
+            lambda file, s=shown: Console(file=s, force_terminal=True, width=80),
         )
         done = CliRunner().invoke(main, [*command, *more])
         assert done.exit_code == 0, done.output

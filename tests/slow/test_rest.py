@@ -4,17 +4,18 @@ import pytest
 
 from tests import (
     test_checkpoint,
-    test_convert,
+    test_convert_optimizers,
     test_draws,
     test_ecosystem,
     test_memory,
+    test_precision,
     test_programs,
     test_streaming,
     test_sweeps,
     test_teeth,
 )
 from tests.cases import CASES
-from tests.test_streaming import each_form, no_thread_stays, small_blocks
+from tests.test_streaming import no_thread_stays, small_blocks
 
 __all__ = ["no_thread_stays", "small_blocks"]  # fixtures
 
@@ -28,7 +29,7 @@ def test_the_cases_agree_as_they_are(name):
     test_teeth.test_the_cases_agree_as_they_are(name)
 
 
-@pytest.mark.parametrize("name", ["nesterov", "adam", "words"])
+@pytest.mark.parametrize("name", ["nesterov", "adam", "words", "amsgrad"])
 def test_a_second_certificate_compiles_nothing(name):
     test_programs.test_a_second_certificate_compiles_nothing(name)
 
@@ -43,12 +44,12 @@ def test_any_optimizer_of_optaxs_is_that_of_a_loop_by_hand(name):
     test_ecosystem.test_any_optimizer_of_optaxs_is_that_of_a_loop_by_hand(name)
 
 
-HANDED = [(name, own) for name in test_convert.HANDED for own in (False, True)]
+HANDED = [(name, own) for name in test_convert_optimizers.HANDED for own in (False, True)]
 
 
-@pytest.mark.parametrize("name, own", rest(HANDED, test_convert.QUICK))
+@pytest.mark.parametrize("name, own", rest(HANDED, test_convert_optimizers.QUICK))
 def test_a_run_is_handed_over_between_epochs_and_back(name, own, tmp_path):
-    test_convert.test_a_run_is_handed_over_between_epochs_and_back(name, own, tmp_path)
+    test_convert_optimizers.test_a_run_is_handed_over_between_epochs_and_back(name, own, tmp_path)
 
 
 @pytest.mark.parametrize("name", rest(test_checkpoint.RESUMED, test_checkpoint.QUICK))
@@ -56,16 +57,15 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(name, tmp_path):
     test_checkpoint.test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(name, tmp_path / "run")
 
 
-@each_form
 @pytest.mark.parametrize("case", rest(test_streaming.CASES, test_streaming.QUICK))
-def test_a_streamed_run_is_the_one_from_memory(case, form, tmp_path):
-    test_streaming.test_a_run_is_the_one_from_memory(case, form, tmp_path)
+def test_a_streamed_run_is_the_one_from_memory(case, tmp_path):
+    test_streaming.test_a_run_is_the_one_from_memory(case, tmp_path)
 
 
 @pytest.mark.parametrize("options", test_memory.WAYS[1:], ids=str)
 def test_there_is_one_copy_of_the_data(options, tmp_path):
     for kind in ("numpy", "jax"):
-        test_memory.test_there_is_one_copy_of_the_data(kind, True, tmp_path / kind, options)
+        test_memory.test_there_is_one_copy_of_the_data(kind, tmp_path / kind, options)
 
 
 @pytest.mark.parametrize("shuffle, width", [(False, 4), (True, None)])
@@ -73,6 +73,5 @@ def test_a_lane_is_the_solo_run_of_its_seed(shuffle, width):
     test_sweeps.test_a_lane_is_the_solo_run_of_its_seed(shuffle, width)
 
 
-@pytest.mark.parametrize("epochs, every", [(2, 5), (4, 1)])
-def test_reports_of_a_sweep_fall_where_those_of_fit_do(epochs, every):
-    test_sweeps.test_reports_fall_where_those_of_fit_do(epochs, every)
+def test_the_lecture_in_float64():
+    test_precision.test_the_lecture_in_float64("logits")

@@ -2,17 +2,15 @@
 
 import traceback
 
-import hypothesis
 import numpy as np
 import pytest
-from hypothesis import strategies as st
 
 from jaxnet.certificate.bounds import VISIBLE
 from jaxnet.certificate.comparison import Comparator
 from tests.cases import CASES, certify_case
 from tests.faults import FAULTS, QUICK
 from tests.mutants import Mutant, drawn, lines_run, mutants_of, planted
-from tests.test_teeth import certify_random, name_the_fault
+from tests.test_teeth import name_the_fault
 from torchref.comparison import Comparison
 
 
@@ -67,12 +65,13 @@ def test_drawn_mutants_are_caught(monkeypatch, record_property, count=100):
     monkeypatch.setattr("torchref.certification.Comparator", Listening)
     # Step by step is enough to see them: a whole run would show them later, and compile again.
     monkeypatch.setattr(Comparison, "_compare_whole_run", lambda self, *_: self._generator)
-    lines = {name: lines_run(lambda name=name: certify_case(name, **EVEN)) for name in CASES}
+    small = [name for name in CASES if name not in ("converged", "short", "README")]
+    lines = {name: lines_run(lambda name=name: certify_case(name, **EVEN)) for name in small}
     mutants = drawn(mutants_of(set().union(*lines.values())), count, seed=4)
     assert len(mutants) == count
     plain, survivors = {}, {}
     for mutant in mutants:
-        cases = [name for name in CASES if (mutant.file, mutant.line) in lines[name]][:MOST]
+        cases = [name for name in small if (mutant.file, mutant.line) in lines[name]][:MOST]
         change = survive(mutant, cases, plain)
         if change is not None:
             seen = f"{change:.1e} of a tensor" if change else "no number"
@@ -103,9 +102,3 @@ def survive(mutant: Mutant, cases: list[str], plain: dict[str, list]) -> float |
             plain[name] = listen(name)
         changes.append(largest_change(plain[name], heard))
     return max(changes, default=0.0)
-
-
-@hypothesis.settings(max_examples=100, deadline=None, derandomize=True)
-@hypothesis.given(st.data())
-def test_no_correct_net_is_accused_of_many(data):
-    certify_random(data)
