@@ -50,7 +50,7 @@ def certify(
     the update and the weights. Each number's error is measured against float64 and may be no more
     than what rounding is seen to do to it (`jaxnet.certificate.bounds`). After epochs the
     outputs of all rows in evaluation mode are compared, at the end a whole run by itself (of
-    `jaxnet.fit`, where jaxnet made the port), its last weights and buffers, and the stream. The
+    `jaxnet.train.run`, where jaxnet made the port), its last weights and buffers, the stream. The
     comparison ends where the two first part.
 
     It is the caller's net, loss, optimizer and scheduler that are trained, with their hooks;
