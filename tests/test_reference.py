@@ -228,3 +228,25 @@ def test_what_float32_cannot_hold_is_torchs_own():
     with reference:
         made = x * x
     assert (reference.look(made).exact == 0).all()
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda x: nn.functional.dropout(x, 0.3),
+        lambda x: nn.functional.rrelu(x, training=True),
+        lambda x: x + torch.randn_like(x),
+        lambda x: torch.bernoulli(x.sigmoid()),
+        lambda x: torch.empty_like(x).exponential_(),
+    ],
+)
+def test_what_is_drawn_is_drawn_once(draw):
+    """Its numbers are torch's own, and torch's stream goes on as without a reference."""
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(1)
+    expected, stream = draw(x), torch.get_rng_state()
+    torch.manual_seed(1)
+    with (reference := Reference(2)):
+        found = draw(x)
+    assert torch.equal(found, expected) and torch.equal(torch.get_rng_state(), stream)
+    np.testing.assert_allclose(reference.look(found).exact, found, rtol=1e-6)

@@ -79,8 +79,8 @@ class Calls:
 
     @property
     def innermost(self) -> str:
-        """The name of the module that is running."""
-        return self._running[-1]
+        """The name of the module that is running, the net's own before any other."""
+        return self._running[-1] if self._running else ""
 
     def begin(self, module: torch.nn.Module) -> None:
         """A module that is used twice under two names has one after the other."""

@@ -86,7 +86,7 @@ class Reference(TorchDispatchMode):
             return function(*args, **(kwargs or {}))
         call = Call(function, name, args, kwargs or {})
         tensors = call.tensors() if namespace != "profiler" else []
-        if not tensors or name in operations.RANDOM:
+        if not tensors or operations.is_real(call):
             return self._take_real(call)
         if name in operations.COMPOSITE and function in decomposition_table:
             return self._take_apart(call)

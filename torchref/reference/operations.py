@@ -67,6 +67,11 @@ def is_float(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
+def is_real(call: Call) -> bool:
+    """Whether its numbers are torch's own on every side, as what is drawn at random: once."""
+    return torch.Tag.nondeterministic_seeded in call.function.tags or call.name in REPLACED
+
+
 def outputs(result: Any) -> list[Any]:
     """The results of an operation, one or many."""
     return list(result) if isinstance(result, tuple | list) else [result]
@@ -112,11 +117,7 @@ COMPOSITE = frozenset(
 )
 """Their terms cancel inside: they are taken apart as `torch._decomp` takes them apart."""
 
-RANDOM = frozenset(
-    "bernoulli bernoulli_ uniform_ normal normal_ random_ exponential_ geometric_ log_normal_ "
-    "cauchy_ native_dropout rand_like randn_like randint_like multinomial poisson resize_ "
-    "set_".split()
-)
+REPLACED = frozenset(("resize_", "set_"))
 """What they give comes from elsewhere: it is torch's own number on every side."""
 
 VIEWS = frozenset(
