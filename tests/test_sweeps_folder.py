@@ -46,12 +46,15 @@ def test_another_jax_is_named_where_a_sweep_is_resumed(tmp_path, monkeypatch):
         resumed(tmp_path, resume=True, optimizer=functools.partial(optim.sgd, lr=0.2))
 
 
-def fill_disk(monkeypatch, least: int) -> None:
-    """From the given group on no group's file can be written."""
+def fill_disk(monkeypatch, groups: int) -> None:
+    """After so many groups, whichever come first, no file of a group can be written."""
+    written = []
 
     def write(path: Path, content: Any, **options: Any) -> None:
-        if path.stem.startswith("group") and int(path.stem[6:]) >= least:
-            raise OSError(28, "No space left on device", str(path))
+        if path.stem.startswith("group"):
+            if len(written) == groups:
+                raise OSError(28, "No space left on device", str(path))
+            written.append(path)
         write_whole(path, content, **options)
 
     monkeypatch.setattr(_folder, "write_whole", write)
@@ -60,7 +63,7 @@ def fill_disk(monkeypatch, least: int) -> None:
 def test_a_disk_that_fills_up_ends_no_sweep(tmp_path, monkeypatch):
     seen: list[Progress] = []
     with monkeypatch.context() as patch, pytest.warns(UserWarning, match="not all .*No space left"):
-        fill_disk(patch, 5)
+        fill_disk(patch, 1)
         found = resumed(tmp_path, hooks=[seen.append])
     assert len(found.table) == 24 and not seen[0].failure
     assert "not all of the sweep could be saved: " in str(seen[-1].failure)

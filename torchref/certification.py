@@ -1,28 +1,20 @@
 """A torch run and its port side by side: whether they agree, and where they first diverge."""
 
-import hashlib
-import platform
-from collections.abc import Callable, Collection, Iterator, Mapping
-from importlib import metadata
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-import jax
-import numpy as np
 import torch
 
 import jaxnet
 from jaxnet import convert, precision
-from jaxnet.certificate import STAGES, Certificate
-from jaxnet.certificate.comparison import Comparator, Diverged
+from jaxnet.certificate import Certificate
+from jaxnet.certificate.comparison import Comparator
 from jaxnet.random import Generator
 from jaxnet.random._arguments import check_seed
-from torchref.comparison import Comparison, relative_gaps
+from torchref.certificates import compare_all, describe_run
 from torchref.construction import Drawn, draw_initial, stream_kept, watch_construction
-from torchref.names import leaves
-from torchref.plan import FORWARD, Plan, make_plan
+from torchref.plan import Plan, make_plan
 from torchref.prepare import Options, prepare_own, prepare_user
-from torchref.reference.updates import describe_decay
-from torchref.steps import Named, copy_named
 
 
 def certify(
@@ -220,7 +212,7 @@ def compare(
     comparator = Comparator()
     with precision.use("parity"):
         comparison = prepare_own(plan, loss, generator, comparator, progress)
-        return _certify(comparison, comparator, drawn or {}, _settings(plan, loss, None, seed))
+        return compare_all(comparison, drawn or {}, describe_run(plan, loss, None, seed))
 
 
 def compare_port(
@@ -235,118 +227,4 @@ def compare_port(
     comparator = Comparator()
     with precision.use("parity"):
         comparison = prepare_user(plan, loss, port, comparator, options, progress)
-        return _certify(comparison, comparator, {}, _settings(plan, loss, port, seed))
-
-
-def _certify(
-    comparison: Comparison, comparator: Comparator, drawn: Mapping[str, Drawn], settings: Any
-) -> Certificate:
-    plan = comparison.plan
-    first = copy_named(plan.net.named_parameters())
-    divergence = None
-    try:
-        # What torch's kernels explain comes last, so that it hides nothing that they do not.
-        for name, tensor in sorted(drawn.items(), key=lambda item: len(item[1].causes)):
-            comparator.exactly("initial weights", name, *tensor)
-        comparison.run()
-    except Diverged as diverged:
-        divergence = diverged.divergence
-    finally:
-        last = copy_named(plan.net.named_parameters())
-        comparison.begun.restore()
-    noise = {name: int(mask.sum()) for name, mask in comparison.whole.still.items()}
-    losses = np.array(comparison.losses)
-    return Certificate(
-        divergence=divergence,
-        missing=tuple(_list_uncompared(comparator, asked=True)),
-        uncompared=tuple(_list_uncompared(comparator, asked=False)),
-        stages={name: comparator.stages[name] for name in STAGES if name in comparator.stages},
-        checked={name: comparator.checked[name] for name in STAGES if name in comparator.checked},
-        given={name: comparator.given[name] for name in STAGES if name in comparator.given},
-        steps=len(losses),
-        losses=losses,
-        gaps=relative_gaps(comparison.seen_losses, losses),
-        run_gaps=relative_gaps(comparison.whole.losses, comparison.whole.own),
-        overflowed=comparison.overflowed,
-        chaos=len(losses) if comparison.whole.chaos is None else comparison.whole.chaos,
-        noise=(sum(noise.values()), sum(p.numel() for p in plan.net.parameters())),
-        noise_by_tensor=noise,
-        granted=comparison.decay | comparison.granted,
-        kinks=comparison.kinks,
-        settings=settings,
-        digests={
-            "torch, first": digest(first),
-            "torch, last": digest(last),
-            "jax, first": digest(comparison.first),
-            "jax, last": digest(comparison.whole.last)
-            if comparison.whole.last is not None
-            else "not run",
-        },
-        machine=describe_machine(),
-        matches=tuple(f"{path}: {how}" for path, how in comparison.matches.items()),
-        unseen=tuple(comparison.unseen),
-    )
-
-
-_ASKED = ("outputs", "loss", "gradients", "update")
-_GROWN = "rounding grows to 1e-3 of torch's own loss in its first step: a smaller rate, or float64"
-
-
-def _is_asked(stage: str, name: str) -> bool:
-    """Whether a certificate without this says too little: of a whole run, the losses."""
-    return stage in _ASKED or (stage, name) == ("whole run", "loss")
-
-
-def _list_uncompared(comparator: Comparator, asked: bool) -> Iterator[str]:
-    """What was compared at no step, and why: what the call asked for, or the rest."""
-    for (stage, name), compared in comparator.tensors.items():
-        if not compared and _is_asked(stage, name) == asked:
-            yield f"{stage} of {name}: {comparator.why.get((stage, name)) or _GROWN}"
-
-
-def digest(named: Named) -> str:
-    """SHA-256 over the names and bytes of named arrays, in the order of the names."""
-    seen = hashlib.sha256()
-    for name in sorted(named):
-        seen.update(name.encode() + np.ascontiguousarray(named[name]).tobytes())
-    return seen.hexdigest()
-
-
-def _settings(plan: Plan, loss: Any, port: Any, seed: int) -> dict[str, Any]:
-    named = loss[0] if isinstance(loss, tuple) else loss
-    name = getattr(named, "__name__", type(named).__name__)
-    return {
-        "scope": plan.scope or None,
-        "decay": describe_decay(plan.optimizer),
-        "net": type(plan.net).__name__,
-        "layers": len(leaves(plan.net)),
-        "parameters": sum(parameter.numel() for parameter in plan.net.parameters()),
-        "loss": None if plan.scope == FORWARD else name,
-        "optimizer": None if plan.scope else type(plan.optimizer).__name__,
-        "scheduler": None if plan.scheduler is None else type(plan.scheduler).__name__,
-        "scheduler_interval": None if plan.scheduler is None else plan.interval,
-        "dropout": None if plan.dropout == "torch" else plan.dropout,
-        "port": "jaxnet.convert" if port is None else "the caller's",
-        "rows": plan.data.num_examples,
-        "epochs": plan.epochs,
-        "batch_size": plan.batch_size,
-        "shuffle": plan.shuffle,
-        "seed": seed,
-    }
-
-
-def describe_machine() -> dict[str, str]:
-    """Versions, platform and precision of a comparison."""
-    versions = {
-        name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")
-    }
-    return {
-        "jaxnet": jaxnet.__version__,
-        "torch": torch.__version__,
-        **versions,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": torch.backends.cpu.get_cpu_capability(),
-        "backend": jax.default_backend(),
-        "precision": f"parity ({precision.MEANINGS['parity']})",
-    }
+        return compare_all(comparison, {}, describe_run(plan, loss, port, seed))

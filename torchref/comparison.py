@@ -7,17 +7,16 @@ import jax
 import numpy as np
 import torch
 
-from jaxnet.certificate.bounds import View
 from jaxnet.certificate.comparison import Comparator, Held
 from torchref.batch import Batch
 from torchref.candidate import Port, Seen
+from torchref.evaluation import Evaluating
 from torchref.matching.linear import FunctionMap
-from torchref.names import name_arrays, name_outputs
 from torchref.plan import FORWARD, Loop, Plan, train
 from torchref.recorder import Recorder
 from torchref.reference.float64 import Reference
 from torchref.reference.kinks import Given, explain
-from torchref.reference.perturbed import Evaluation, Run, evaluate, name_last
+from torchref.reference.perturbed import Run, name_last
 from torchref.replay import Views, replaying
 from torchref.snapshot import list_state
 from torchref.steps import Named, Step, copy_array, copy_named
@@ -30,9 +29,6 @@ _FIRST, _EVERY = 3, 16
 
 _DOUBTED = 6
 """Draws of a step whose numbers seem to diverge, before that is reported."""
-
-_ROWS = 2048
-"""Rows that the reference evaluates at once, to save memory."""
 
 
 class Comparison(Loop):
@@ -76,7 +72,9 @@ class Comparison(Loop):
         self._loss_bounds: list[float] = []
         self.first: Named = {}
         """The port's weights as it begins."""
-        self._evaluation = Evaluation({}, torch.get_rng_state(), ())
+        self._evaluating = Evaluating(
+            plan, port, comparator, self.reference, forget=self._forget, draws=_DOUBTED
+        )
         self._evaluated = 0
         self.overflowed = 0
         """The first step in which torch's loss is not finite, 0 if there is none."""
@@ -155,14 +153,14 @@ class Comparison(Loop):
     def compare_whole_run(self, begin: Named, stream: torch.Tensor) -> None:
         """The port by itself, from where both began."""
         weights, buffers = self._tensors()
-        last = name_last(self._evaluation.outputs)
+        last = name_last(self._evaluating.last.outputs)
         steps = Steps(
             Run(np.array(self.losses), weights | buffers | last),
             begin | {name: np.zeros_like(output) for name, output in last.items()},
             np.array(self._loss_bounds),
             self.update.sizes,
             self.granted,
-            self._evaluation.draws,
+            self._evaluating.last.draws,
         )
         self.whole.compare(steps, self.begun, stream)
 
@@ -302,51 +300,16 @@ class Comparison(Loop):
                 self.comparator.missing("gradients", name, what)
 
     def end(self, epoch: int) -> None:
-        """Outputs of all rows in evaluation mode, from torch's weights and buffers.
-
-        After the first epochs, the last one, and whenever enough steps have gone by: where an epoch
-        is one step, to evaluate takes as long as that.
+        """Outputs of all rows in evaluation mode, after the first epochs, the last one, and
+        whenever enough steps have gone by: where an epoch is one step, to evaluate takes as long.
         """
         steps = self.comparator.step - self._evaluated
         if _FIRST < epoch < self.plan.epochs and steps < _EVERY:
             return
         self._evaluated = self.comparator.step
-        weights, buffers = self._tensors()
-        params, model_state = self.port.place(weights, buffers)
-        data = self._place(jax.tree.map(copy_array, self.plan.data))
-        self._evaluation = evaluate(self.plan)
-        given = params, model_state, data[:2], self._evaluation.draws
-        ours = name_arrays(self.port.predict(*given))
-        views = self._view_rows(_DRAWS if self._is_rounded() else 0)
-        more: dict[str, View] = {}
-        for name, output in self._evaluation.outputs.items():
-            place = "evaluation", f"outputs{name}"
-            if name not in ours:
-                self.comparator.missing(*place, "an output that the port has not")
-            if name not in views:
-                compare_bits(self.comparator, *place, ours[name], output)
-                continue
-            if not self.comparator.hold(*place, ours[name], output, views[name]).agrees:
-                more = more or self._view_rows(_DOUBTED)
-            self.comparator.floats(*place, ours[name], output, (more or views)[name])
-
-    def _view_rows(self, draws: int) -> dict[str, View]:
-        """What the reference knows of the outputs of all rows, some at a time to save memory."""
-        data, reference, found = self.plan.data, self.reference, {}
-        rows, (outputs, stream, drawn) = data.num_examples, self._evaluation
-        apart = all(output.shape[:1] == (rows,) for output in outputs.values()) and not drawn
-        size, after = _ROWS if apart else rows, torch.get_rng_state()
-        torch.set_rng_state(stream)
-        for begin in range(0, rows, size):
-            self._forget()
-            reference.draws = draws
-            part = jax.tree.map(lambda tensor, begin=begin: tensor[begin : begin + size], data)
-            with torch.no_grad(), reference, self.plan.dropping():
-                for name, output in name_outputs("", self.plan.forward(part)).items():
-                    if output.is_floating_point():
-                        found.setdefault(name, []).append(reference.look(output))
-        torch.set_rng_state(after)
-        return {name: _join(views) for name, views in found.items()}
+        tensors, data = self._tensors(), self._place(jax.tree.map(copy_array, self.plan.data))
+        draws = _DRAWS if self._is_rounded() else 0
+        self._evaluating.compare(self.port.place(*tensors), data, draws)
 
     def _place(self, batch: Batch) -> Batch:
         """On JAX's device; the same array again, a full batch, is not moved again."""
@@ -361,25 +324,9 @@ class Comparison(Loop):
         return jax.tree.map(put, batch)
 
 
-def _join(views: list[View]) -> View:
-    if len(views) == 1:
-        return views[0]
-    exact, spread, size = zip(*views, strict=True)
-    joined = None if spread[0] is None else np.concatenate(spread)
-    return View(np.concatenate(exact), joined, np.concatenate(size))
-
-
 def _is_finite(values: np.ndarray) -> bool:
     return bool(np.isfinite(values).all())
 
 
 def _agree(held: dict[str, Held]) -> bool:
     return all(each.agrees for each in held.values())
-
-
-def relative_gaps(ours: Any, torchs: Any) -> np.ndarray:
-    """|a - b| / |b|, 0 where both are the same."""
-    a, b = np.asarray(ours, np.float64), np.asarray(torchs, np.float64)
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    with np.errstate(invalid="ignore"):
-        return np.where(same, 0.0, np.abs(a - b) / np.maximum(np.abs(b), 1e-30))
