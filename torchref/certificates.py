@@ -20,16 +20,23 @@ from torchref.names import leaves
 from torchref.plan import FORWARD, Plan
 from torchref.reference.updates import describe_decay
 from torchref.steps import Named, copy_named
+from torchref.timing import time_steps
 
 
 def compare_all(
-    comparison: Comparison, drawn: Mapping[str, Drawn], settings: dict[str, Any]
+    comparison: Comparison,
+    drawn: Mapping[str, Drawn],
+    settings: dict[str, Any],
+    time: bool = False,
 ) -> Certificate:
     """Run a comparison to its end, or to the first divergence; torch's objects are put back.
 
-    `drawn` are initial weights that jaxnet drew too, by torch's names.
+    `drawn` are initial weights that jaxnet drew too, by torch's names. `time` also times a training
+    step, which a `ValueError` says there is none of without loss and optimizer.
     """
     plan, comparator = comparison.plan, comparison.comparator
+    if time and plan.scope:
+        raise ValueError(f"time=True times a training step, and the run is {plan.scope}")
     first = copy_named(plan.net.named_parameters())
     divergence = None
     try:
@@ -73,6 +80,7 @@ def compare_all(
         machine=describe_machine(),
         matches=tuple(f"{path}: {how}" for path, how in comparison.matches.items()),
         unseen=tuple(comparison.unseen),
+        timing=time_steps(comparison) if time and divergence is None else None,
     )
 
 

@@ -33,6 +33,7 @@ def certify(
     port: Any = None,
     port_from_torch: Callable[[Any], Any] | None = None,
     known: Collection[str] = (),
+    time: bool = False,
 ) -> Certificate:
     """Train a torch net and its JAX port side by side, and say where they first diverge.
 
@@ -77,6 +78,8 @@ def certify(
         parameters, where names, values and numbers do not tell which leaf holds which tensor.
       known: differences of formula to go on beyond: "batchnorm-variance", "clip-epsilon",
         "merged-bias".
+      time: also time a training step of both sides, of torch as it was given and by
+        `torch.compile`, if they do not part: `Certificate.timing`.
 
     Raises:
       jaxnet.convert.Unsupported: the net, the loss or the optimizer cannot be ported.
@@ -108,8 +111,9 @@ def certify(
             dropout=dropout,
         )
         if port is not None:
-            return compare_port(plan, loss, port, Options(port_from_torch, known), seed)
-        return compare(plan, loss, jaxnet.random.manual_seed(seed), seed)
+            options = Options(port_from_torch, known, time)
+            return compare_port(plan, loss, port, options, seed)
+        return compare(plan, loss, jaxnet.random.manual_seed(seed), seed, time=time)
 
 
 def certify_script(
@@ -120,6 +124,7 @@ def certify_script(
     shuffle: bool | None = None,
     seed: int = 0,
     scheduler_interval: str | None = None,
+    time: bool | None = None,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Certificate:
     """Call `build()` after `torch.manual_seed(seed)`, as a script would, and certify what it gives.
@@ -132,8 +137,8 @@ def certify_script(
 
     Args:
       build: makes what is certified.
-      epochs, batch_size, shuffle, scheduler_interval: as for `certify`; None takes what `build`
-        says, or else what `certify` takes.
+      epochs, batch_size, shuffle, scheduler_interval, time: as for `certify`; None takes what
+        `build` says, or else what `certify` takes.
       seed: as for `certify`.
       progress: called with the number of each step before it is compared, and how many there are.
 
@@ -147,7 +152,7 @@ def certify_script(
             built = build()
         given = _read_built(built)
         asked = {"epochs": epochs, "batch_size": batch_size, "shuffle": shuffle}
-        asked["scheduler_interval"] = scheduler_interval
+        asked |= {"scheduler_interval": scheduler_interval, "time": time}
         given |= {name: value for name, value in asked.items() if value is not None}
         port, options = given.pop("port", None), _pop_options(given)
         plan, loss = make_plan(**given), given["loss"]
@@ -156,7 +161,8 @@ def certify_script(
             return compare_port(plan, loss, port, options, seed, tell)
         convert.from_torch(plan.net)  # rejects the net as a whole, before its layers one by one
         generator = jaxnet.random.set_state(torch.get_rng_state().numpy())
-        return compare(plan, loss, generator, seed, draw_initial(plan.net, begun), tell)
+        drawn = draw_initial(plan.net, begun)
+        return compare(plan, loss, generator, seed, drawn, tell, time=options.time)
 
 
 _BUILT = ("net", "loss", "optimizer", "data", "scheduler")
@@ -207,12 +213,14 @@ def compare(
     seed: int,
     drawn: Mapping[str, Drawn] | None = None,
     progress: Callable[[int], Any] | None = None,
+    *,
+    time: bool = False,
 ) -> Certificate:
     """The certificate of jaxnet's own port, torch's stream being where it begins."""
     comparator = Comparator()
     with precision.use("parity"):
         comparison = prepare_own(plan, loss, generator, comparator, progress)
-        return compare_all(comparison, drawn or {}, describe_run(plan, loss, None, seed))
+        return compare_all(comparison, drawn or {}, describe_run(plan, loss, None, seed), time)
 
 
 def compare_port(
@@ -227,4 +235,4 @@ def compare_port(
     comparator = Comparator()
     with precision.use("parity"):
         comparison = prepare_user(plan, loss, port, comparator, options, progress)
-        return compare_all(comparison, {}, describe_run(plan, loss, port, seed))
+        return compare_all(comparison, {}, describe_run(plan, loss, port, seed), options.time)

@@ -145,6 +145,7 @@ def lecture(
     type=click.Choice(["epoch", "step"]),
     help="When a scheduler is stepped.  [default: epoch]",
 )
+@click.option("--time", is_flag=True, default=None, help="Also time a training step of both.")
 @click.option("--seed", type=_SEED, default=0, show_default=True, help="For torch.manual_seed.")
 @click.option(
     "--save",
@@ -162,6 +163,7 @@ def certify(
     batch_size: int | None,
     shuffle: bool | None,
     interval: str | None,
+    time: bool | None,
     seed: int,
     paths: tuple[Path, ...],
     quiet: bool,
@@ -199,6 +201,7 @@ def certify(
                 batch_size=batch_size,
                 shuffle=shuffle,
                 scheduler_interval=interval,
+                time=time,
                 seed=seed,
                 progress=lambda step, of: tell(1000 * step // of, f"step {step:,} of {of:,}"),
             )

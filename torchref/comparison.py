@@ -111,6 +111,10 @@ class Comparison(Loop):
         """Outputs and buffers."""
         raise NotImplementedError
 
+    def time_port(self, batch: Batch) -> Callable[[int], float]:
+        """How long so many of the port's training steps on a batch take."""
+        raise NotImplementedError
+
     def shown(self, seen: Seen) -> Named:
         """What of the port's layers says which side of a kink it has chosen."""
         del seen

@@ -93,6 +93,20 @@ class OwnComparison(Comparison):
         """The outputs of all layers."""
         return seen.inner
 
+    def time_port(self, batch: Batch) -> Callable[[int], float]:
+        """Of `jaxnet.train.run`, whose draws are made ahead."""
+        optimizer = self.port.optimizer
+        variables = {"params": self.port.params, **self.port.model_state}
+        state = jaxnet.train.start(optimizer, variables, self._first)
+        step = jaxnet.train.make_train_step(self._net, self._loss, optimizer)
+        data, draw = (batch.args[0], batch.y), jaxnet.train.make_draws(self._net, batch.args[0])
+
+        def run(steps: int) -> float:
+            _, history = jaxnet.train.run(step, state, data, draw=draw, epochs=steps)
+            return history.run_seconds
+
+        return run
+
     def end_stream(self, after: torch.Tensor) -> None:
         """jaxnet's generator at the end is torch's."""
         last = self._generator if self.plan.scope else self._last

@@ -35,10 +35,11 @@ _ROWS = 8
 
 
 class Options(NamedTuple):
-    """How a user's port is compared."""
+    """How a port is compared; all but the last of a user's alone."""
 
     port_from_torch: Callable[[Any], Any] | None = None
     known: Collection[str] = ()
+    time: bool = False
 
 
 def prepare_own(

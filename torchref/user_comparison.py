@@ -194,6 +194,10 @@ class UserComparison(Comparison):
         share = np.abs(changed.exact - view.exact).max(initial=0.0) / scale if scale else 0.0
         self.update.grant({name: float(share)})
 
+    def time_port(self, batch: Batch) -> Callable[[int], float]:
+        """Of the port's forward, its gradient and its optimizer in one compiled function."""
+        return self.port.start(batch, self._taken[0][1])
+
     def compare_whole_run(self, begin: Named, stream: torch.Tensor) -> None:
         """The port by itself, unless its steps have been granted another size."""
         if SCALES & self.granted.keys():

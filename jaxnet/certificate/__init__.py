@@ -4,6 +4,7 @@ from jaxnet.certificate import bounds
 from jaxnet.certificate.causes import kernel_causes
 from jaxnet.certificate.comparison import STAGES, Divergence, Stage
 from jaxnet.certificate.report import headline
+from jaxnet.certificate.timing import Timing
 from jaxnet.certificate.verdict import Certificate
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Certificate",
     "Divergence",
     "Stage",
+    "Timing",
     "bounds",
     "headline",
     "kernel_causes",

@@ -23,6 +23,8 @@ def write_text(certificate: "Certificate") -> str:
     if certificate.divergence is not None:
         lines += [*describe(certificate), ""]
     lines += _table(stage_rows(certificate))
+    if certificate.timing is not None:
+        lines += ["", *certificate.timing.lines()]
     lines += ["", *_notes(certificate), ""]
     lines += [f"{name + ':':<14}{value}" for name, value in facts(certificate)]
     return "\n".join(lines)
@@ -243,6 +245,9 @@ def write_html(certificate: "Certificate") -> str:
         f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>"
         for name, value in facts(certificate)
     )
+    timed = ""
+    if certificate.timing is not None:
+        timed = f"<pre>{html.escape(chr(10).join(certificate.timing.lines()))}</pre>"
     parted = ""
     if certificate.divergence is not None:
         parted = f"<pre>{html.escape(chr(10).join(describe(certificate)))}</pre>"
@@ -252,6 +257,7 @@ def write_html(certificate: "Certificate") -> str:
 <h1 class="{verdict}">{html.escape(headline(certificate))}</h1>
 {parted}
 <table><tr>{head}</tr>{rows}</table>
+{timed}
 <p><small>{html.escape(" ".join(_notes(certificate)))}</small></p>
 {draw_gap(certificate)}
 <table class="facts">{known}</table>

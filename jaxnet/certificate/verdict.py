@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxnet.certificate.comparison import Divergence, Stage
 from jaxnet.certificate.report import save, write_text
+from jaxnet.certificate.timing import Timing
 
 
 class Certificate(NamedTuple):
@@ -59,6 +60,8 @@ class Certificate(NamedTuple):
     """By leaf of a user's port, which of torch's tensors it holds, and how that was decided."""
     unseen: tuple[str, ...] = ()
     """torch's layers whose outputs such a port does not compute apart: they are not compared."""
+    timing: Timing | None = None
+    """What a training step takes on both sides, where that was asked for and they do not part."""
 
     @property
     def verdict(self) -> str:
@@ -84,6 +87,7 @@ class Certificate(NamedTuple):
                 **self._asdict(),
                 "divergence": self.divergence and asdict(self.divergence),
                 "stages": {name: stage._asdict() for name, stage in self.stages.items()},
+                "timing": self.timing and self.timing._asdict(),
             }
         )
 
