@@ -12,6 +12,7 @@ from torch import nn
 
 from jaxnet.certificate.bounds import DRAWN, EPS, FLOORS, LIMIT
 from torchref.reference.float64 import Reference
+from torchref.reference.perturbed import Perturbed, Run, bound_losses
 
 ROWS = 12
 
@@ -250,3 +251,16 @@ def test_what_is_drawn_is_drawn_once(draw):
         found = draw(x)
     assert torch.equal(found, expected) and torch.equal(torch.get_rng_state(), stream)
     np.testing.assert_allclose(reference.look(found).exact, found, rtol=1e-6)
+
+
+def test_a_run_that_explodes_is_not_measured_by_what_it_explodes_to():
+    def bound(losses, alone):
+        run = Run(np.array(losses), {})
+        return bound_losses(Perturbed(run, [run], []), np.array(alone))
+
+    # Rounding decides the third step, however large the fourth one's loss is.
+    limits, count = bound([1.0, 1.0, 1e3, 1e9], [1e-6, 1e-6, 100.0, 1e3])
+    assert count == 2 and limits[1] < 1e-3
+    assert np.isinf(limits[2:]).all(), "nobody knows how far another run goes"
+    # Losses that shrink are measured by the first ones.
+    assert bound([1e9, 1e3, 1.0, 1.0], [1e3, 100.0, 1e-6, 1e-6])[1] == 4

@@ -204,7 +204,7 @@ def bound_losses(runs: Perturbed, alone: np.ndarray) -> tuple[np.ndarray, int]:
     make of that loss `alone`, from torch's own weights. From the step on in which one of them has
     come to `GROWN` of the loss, nothing counts as compared, and the bound is what an ulp comes to
     anywhere in the run; where that is much, the largest loss, too, and infinite where these are not
-    finite.
+    finite, or have grown: of a run that explodes nobody knows how far another goes.
     """
     own = runs.own.losses
     moved, granted = (
@@ -215,19 +215,25 @@ def bound_losses(runs: Perturbed, alone: np.ndarray) -> tuple[np.ndarray, int]:
         lost = ~((moved <= bounds.GROWN * np.abs(own)) & (bound <= bounds.TOLD * np.abs(own)))
         lost |= is_unsteady(own, alone)
     count = int(np.argmax(lost)) if lost.any() else len(own)
-    scale, furthest = np.abs(own).max(initial=0.0), moved.max(initial=0.0)
-    decided = furthest > bounds.GROWN * scale or is_unsteady(own, alone).any()
-    largest = bound.max(initial=0.0) + (scale if decided else 0.0)
-    bound[count:] = largest if np.isfinite(furthest) else np.inf
+    scale = _find_scale(own)
+    decided = (moved > bounds.GROWN * scale).any() or is_unsteady(own, alone).any()
+    grown = decided and scale.max(initial=0.0) * bounds.TOLD > np.abs(own[:1]).max(initial=0.0)
+    largest = bound.max(initial=0.0) + (scale.max(initial=0.0) if decided else 0.0)
+    bound[count:] = largest if np.isfinite(moved).all() and not grown else np.inf
     bound = bound + bounds.RUN_LOSS * np.abs(own) + alone
     return np.where(np.isfinite(bound), bound, np.inf), count
 
 
 def is_unsteady(own: np.ndarray, alone: np.ndarray) -> np.ndarray:
-    """Where rounding was seen to change a step's own loss by more than `GROWN` of the largest."""
-    scale = np.abs(own).max(initial=0.0)
+    """Where rounding changed a step's own loss by more than `GROWN` of the largest up to it."""
+    scale = _find_scale(own)
     seen = alone / bounds.DRAWN
     return (seen > bounds.GROWN * scale) & np.isfinite(alone) & (scale > 0)
+
+
+def _find_scale(own: np.ndarray) -> np.ndarray:
+    """The largest loss up to each step: what a run explodes to says nothing of its first steps."""
+    return np.maximum.accumulate(np.nan_to_num(np.abs(own), nan=np.inf))
 
 
 def _widen(gap: np.ndarray, size: np.ndarray) -> np.ndarray:
