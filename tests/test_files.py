@@ -89,6 +89,8 @@ def test_links_that_lead_nowhere_are_an_error(tmp_path):
 def test_a_device_and_a_pipe_are_written_as_they_are(tmp_path):
     write_whole(os.devnull, "new")
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        write_whole("/dev/full", "new")
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     code = "import sys; print(open(sys.argv[1]).read(), end='')"

@@ -50,6 +50,16 @@ def test_the_holder_is_named_until_it_lets_go(tmp_path):
     assert not list(tmp_path.iterdir()) and FolderLock(tmp_path)
 
 
+def test_a_planted_link_is_not_followed(tmp_path):
+    """What it leads to would be emptied."""
+    victim = tmp_path / "victim"
+    victim.write_text("victim")
+    (tmp_path / LOCK).symlink_to(victim)
+    with pytest.raises(OSError, match=LOCK):
+        FolderLock(tmp_path)
+    assert victim.read_text() == "victim"
+
+
 def test_a_run_that_starts_in_the_folder_of_another_is_told(tmp_path, run):
     """As it begins, before it computes anything; what the first one saved stays."""
     seen = []

@@ -217,3 +217,31 @@ def test_a_rate_is_checked_where_its_value_is_known():
     assert_same_bits(closed(), -2.0 * grads)
     with pytest.raises(ValueError, match="lr is -1.0, expected"):
         jax.jit(lambda: optim.sgd(lr=below).init(grads))()
+
+
+@each_row(
+    "make",
+    [
+        optim.sgd,
+        lambda number: optim.sgd(0.1, momentum=number),
+        lambda number: optim.sgd(0.1, weight_decay=number),
+        lambda number: optim.adam(eps=number),
+        lambda number: optim.rmsprop(eps=number),
+        lambda number: optim.adagrad(lr_decay=number, initial_accumulator_value=number),
+        lambda number: optim.sgd(optim.step_lr(number, 2)),
+        lambda number: optim.sgd(optim.cosine_annealing_lr(number, 2, eta_min=number)),
+        lambda number: optim.sgd(optim.lambda_lr(number, lambda epoch: 1, epochs=2)),
+    ],
+)
+def test_an_integer_of_any_size_is_a_number(make):
+    """JAX takes for numbers those of int32 alone."""
+    steps = []
+    for value in (2**70, 2.0**70):
+        optimizer = make(value)
+        state = optimizer.init(ONE)
+        _, state = optimizer.update(ONE, state, ONE)
+        steps.append(optimizer.update(ONE, state, ONE)[0])
+    assert_same_bits(*steps)
+
+
+ONE = np.ones(1, np.float32)

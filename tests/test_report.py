@@ -75,12 +75,13 @@ def test_torchs_runs_of_something_else_are_rejected(short, tmp_path):
     """Other rows, another seed, another number of steps: before anything is trained."""
     result, data = short
     own = make_torch(result, data[(0, 1, 2)])
-    experiment = dataclasses.replace(lecture.EXPERIMENTS["three_class"], epochs=2)
+    experiment = dataclasses.replace(lecture.EXPERIMENTS["three_class"], epochs=2, report_every=1)
     check_same({"three_class": own}, [experiment], data)
     changes: list[tuple[dict[str, Any], str]] = [
         ({"rows": "others"}, "on the same rows"),
         ({"seed": 1}, "on the same seed: 1 there, 43052 here"),
         ({"losses": own["losses"][:1]}, "on the same steps: 1 there, 2 here"),
+        ({"reports": own["reports"][:1]}, "on the same reports: 1 there, 2 here"),
     ]
     for change, says in changes:
         with pytest.raises(ValueError, match=says):

@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import matplotlib
 import pytest
 from click.testing import CliRunner
 
+import jaxnet.lecture.cli
 import torchref.cli
 from tests.helpers import each_row
 
@@ -155,3 +157,27 @@ def test_a_lecture_that_cannot_be_saved_has_no_verdicts_status(tmp_path, monkeyp
     arguments = ["lecture", "--only", "logits", "--json", str(tmp_path / "torch.json")]
     done = CliRunner().invoke(torchref.cli.main, arguments)
     assert done.exit_code == 2 and "No space left on device" in done.output
+
+
+@each_row(
+    ("main", "arguments"),
+    [
+        (jaxnet.lecture.cli.main, ["lecture", "--json", "a.json"]),
+        (jaxnet.lecture.cli.main, ["sweep", "logits"]),
+        (jaxnet.lecture.cli.main, ["report"]),
+        (torchref.cli.main, ["lecture"]),
+        (torchref.cli.main, ["certify", "net.py:build"]),
+    ],
+)
+def test_a_jax_that_does_not_start_is_said(main, arguments, tmp_path, monkeypatch):
+    """As with JAX_PLATFORMS=cuda where there is none: whatever asks for a device fails."""
+
+    def fail(*_):
+        raise RuntimeError("Unable to initialize backend 'x'")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(jax, "devices", fail)
+    monkeypatch.setattr(jax, "process_index", fail)
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2 and "Error: JAX does not start here: Unable" in done.output
+    assert not list(tmp_path.iterdir())

@@ -12,11 +12,10 @@ import click
 
 import jaxnet
 from jaxnet._utils.files import check_file
-from jaxnet._utils.streams import prepare_streams
 from jaxnet.callbacks.progress import count
 from jaxnet.data import load_mnist
-from jaxnet.lecture.cli.options import COUNT, FILE, ONLY, QUIET, ROOT, input_errors
-from jaxnet.lecture.cli.output import Output
+from jaxnet.lecture.cli.options import COUNT, FILE, ONLY, QUIET, ROOT, input_errors, start_jax
+from jaxnet.lecture.cli.output import Commands, Output
 from jaxnet.lecture.experiments import EXPERIMENTS, find
 from torchref.certification import certify_script
 from torchref.results import as_json, measure
@@ -27,7 +26,7 @@ _SCRIPT = "__torchref_script__"
 _SEED = click.IntRange(-(2**63), 2**64 - 1)
 
 
-class _Commands(click.Group):
+class _Commands(Commands):
     """Commands that end with a verdict's status, or with 2 where they fail, 130 after Ctrl-C.
 
     Python ends with 1 where an exception is not caught, click where the pipe behind it was closed:
@@ -44,9 +43,7 @@ class _Commands(click.Group):
         except (click.Abort, KeyboardInterrupt):
             status = 130
         except SystemExit:
-            pass  # click's, of a closed pipe
-        except OSError as error:
-            click.echo(f"Error: {error}", err=True)
+            pass  # of a closed pipe, or of standard output that is full
         except BaseException:
             traceback.print_exc()
         finally:
@@ -63,7 +60,6 @@ def main() -> None:
       python -m torchref lecture --json torch.json
       python -m torchref certify my_net.py:build --epochs 2 --batch-size 16
     """
-    prepare_streams()
 
 
 @main.command()
@@ -106,6 +102,7 @@ def lecture(
       python -m torchref lecture
       python -m torchref lecture --only minibatch --certify 2 --json torch.json
     """
+    start_jax()
     names = list(dict.fromkeys(only or EXPERIMENTS))
     with input_errors():
         check_file("--json", path)
@@ -188,6 +185,7 @@ def certify(
         raise click.UsageError(f"--save must end in .html, .json or .txt, not {strange[0]}")
     if missing := [path for path in paths if not path.parent.is_dir()]:
         raise click.UsageError(f"--save names a folder that is not there: {missing[0].parent}")
+    start_jax()
     with input_errors():
         for path in paths:
             check_file("--save", path)

@@ -41,12 +41,18 @@ def write_whole(path: str | os.PathLike, content: str | bytes, *, parents: bool 
     content = content.encode() if isinstance(content, str) else content
     if not isinstance(content, bytes | bytearray | memoryview):
         raise TypeError(f"content must be a str or bytes, not {type(content).__name__}")
-    there = _stat(path)
-    if there is not None and not stat.S_ISREG(there.st_mode):
-        path.write_bytes(content)
-        return
-    target = Path(os.path.realpath(path))
-    part = target.with_name(f".{secrets.token_hex(8)}.part")  # short: `path` may have 255 bytes
+    try:
+        there = _stat(path)
+        if there is not None and not stat.S_ISREG(there.st_mode):
+            path.write_bytes(content)
+        else:
+            _replace(Path(os.path.realpath(path)), content, there, parents)
+    except OSError as error:  # named by the path that the caller knows
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _replace(target: Path, content: Any, there: os.stat_result | None, parents: bool) -> None:
+    part = target.with_name(f".{secrets.token_hex(8)}.part")  # short: a name may have 255 bytes
     try:
         if parents:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -57,8 +63,6 @@ def write_whole(path: str | os.PathLike, content: str | bytes, *, parents: bool 
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, target)
-    except OSError as error:  # named by the path that the caller knows
-        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         with suppress(OSError):
             part.unlink()

@@ -18,6 +18,8 @@ except ImportError:  # Windows
 LOCK = "jaxnet.lock"
 """The file that is locked, which its holder removes."""
 
+# What a link of that name leads to would be emptied.
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _WITHOUT = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 _held: "weakref.WeakSet[FolderLock]" = weakref.WeakSet()
@@ -62,7 +64,7 @@ class FolderLock:
 def _open_locked(path: Path) -> int:
     """The file of a lock, open and locked."""
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
         try:
             _lock(file)
             if _is_there(path, file):

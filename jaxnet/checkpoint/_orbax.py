@@ -8,6 +8,9 @@ import numpy as np
 
 from jaxnet.checkpoint._contents import CorruptCheckpointError, check
 
+_SHOWN = 100
+"""Characters of an error, at either end."""
+
 
 def open_manager(directory: Path, keep: int, clean: bool) -> Any:
     """Orbax's view of a folder; `clean` deletes what a killed process left half written."""
@@ -58,5 +61,6 @@ def read(manager: Any, epoch: int) -> tuple[dict[str, np.ndarray], dict[str, Any
 
 
 def line(error: Exception) -> str:
-    """An error as the beginning of one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    """An error in one line: its beginning and its end, where the system's own words are."""
+    text = " ".join(f"{type(error).__name__}: {error}".split()).partition(" [tensorstore_spec")[0]
+    return text if len(text) <= 2 * _SHOWN else f"{text[:_SHOWN]} ... {text[-_SHOWN:]}"

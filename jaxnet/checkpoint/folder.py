@@ -50,7 +50,7 @@ class Checkpoints:
         alone.
 
     Raises:
-      ValueError: `keep` is below 1.
+      ValueError: `keep` is below 1, or Orbax cannot write in a folder of this name.
       OSError: the folder cannot be made or written.
 
     >>> import tempfile, jax.numpy as jnp, jaxnet
@@ -73,6 +73,7 @@ class Checkpoints:
         self, directory: str | os.PathLike, *, keep: int = 3, about: Mapping[str, Any] | None = None
     ):
         self.directory = as_path(directory, "directory").absolute()
+        check_place("directory", self.directory)
         self.failure: str | None = None
         """Why the newest epoch that should have been saved is not, if it is not."""
         self.saved: int | None = None
@@ -256,6 +257,20 @@ def list_epochs(directory: str | os.PathLike) -> list[int]:
         return []
     names = (path.name for path in directory.iterdir() if path.is_dir())
     return sorted(int(name) for name in names if name.isascii() and name.isdecimal())
+
+
+def check_place(name: str, directory: Path) -> None:
+    """Reject a path that Orbax takes for a pattern: nothing of what it writes there can be read.
+
+    >>> check_place("directory", Path("runs[1]"))
+    Traceback (most recent call last):
+    ValueError: directory must have a path in UTF-8 without * ? [ \\ for Orbax, not '...runs[1]'
+    """
+    path = directory.absolute().as_posix()
+    if set(path) & set("*?[\\") or path != path.encode(errors="replace").decode():
+        raise ValueError(
+            f"{name} must have a path in UTF-8 without * ? [ \\ for Orbax, not {path!r}"
+        )
 
 
 def _prepare(directory: Path) -> None:

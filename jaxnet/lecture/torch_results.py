@@ -26,9 +26,11 @@ _KINDS: dict[str, Any] = {
     "losses": list,
     "rows": str,  # as `digest_rows` gives it
     "machine": dict,  # where it ran, and with which versions
-    "certificate": dict | None,  # "agrees", "headline", "epochs", "text"
+    "certificate": dict | None,
     "loss_bound": float | None,  # relative; None where torchref states nothing
 }
+_REPORT: dict[str, Any] = {"epoch": int, "loss": float | None, "accuracy": float}
+_CERTIFICATE: dict[str, Any] = {"agrees": bool, "headline": str, "epochs": int, "text": str}
 
 
 def load_torch(path: str | os.PathLike) -> dict[str, TorchRun]:
@@ -55,16 +57,29 @@ def load_torch(path: str | os.PathLike) -> dict[str, TorchRun]:
     if not found:
         raise ValueError(f"{wrong} holds no run")
     for run in found:
-        for key, kind in _KINDS.items():
-            if key not in run or not isinstance(run[key], kind):
-                raise ValueError(f"{wrong} has a run with {key} {run.get(key, 'missing')!r:.40}")
+        _check_kinds(f"{wrong} has a run", run, _KINDS)
+        for report in run["reports"]:
+            _check_kinds(f"{wrong} has a report", report, _REPORT)
+        if run["certificate"] is not None:
+            _check_kinds(f"{wrong} has a certificate", run["certificate"], _CERTIFICATE)
         if run["experiment"] not in EXPERIMENTS | BEYOND:
             raise ValueError(f"{wrong} has a run of {run['experiment']!r}, an unknown experiment")
         try:
-            run["losses"] = np.array(run["losses"], np.float32)  # None is nan
-        except (TypeError, ValueError) as error:
+            losses = np.array(run["losses"], float)  # None is nan
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{wrong} has losses that are no numbers") from error
+        if losses.ndim != 1:
+            raise ValueError(f"{wrong} has losses that are no numbers")
+        with np.errstate(over="ignore"):
+            run["losses"] = losses.astype(np.float32)
     return {run["experiment"]: run for run in found}
+
+
+def _check_kinds(where: str, part: Any, kinds: Mapping[str, Any]) -> None:
+    for key, kind in kinds.items():
+        if not isinstance(part, dict) or not isinstance(part.get(key, ...), kind):
+            found = part.get(key, "missing") if isinstance(part, dict) else part
+            raise ValueError(f"{where} with {key} {found!r:.40}")
 
 
 def digest_rows(data: Split) -> str:
@@ -83,7 +98,7 @@ def check_same(
     chosen: Iterable[Experiment],
     data: Mapping[tuple[int, ...], Split],
 ) -> None:
-    """A ValueError where torch's run of an experiment is of other rows, another seed or epochs."""
+    """A ValueError where torch's run of an experiment is of other rows, seed, epochs or reports."""
     for experiment in chosen:
         if experiment.id not in torch:
             continue
@@ -93,6 +108,7 @@ def check_same(
             ("rows", theirs["rows"], digest_rows(rows)),
             ("seed", str(theirs["seed"]), str(experiment.seed)),
             ("steps", len(theirs["losses"]), experiment.epochs * batching.steps),
+            ("reports", len(theirs["reports"]), experiment.epochs // experiment.report_every),
         )
         for what, found, expected in pairs:
             if found != expected:

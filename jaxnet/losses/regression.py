@@ -55,7 +55,7 @@ def l1_loss(
     Source: torch.nn.functional.l1_loss, torch.nn.L1Loss.
     """
     difference = _difference(input, target, reduction, weight)
-    return _reduce_weighted(_absolute(difference), weight, reduction)
+    return _reduce_weighted(absolute(difference), weight, reduction)
 
 
 def smooth_l1_loss(
@@ -81,9 +81,10 @@ def smooth_l1_loss(
     Source: torch.nn.functional.smooth_l1_loss, torch.nn.SmoothL1Loss.
     """
     difference = _difference(input, target, reduction)
-    if not check_number("beta", beta) >= 0:
+    beta = check_number("beta", beta)
+    if not beta >= 0:
         raise ValueError(f"beta is {beta}, expected a number of at least 0")
-    element = _absolute(difference) if beta == 0 else _smooth_absolute(difference, beta)
+    element = absolute(difference) if beta == 0 else _smooth_absolute(difference, beta)
     return reduce(element, reduction)
 
 
@@ -93,8 +94,8 @@ def _absolute_tangent(tangent, size, difference):
     return sign.astype(difference.dtype) * tangent
 
 
-_absolute = jax.custom_jvp(jnp.abs)
-_absolute.defjvps(_absolute_tangent)
+absolute = jax.custom_jvp(jnp.abs)
+absolute.defjvps(_absolute_tangent)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -33,6 +33,11 @@ def check_not_negative(**values):
             raise ValueError(f"{name} is {value}, expected a number of at least 0")
 
 
+def as_floats(*values):
+    """Each number that is an integer as a float: of integers JAX takes those of int32 alone."""
+    return (float(v) if isinstance(v, int) else v for v in values)
+
+
 def check_floating(params):
     """Reject parameters that no gradient can move."""
     for leaf in jax.tree.leaves(params):

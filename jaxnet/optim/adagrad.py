@@ -11,6 +11,7 @@ from jaxnet.cache import by_value
 from jaxnet.optim._arguments import (
     LearningRate,
     Params,
+    as_floats,
     chain,
     check_floating,
     check_lr,
@@ -61,6 +62,8 @@ def adagrad(
     check_lr(lr)
     check_not_negative(lr_decay=lr_decay, weight_decay=weight_decay)
     check_not_negative(initial_accumulator_value=initial_accumulator_value, eps=eps)
+    lr, lr_decay, weight_decay, eps = as_floats(lr, lr_decay, weight_decay, eps)
+    (initial_accumulator_value,) = as_floats(initial_accumulator_value)
     return chain(
         optax.scale(-1.0) if maximize else None,
         optax.add_decayed_weights(weight_decay) if weight_decay != 0 else None,

@@ -14,6 +14,7 @@ from jaxnet.cache import by_value
 from jaxnet.optim._arguments import (
     LearningRate,
     Params,
+    as_floats,
     average_squares,
     chain,
     check_floating,
@@ -66,6 +67,7 @@ def adam(
     Kumar, https://openreview.net/forum?id=ryQu7f-RZ.
     """
     _check_adam(lr, betas, eps, weight_decay)
+    lr, eps, weight_decay = as_floats(lr, eps, weight_decay)
     return chain(
         optax.scale(-1.0) if maximize else None,
         optax.add_decayed_weights(weight_decay) if weight_decay != 0 else None,
@@ -105,6 +107,7 @@ def adamw(
     Source: torch.optim.AdamW; Loshchilov and Hutter, https://arxiv.org/abs/1711.05101.
     """
     _check_adam(lr, betas, eps, weight_decay)
+    lr, eps, weight_decay = as_floats(lr, eps, weight_decay)
     return chain(
         optax.scale(-1.0) if maximize else None,
         _scale_by_adam(betas, eps, amsgrad),

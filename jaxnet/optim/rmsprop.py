@@ -11,6 +11,7 @@ from jaxnet.cache import by_value
 from jaxnet.optim._arguments import (
     LearningRate,
     Params,
+    as_floats,
     average_squares,
     chain,
     check_floating,
@@ -67,6 +68,7 @@ def rmsprop(
     """
     check_lr(lr)
     check_not_negative(alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum)
+    lr, alpha, eps, weight_decay, momentum = as_floats(lr, alpha, eps, weight_decay, momentum)
     return chain(
         optax.scale(-1.0) if maximize else None,
         optax.add_decayed_weights(weight_decay) if weight_decay != 0 else None,

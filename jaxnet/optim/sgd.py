@@ -9,7 +9,14 @@ from jaxtyping import Array, Bool
 
 from jaxnet._utils.validation import check_number
 from jaxnet.cache import by_value
-from jaxnet.optim._arguments import LearningRate, Params, chain, check_lr, check_not_negative
+from jaxnet.optim._arguments import (
+    LearningRate,
+    Params,
+    as_floats,
+    chain,
+    check_lr,
+    check_not_negative,
+)
 
 
 @by_value
@@ -58,6 +65,7 @@ def sgd(
             f"nesterov is True with momentum {momentum} and dampening {dampening}, "
             "expected a momentum above 0 and dampening 0"
         )
+    lr, momentum, weight_decay = as_floats(lr, momentum, weight_decay)
     return chain(
         optax.scale(-1.0) if maximize else None,
         optax.add_decayed_weights(weight_decay) if weight_decay != 0 else None,

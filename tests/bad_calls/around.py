@@ -116,6 +116,8 @@ ROWS = [
         "has checkpoints, up to epoch 1, of a run that was not restored"),
     Row(C + "list_epochs", "directory", lambda _: list_epochs(3), "PathLike, not 3", TypeError),
     _kept("keep", "at least 1, not 0", keep=0),
+    *(_kept("directory", "path in UTF-8 without .* for Orbax", folder=f"new{name}")
+      for name in ("[1]", "\\", "*", "\udcff")),
     _kept("seconds", "at least 0, not -1", seconds=-1),
     _kept("seconds", "number, not '1'", TypeError, seconds="1"),
     _kept("directory", "a folder, not the file", OSError, folder="file"),

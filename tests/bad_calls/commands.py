@@ -26,6 +26,7 @@ CALLS = [
     Call("lecture --precision double", "'double' is not one of 'parity', 'fast', 'float64'"),
     Call("lecture --resume", "--resume needs --checkpoint DIR"),
     Call("lecture --checkpoint {}/file", "'--checkpoint': Directory '.*file' is a file"),
+    Call("lecture --checkpoint {}/a[1]", "--checkpoint must have a path in UTF-8 without .*a.1."),
     Call("lecture --checkpoint {}/file/c", "--checkpoint needs the folder .*, but .*file is a"),
     Call("lecture --torch {}/none --figures {}/new", "'--torch': File '.*none' does not exist"),
     Call("lecture --torch {}/file --figures {}/new", "--torch must be what .*is no JSON"),

@@ -84,7 +84,12 @@ ROWS = [
                     ({"experiment": "x"}, "a run of 'x', an unknown experiment"),
                     ({"losses": "abc"}, "a run with losses 'abc'"),
                     ({"losses": ["a"]}, "losses that are no numbers"),
+                    ({"losses": [[0.5]]}, "losses that are no numbers"),
+                    ({"losses": [10**400]}, "losses that are no numbers"),
                     ({"machine": None}, "a run with machine None"),
+                    ({"reports": [3]}, "a report with epoch 3"),
+                    ({"reports": [{"epoch": 1, "loss": 0.5}]}, "a report with accuracy 'missing'"),
+                    ({"certificate": {"agrees": 1}}, "a certificate with agrees 1"),
                 )
             ),
         )

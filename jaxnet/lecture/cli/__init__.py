@@ -7,11 +7,11 @@ import sys
 import click
 
 import jaxnet
-from jaxnet._utils.streams import prepare_streams
 from jaxnet.lecture.cli import doctor, lecture, report, show, sweep
+from jaxnet.lecture.cli.output import Commands
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(jaxnet.__version__, prog_name="jaxnet")
 def main() -> None:
     """A PyTorch lecture on small networks as JAX: same seed, same numbers.
@@ -24,7 +24,6 @@ def main() -> None:
       jaxnet sweep minibatch --seeds 0:256    was it luck?
       jaxnet doctor                           does this machine give torch's numbers?
     """
-    prepare_streams()
     # Python's last collection walks over all that JAX imported, a third of a second for nothing.
     # Not where a download brought torch along: some of its parts complain about what stays.
     atexit.register(lambda: "torch" in sys.modules or gc.freeze())

@@ -17,6 +17,7 @@ from jaxnet.cache import kept_programs
 from jaxnet.callbacks import Checkpoint, DeferredSigint, JsonLines, NanGuard, Progress
 from jaxnet.callbacks.progress import count
 from jaxnet.checkpoint import list_epochs
+from jaxnet.checkpoint.folder import check_place
 from jaxnet.lecture.cli import options as shared
 from jaxnet.lecture.cli.output import Output
 from jaxnet.lecture.cli.processes import DEVICES, connect, find_place
@@ -76,6 +77,7 @@ def command(context: click.Context, only: tuple[str, ...], **given: Any) -> None
     """
     options = SimpleNamespace(**given)
     connect(options)
+    shared.start_jax()
     silent = not is_primary()
     options.quiet |= silent
     with shared.input_errors():  # all of it before the first run: nothing is lost to a wrong path
@@ -116,8 +118,11 @@ def _check(options: SimpleNamespace) -> None:
     check_file("--jsonl", options.jsonl, replaced=False)
     check_folder("--figures", options.figures)
     check_folder("--checkpoint", options.checkpoint)
+    if options.checkpoint is not None:
+        check_place("--checkpoint", options.checkpoint)
     if options.torch_path is not None and options.figures is None:
         raise ValueError("--torch is shown in pictures: it needs --figures DIR")
+    shared.prepare_figures(options.figures)
     if options.resume and options.checkpoint is None:
         raise ValueError("--resume needs --checkpoint DIR, the folder to resume from")
 

@@ -1,5 +1,7 @@
 """What the commands share: options, tables, what is said of errors, how a run is resumed."""
 
+import importlib
+import os
 import re
 import shlex
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import jax
 from rich import box
 from rich.table import Table
 
@@ -55,6 +58,15 @@ NO_CACHE = click.option("--no-cache", is_flag=True, help="Compile anew and keep 
 QUIET = click.option("--quiet", "-q", is_flag=True, help="No progress, the results alone.")
 
 
+def start_jax() -> None:
+    """Reject an environment in which JAX finds no device, before anything else asks it for one."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # JAX asserts that "cuda" has its plug-in
+        why = str(error) or f"JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', '')!r}"
+        raise click.UsageError(f"JAX does not start here: {why}") from error
+
+
 @contextmanager
 def input_errors() -> Iterator[None]:
     """What goes wrong with the user's input in here is one sentence and exit status 2."""
@@ -90,6 +102,12 @@ def load_beside(
         said = re.sub("^(path|torch) must", "--torch must", str(error))
         raise ValueError(said) from error
     return torch
+
+
+def prepare_figures(folder: Path | None) -> None:
+    """Import what draws: where matplotlib cannot be had, that is said before the first run."""
+    if folder is not None:
+        importlib.import_module("jaxnet.lecture.figures")
 
 
 def make_table(words: Iterable[str], numbers: Iterable[str] = ()) -> Table:

@@ -11,7 +11,21 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxnet._utils import files
-from jaxnet._utils.streams import BestEffort, write_out
+from jaxnet._utils.streams import BestEffort, prepare_streams, write_out
+
+
+class Commands(click.Group):
+    """Commands that may have any streams; what cannot be written, --help too, is status 2."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run a command and end the process."""
+        prepare_streams()
+        try:
+            return super().main(*arguments, **options)
+        except OSError as error:
+            write_out("")  # what waits to be written must not fail once more at Python's end
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(2)
 
 
 class Output:

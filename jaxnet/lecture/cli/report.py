@@ -46,6 +46,7 @@ def command(
       jaxnet report
       python -m torchref lecture --json torch.json && jaxnet report --torch torch.json
     """
+    shared.start_jax()
     with shared.input_errors():
         from jaxnet.lecture.report.page import check_page, write_report  # takes a while to import
 

@@ -65,6 +65,7 @@ def command(context: click.Context, name: str, **given: Any) -> None:
       jaxnet sweep logits --seeds 0:32 --lr 0.01 --lr 0.001 --out mine
       jaxnet sweep logits --seeds 0:32 --lr 0.01 --lr 0.001 --out mine --resume
     """
+    shared.start_jax()
     options = SimpleNamespace(**given)
     experiment = find(name)
     if options.epochs is not None:
@@ -107,6 +108,7 @@ def _check(options: SimpleNamespace) -> None:
     """Reject folders that cannot be written, and a sweep that is there and not to go on."""
     out = options.out
     check_folder("--figures", options.figures)
+    shared.prepare_figures(options.figures)
     check_folder("--out", out)
     if options.resume and out is None:
         raise ValueError("--resume needs --out DIR, the folder to resume")

@@ -26,12 +26,6 @@ def overfit(data: Split) -> tuple[float, dict[float, dict[int, tuple[float, floa
     The lecture's own runs have 12,665 rows and do not overfit. This net gets the wrong labels only
     by memorizing rows, and then gets others wrong. Gives the share of labels that are right, and by
     p and epoch the accuracies on these rows and on the test rows.
-
-    >>> from jaxnet.data import load_mnist
-    >>> right, found = overfit(load_mnist((0, 1)))
-    >>> train, test = found[0.0][200]  # without dropout
-    >>> train > 0.95 > right and test < 0.85
-    True
     """
     train, test = data
     random = np.random.default_rng(0)
@@ -80,11 +74,6 @@ def vary_batches(data: Split) -> tuple[dict[int, np.ndarray], np.ndarray]:
     Rows that are drawn independently give a mean whose standard deviation falls as
     $1/\\sqrt{B}$. Gives the losses of an epoch by `CURVE_BATCHES`, from the same weights, and for
     `NOISE_BATCHES` the standard deviation of a batch's loss, of one net.
-
-    >>> from jaxnet.data import load_mnist
-    >>> _, noise = vary_batches(load_mnist((0, 1)))
-    >>> bool(noise[0] > 5 * noise[-1])  # 4 rows against 1,024: 16 times in theory
-    True
     """
     experiment = EXPERIMENTS["minibatch"]
     x, y = data[0].images, experiment.targets(data[0])
@@ -176,11 +165,6 @@ def predict_codes(data: Split) -> np.ndarray:
     Codes of 0, 1, 2 say that a 1 is between a 0 and a 2, which is no fact of the digits; and a
     net in doubt between 0 and 2 says 1. It is trained on the mean square of its error, else as
     `three_class`.
-
-    >>> from jaxnet.data import load_mnist
-    >>> train, test = load_mnist((0, 1, 2))
-    >>> bool((predict_codes((train, test)).round() == test.labels).mean() < 0.9)
-    True
     """
     (train, test), experiment = data, EXPERIMENTS["three_class"]
     state, _ = fit(
