@@ -2,7 +2,8 @@
 
 `fit`, `run_sweep`, `evaluate` and `predict` train and evaluate; `random` has torch's streams, `nn`,
 `losses` and `optim` torch's layers, losses and optimizers, `data` its loaders, `callbacks` what a
-run calls on its way, `checkpoint` what it saves, `convert` torch's objects as jaxnet's.
+run calls on its way, `checkpoint` what it saves, `convert` torch's objects as jaxnet's, `program`
+a torch net's graph as plain data.
 """
 
 from jaxnet import (
@@ -17,6 +18,7 @@ from jaxnet import (
     nn,
     optim,
     precision,
+    program,
     random,
     sweep,
     train,
@@ -46,6 +48,7 @@ __all__ = [
     "optim",
     "precision",
     "predict",
+    "program",
     "random",
     "run_sweep",
     "sweep",

@@ -29,8 +29,8 @@ class Fault(NamedTuple):
 FAULTS = {
     "transposed weight": Fault(
         "dropout", "jaxnet/convert/state.py",
-        "collections.setdefault(collection, {})[path] = _to_jax(name, as_array(tensor))",
-        "collections.setdefault(collection, {})[path] = _to_jax(name, as_array(tensor).T.copy())",
+        "[path] = check_exact(name, as_array(tensor))",
+        "[path] = check_exact(name, as_array(tensor).T.copy())",
         "initial weights", "0.weight", 0,
     ),
     "weight read the other way round": Fault(
@@ -69,20 +69,20 @@ FAULTS = {
         "ranks = jnp.roll(ranks, int(steps > 1)).reshape(steps, size)", "whole run", "loss",
     ),
     "mask turned round": Fault(
-        "dropout", NN + "layers.py", "jnp.where(keep, scale, np.zeros_like(scale))",
+        "dropout", NN + "_functions.py", "jnp.where(keep, scale, np.zeros_like(scale))",
         "jnp.where(keep, np.zeros_like(scale), scale)", "masks", "1",
     ),
     "scale of float32(1 / (1 - p))": Fault(
-        "dropout", NN + "layers.py",
-        "np.asarray(np.ones((), wide) / np.asarray(1.0 - self.p, wide), x.dtype)",
-        "np.asarray(1.0 / (1.0 - self.p), x.dtype)", "masks", "1",
+        "dropout", NN + "_functions.py",
+        "np.asarray(np.ones((), wide) / np.asarray(1.0 - p, wide), x.dtype)",
+        "np.asarray(1.0 / (1.0 - p), x.dtype)", "masks", "1",
     ),
     "scale forgotten": Fault(
-        "dropout", NN + "layers.py", "jnp.where(keep, scale, np.zeros_like(scale))",
+        "dropout", NN + "_functions.py", "jnp.where(keep, scale, np.zeros_like(scale))",
         "jnp.where(keep, np.ones_like(scale), np.zeros_like(scale))", "masks", "1",
     ),
     "mask not applied on the way back": Fault(
-        "dropout", NN + "layers.py", "return x * jnp.where(keep, scale, np.zeros_like(scale))",
+        "dropout", NN + "_functions.py", "return x * jnp.where(keep, scale, np.zeros_like(scale))",
         "return x + lax.stop_gradient(x * jnp.where(keep, scale, np.zeros_like(scale)) - x)",
         "gradients", "0.bias",
     ),
@@ -113,33 +113,33 @@ FAULTS = {
         "weight * old + (1.0 - weight) * new", "buffers", "1.running_mean",
     ),
     "unbiased variance in the batch": Fault(
-        "adamw", NN + "norms.py", "scale = scale / jnp.sqrt(variance + self.eps)",
-        "scale = scale / jnp.sqrt(variance * (8 / 7) + self.eps)", "outputs", "1",
+        "adamw", NN + "_functions.py", "jnp.sqrt(variance.reshape(across) + eps)",
+        "jnp.sqrt(variance.reshape(across) * (8 / 7) + eps)", "outputs", "1",
     ),
     "train mode in evaluation": Fault(
         "adamw", NN + "norms.py", "return running[0].value, running[1].value",
-        "return tuple(part.ravel() for part in _moments(x, (0, *range(2, x.ndim))))",
+        "return tuple(part.ravel() for part in moments(x, (0, *range(2, x.ndim))))",
         "evaluation", "outputs", 3,
     ),
     "gradient stopped at the statistics": Fault(
-        "adamw", NN + "norms.py",
+        "adamw", NN + "_functions.py",
         "mean = jnp.mean(x, axes, keepdims=True)\n",
         "mean = lax.stop_gradient(jnp.mean(x, axes, keepdims=True))\n", "gradients", "0.bias",
     ),
     "eps outside the root of LayerNorm": Fault(
-        "rmsprop", NN + "norms.py", "/ jnp.sqrt(variance + self.eps)\n        if self.elementwise",
-        "/ (jnp.sqrt(variance) + self.eps)\n        if self.elementwise", "outputs", "1",
+        "rmsprop", NN + "_functions.py", "/ jnp.sqrt(variance + eps)",
+        "/ (jnp.sqrt(variance) + eps)", "outputs", "1",
     ),
     "tanh-GELU for erf": Fault(
-        "amsgrad", NN + "activations.py", "jax.nn.gelu(wide, approximate=False)",
-        "jax.nn.gelu(wide, approximate=True)", "outputs", "1",
+        "amsgrad", NN + "_functions.py", "jax.nn.gelu(x, approximate=False)",
+        "jax.nn.gelu(x, approximate=True)", "outputs", "1",
     ),
     "erf for tanh-GELU": Fault(
-        "adamw", NN + "activations.py", 'if self.approximate == "none":',
-        'if self.approximate:', "outputs", "2",
+        "adamw", NN + "_functions.py", 'if approximate == "none":',
+        'if approximate:', "outputs", "2",
     ),
     "another slope": Fault(
-        "nesterov", NN + "activations.py", "wide * self.negative_slope", "wide * 0.01",
+        "nesterov", NN + "_functions.py", "x * negative_slope", "x * 0.01",
         "outputs", "1",
     ),
     "softmax over the wrong axis": Fault(
@@ -148,11 +148,11 @@ FAULTS = {
         "jax.nn.softmax(widen(x), axis=0)", "outputs", "4",
     ),
     "beta of softplus forgotten": Fault(
-        "adagrad", NN + "activations.py", "scaled = wide * self.beta", "scaled = wide",
+        "adagrad", NN + "_functions.py", "scaled = x * beta", "scaled = x",
         "outputs", "3",
     ),
     "padding counted in the average": Fault(
-        "images", NN + "pools.py", "windows.padding if self.count_include_pad else 0",
+        "images", NN + "_windows.py", "windows.padding if count_include_pad else 0",
         "windows.padding", "outputs", "4",
     ),
     "kernel turned round": Fault(
@@ -160,7 +160,7 @@ FAULTS = {
         "weight.astype(images.dtype)[:, :, ::-1, ::-1]", "outputs", "0",
     ),
     "padding row trained": Fault(
-        "words", NN + "layers.py", "jnp.where(padding, lax.stop_gradient(rows), rows)", "rows",
+        "words", NN + "_functions.py", "jnp.where(padding, lax.stop_gradient(rows), rows)", "rows",
         "gradients", "0.weight",
     ),
     "log not clamped": Fault(
@@ -197,7 +197,7 @@ FAULTS = {
         "update", "0.weight", 2,
     ),
     "the last of equal elements": Fault(
-        "ties", NN + "pools.py", "(part > best)", "(part >= best)", "gradients", "0.weight",
+        "ties", NN + "_windows.py", "(part > best)", "(part >= best)", "gradients", "0.weight",
     ),
 }  # fmt: skip
 FAULTS |= {name: Fault(*row) for name, row in TRAINING.items()}

@@ -35,11 +35,13 @@ TAKES_NO_BAD_INPUT = {
     **_named(
         "a plain record: whoever takes it checks it",
         "History TrainState callbacks.Chunk callbacks.Run certificate.Divergence certificate.Stage"
+        " certificate.Timing"
         " certificate.bounds.Tolerance certificate.bounds.View data.Batching data.Dataset"
         " lecture.Published lecture.Result lecture.doctor.Finding"
         " optim.AdagradState optim.AdamState optim.DampeningState"
         " optim.RMSpropState random.Generator sweep.Lane sweep.Progress train.Program train.Report"
-        " train.StepInfo",
+        " train.StepInfo program.Input program.Node program.Output program.Port program.Program"
+        " program.Ref program.Rule program.Spec program.Symbol program.Tensor",
     ),
     **_named(
         "an error",
@@ -49,7 +51,7 @@ TAKES_NO_BAD_INPUT = {
     **_named(
         "takes nothing that could be wrong",
         "cache.clear callbacks.Callback callbacks.DeferredSigint callbacks.NanGuard"
-        " train.SingleDevice",
+        " train.SingleDevice program.Keyed program.Listing",
     ),
     "jaxnet.cache.kept_programs": "takes a truth value alone",
     "jaxnet.callbacks.Progress": "shows any name; the run's epochs were checked",

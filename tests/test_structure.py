@@ -41,6 +41,7 @@ PICKLE = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 UNLISTED = {
     "jaxnet.lecture.cli": "a command line: a file a command, run and not imported",
     "jaxnet.lecture.figures": "loads matplotlib: whoever draws imports it by itself",
+    "jaxnet.program.rules": "importing it fills the registry, in which rules are looked up by name",
     "jaxnet.lecture.report": "loads the application's packages: whoever writes a page imports it",
 }
 """Packages and modules that their package's `__all__` takes nothing from, each with the reason."""
@@ -244,7 +245,7 @@ PLANTS = {
     "in a circle: .*jaxnet.nn.layers": add("jaxnet/nn/base.py", "import jaxnet.nn.layers"),
     "jaxnet/nn/parts.py is in no __all__": add("jaxnet/nn/parts.py", "def build(): pass"),
     "jaxnet.nn.more has no __init__.py": add("jaxnet/nn/more/_layers.py"),
-    "jaxnet/program/__init__.py is in no __all__": add("jaxnet/program/__init__.py"),
+    "jaxnet/nn/more/__init__.py is in no __all__": add("jaxnet/nn/more/__init__.py"),
 }  # fmt: skip
 """What must be noticed, by what must be said of it."""
 

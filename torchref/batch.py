@@ -29,6 +29,13 @@ class Batch(NamedTuple):
         """As `name_batch` has them, in the order of `jax.tree.leaves`."""
         return list(name_batch(*self))
 
+    @property
+    def x(self) -> Any:
+        """The inputs as one value: a single one, a tuple, or a dictionary by keyword."""
+        if self.keywords:
+            return self.keywords
+        return self.args[0] if len(self.args) == 1 else self.args
+
     def like(self, named: Named) -> "Batch":
         """These arrays in the same form."""
         structure = jax.tree.structure(self)

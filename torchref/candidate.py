@@ -12,6 +12,7 @@ import optax
 
 from jaxnet.cache import memoize
 from jaxnet.nn import Dropout, call_keywords
+from jaxnet.program import TorchNet
 from torchref.matching.linear import WeightMap
 from torchref.matching.search import match_names
 from torchref.steps import Drawn, Named
@@ -122,7 +123,8 @@ class OwnPort(Port):
         return self._step(params, state, inputs, y, draws)
 
     def predict(self, params: Any, state: Any, inputs: Any, draws: Sequence[Drawn] = ()) -> Any:
-        return self._predict(params, state, inputs)
+        drawn = isinstance(self._net, TorchNet) and {draw.name: draw.values for draw in draws}
+        return self._predict(params, state, inputs, drawn or None)
 
     @cached_property
     def update(self) -> Callable[..., tuple[Any, Any, Any]]:
@@ -160,10 +162,14 @@ def _make_step(net: Any, loss: Callable, layers: frozenset[str]) -> Callable[...
         noise: dict[str, Any] = {}
         (args, given), keywords = inputs, call_keywords(net, True, draws)
         variables = {"params": params, **model_state}
+        if isinstance(net, TorchNet):
+            keywords["capture"] = tuple(layers)
         with flax.linen.intercept_methods(partial(_note, layers, outputs, noise)):
             out, model_state = net.apply(
                 variables, *args, **given, **keywords, mutable=list(model_state)
             )
+        if isinstance(net, TorchNet) and layers:
+            out, outputs = out
         return loss(out, y), (out, outputs, noise, model_state)
 
     @jax.jit
@@ -179,9 +185,9 @@ def _make_step(net: Any, loss: Callable, layers: frozenset[str]) -> Callable[...
 @memoize
 def _make_predict(net: Any) -> Callable[..., Any]:
     @jax.jit
-    def predict(params, model_state, inputs):
+    def predict(params, model_state, inputs, draws):
         args, keywords = inputs
-        keywords = {**keywords, **call_keywords(net, False, None)}
+        keywords = {**keywords, **call_keywords(net, False, draws)}
         return net.apply({"params": params, **model_state}, *args, **keywords)
 
     return predict

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 import jaxnet
-from jaxnet import convert, precision
+from jaxnet import precision
 from jaxnet.certificate import Certificate
 from jaxnet.certificate.comparison import Comparator
 from jaxnet.random import Generator
@@ -50,11 +50,11 @@ def certify(
     afterwards their tensors, gradients and attributes are as before. So is torch's global stream.
 
     Args:
-      net: a `torch.nn.Sequential` that `jaxnet.convert.from_torch` takes; with `port`, any module
-        in float32 on the CPU.
-      data: `(X, y)`, tensors or arrays with the same number of rows. Several inputs of a net with
-        a port are a tuple, or a dictionary by keyword; so may y be.
-      loss: one of torch's loss modules; or a pair, torch's callable and the JAX one
+      net: any module in float32 on the CPU; without `port`, one that `jaxnet.convert.from_torch`
+        takes, from a batch of the data as its example.
+      data: `(X, y)`, tensors or arrays with the same number of rows. Several inputs are a tuple, or
+        a dictionary by keyword; so may y be.
+      loss: any callable of torch's, `loss(outputs, y)`; or a pair, torch's callable and the JAX one
         `loss(outputs, y)`. Without one, outputs alone are compared: "forward only".
       optimizer: of the net's parameters. Without one, the weights stay: "no updates". With `port`,
         it may have hooks and a `step` of its own, which clips gradients, adds up those of several
@@ -159,7 +159,6 @@ def certify_script(
         tell = None if progress is None else _tell_of(plan, progress)
         if port is not None:
             return compare_port(plan, loss, port, options, seed, tell)
-        convert.from_torch(plan.net)  # rejects the net as a whole, before its layers one by one
         generator = jaxnet.random.set_state(torch.get_rng_state().numpy())
         drawn = draw_initial(plan.net, begun)
         return compare(plan, loss, generator, seed, drawn, tell, time=options.time)

@@ -73,7 +73,10 @@ def draw_initial(
         found = {key: copy_array(value) for key, value in layer.state_dict().items()}
         if any(found[key].tobytes() != value.tobytes() for key, value in again.items()):
             continue
-        ours = _draw(layer, stream)
+        try:
+            ours = _draw(layer, stream)
+        except convert.Unsupported:  # how its constructor draws is not known here
+            continue
         causes = _try_kernels(layer, stream, ours, found)
         for key, value in ours.items():
             drawn[f"{name}.{key}".lstrip(".")] = Drawn(value, found[key], causes.get(key, ()))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 
 from jaxnet.cache import memoize
 from jaxnet.nn import draw
@@ -20,8 +20,3 @@ def make_draw(net: Any) -> Callable[[Generator, Any], tuple[Generator, Any]]:
 def flatten(masks: Any) -> dict[str, Any]:
     """Masks nested by layer under dotted names; the mask of a net that is one dropout under ""."""
     return flatten_dict(masks, sep=".") if isinstance(masks, dict) else {"": masks}
-
-
-def nest(named: dict[str, Any]) -> Any:
-    """The way back."""
-    return named[""] if list(named) == [""] else unflatten_dict(named, sep=".")

@@ -14,12 +14,12 @@ from jaxnet.random import Generator
 from torchref.batch import Batch
 from torchref.candidate import OwnPort, Seen
 from torchref.comparison import Comparison
-from torchref.masks import flatten, make_draw, nest
+from torchref.masks import flatten, make_draw
 from torchref.names import name_outputs
 from torchref.plan import Plan
 from torchref.reference.updates import hold_still
 from torchref.steps import Step
-from torchref.whole_run import WholeRun
+from torchref.whole_run import WholeRun, compare_bits
 
 begin_epoch = jit(start_epoch, static_argnums=1)
 
@@ -65,13 +65,16 @@ class OwnComparison(Comparison):
 
     def give_draws(self, step: Step, batch: Batch) -> Any:
         """jaxnet's masks, which are torch's."""
-        self._generator, drawn = self._draw(self._generator, batch.args[0])
+        self._generator, drawn = self._draw(self._generator, batch.x)
         named = flatten(drawn)
-        for name, mask in step.masks.items():
-            if name not in named:
-                self.comparator.missing("masks", name, "a dropout that the port has not")
-            self.comparator.exactly("masks", name, named[name], mask)
-        return nest(named) if named else None
+        for each in step.draws:
+            if each.name not in named:
+                self.comparator.missing("masks", each.name, f"a {each.kind} that the port has not")
+            ours = np.asarray(named[each.name])
+            if each.kind == "bernoulli" and ours.dtype != bool:
+                continue  # torch compares numbers with probabilities, and shows what comes of it
+            compare_bits(self.comparator, "masks", each.name, ours, each.values)
+        return drawn if named else None
 
     def compare_outputs(self, step: Step, seen: Seen, arguments: Sequence[Any]) -> None:
         """Of each layer under its name."""
@@ -80,6 +83,7 @@ class OwnComparison(Comparison):
                 self.comparator.exactly("masks", name, noise, step.noise[name])
         parts = [name_outputs(name, out) for name, out in seen.inner.items()]
         ours = {name: part for named in parts for name, part in named.items()}
+        ours |= name_outputs("", seen.outputs)
         for name, output in step.outputs.items():
             if name in ours and np.shape(ours[name]) == output.shape:
                 self.hold("outputs", name, ours[name], output)
@@ -99,7 +103,7 @@ class OwnComparison(Comparison):
         variables = {"params": self.port.params, **self.port.model_state}
         state = jaxnet.train.start(optimizer, variables, self._first)
         step = jaxnet.train.make_train_step(self._net, self._loss, optimizer)
-        data, draw = (batch.args[0], batch.y), jaxnet.train.make_draws(self._net, batch.args[0])
+        data, draw = (batch.x, batch.y), jaxnet.train.make_draws(self._net, batch.x)
 
         def run(steps: int) -> float:
             _, history = jaxnet.train.run(step, state, data, draw=draw, epochs=steps)
@@ -126,8 +130,8 @@ class OwnComparison(Comparison):
         state, history = jaxnet.train.run(
             jaxnet.train.make_train_step(self._net, self._loss, optimizer),
             state._replace(opt_state=opt_state),
-            (data.args[0], data.y),
-            draw=jaxnet.train.make_draws(self._net, data.args[0]),
+            (data.x, data.y),
+            draw=jaxnet.train.make_draws(self._net, data.x),
             epochs=plan.epochs,
             batch_size=plan.batch_size,
             shuffle=plan.shuffle,

@@ -12,6 +12,7 @@ import torch
 
 from jaxnet import convert
 from jaxnet.certificate.comparison import Comparator
+from jaxnet.program import TorchNet
 from jaxnet.random import Generator
 from torchref.batch import Batch
 from torchref.candidate import OwnPort
@@ -49,19 +50,14 @@ def prepare_own(
 
     Raises:
       jaxnet.convert.Unsupported: there is none.
-      ValueError: the net takes several inputs.
     """
     if plan.dropout == "off":
         raise ValueError('dropout must be "torch": without port, jaxnet draws torch\'s masks')
-    net, variables = convert.from_torch(plan.net)
-    if plan.data.keywords or len(plan.data.args) != 1:
-        raise ValueError(f"data must be (X, y) with one X, not {plan.data.names}")
-    layers = set(leaves(plan.net))
-    modules = plan.net.named_modules(remove_duplicate=False)
+    net, variables = translate(plan)
     jax_loss = find_loss(loss)
     tensors: dict[str, Any] = {
         "named": (copy_named(plan.net.named_parameters()), copy_named(plan.net.named_buffers())),
-        "layers": [name for name, module in modules if name and module in layers],
+        "layers": list_layers(plan, net),
     }
     if plan.scope:
         port = OwnPort(net, variables, optax.identity(), jax_loss, **tensors)
@@ -69,6 +65,24 @@ def prepare_own(
         port = _translate_optimizer(plan, net, variables, jax_loss, tensors, loss)
     own = {"generator": generator, "net": net, "loss": jax_loss, "progress": progress}
     return OwnComparison(plan, port, comparator, **own)
+
+
+def translate(plan: Plan) -> tuple[Any, Any]:
+    """jaxnet's port of a plan's net, exported from a batch of it where it has to be."""
+    example = jax.tree.map(lambda rows: rows[: plan.batching.size], plan.data)
+    net, variables = convert.from_torch(plan.net, *example.args, **example.keywords)
+    if not isinstance(net, TorchNet) and (plan.data.keywords or len(plan.data.args) != 1):
+        raise ValueError(f"data must be (X, y) with one X, not {plan.data.names}")
+    return net, variables
+
+
+def list_layers(plan: Plan, net: Any) -> list[str]:
+    """The names of the layers whose outputs the port shows."""
+    if isinstance(net, TorchNet):
+        return [name for name, _ in net.port.train.layers]
+    layers = set(leaves(plan.net))
+    modules = plan.net.named_modules(remove_duplicate=False)
+    return [name for name, module in modules if name and module in layers]
 
 
 def _translate_optimizer(

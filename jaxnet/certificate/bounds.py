@@ -163,3 +163,23 @@ SAME_FORMULA_FLOAT64 = Tolerance(rtol=1e-10, atol=1e-14)
 # What a change of the code must change some number by, relative to the largest of its tensor, for
 # a certificate to be bound to see it. Measured among the mutants that survive: at most 5e-7.
 VISIBLE = 1e-4
+
+# A ported net's outputs, gradients and buffers beside torch's own, relative to the largest number
+# of the tensor (of gradients, of all of them): some hundred float32 operations, summed in other
+# orders. Measured: at most 6e-7.
+PORTED = 64 * EPS
+
+# The same of gradients and buffers of nets of many layers, whose roundings feed on each other: a
+# ReLU of torch's own takes the other side after a step of an ulp. Measured: at most 1.4e-5.
+PORTED_DEEP = 1e-3
+
+# The same with both sides in float64. Measured: at most 3e-9.
+PORTED_FLOAT64 = 1e-8
+
+# A rule of a torch graph in float64, as a share of its largest element, at least 1: sums of some
+# hundred terms in another order, and functions that err by a few ulp.
+RULE_FLOAT64 = Tolerance(rtol=1e-13, atol=0.0)
+
+# A rule in float32, as a multiple of what torch's own float32 is off the float64 reference, and of
+# an ulp of the largest element.
+RULE_FLOAT32 = Tolerance(rtol=8.0, atol=0.0)

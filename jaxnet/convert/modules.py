@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxnet import nn
+from jaxnet.convert._ports import port_from_torch
 from jaxnet.convert._unsupported import Unsupported, describe, torch_class
 from jaxnet.convert.state import BUFFERS, from_tensors
 
@@ -18,10 +19,7 @@ _LAYERS: dict[str, Any] = {name: getattr(nn, name) for name in _NAMES.split()}
 
 SUPPORTED = "supported: Sequential of " + ", ".join(_LAYERS)
 
-_PORT = (
-    "any other net: write it in JAX, with port=(apply, variables, optax_optimizer) "
-    "torchref.certify holds it against torch's: docs/certificates.md says how"
-)
+_INPUTS = "any other net from example inputs: from_torch(net, x)"
 
 _STATE: dict[str, set[str]] = {
     **dict.fromkeys(("Linear", "LayerNorm", "Conv2d"), {"weight", "bias"}),
@@ -40,22 +38,34 @@ _LEFT_OUT = {
 }
 
 
-def from_torch(net: Any) -> tuple[nn.Module, nn.Variables]:
+def from_torch(
+    net: Any, *args: Any, check: bool = True, **kwargs: Any
+) -> tuple[nn.Module, nn.Variables]:
     """A torch net as a Flax module, with a copy of its parameters and buffers.
 
-    `jnet.apply(variables, x)` equals `net.eval()(x)`, and with `train=True, masks=...` equals
-    `net.train()(x)`, whatever mode `net` is in now; floats agree within rounding. Parameters are
-    the collection "params", the running statistics of a BatchNorm "batch_stats"; flattened, both
-    bear torch's dotted names. Other dtypes than float32 need JAX's x64 mode.
+    `jnet.apply(variables, x)` equals `net.eval()(x)`, and with `train=True, draws=...` equals
+    `net.train()(x)`, whatever mode `net` is in now; floats agree within rounding, and what the net
+    draws at random is torch's, to the bit. Parameters are the collection "params", the running
+    statistics of a BatchNorm "batch_stats", other buffers "buffers"; flattened, they bear torch's
+    dotted names, a shared tensor its first. Other dtypes than float32 need JAX's x64 mode.
+
+    A `torch.nn.Sequential` of layers of `jaxnet.nn`, or one such layer, is translated by its
+    attributes: it needs no inputs, and gives a `jaxnet.nn.Sequential`. Of any other net the graphs
+    of its own forward in both modes are exported by `torch.export`, from a call
+    `net(*args, **kwargs)`, and become a `jaxnet.program.TorchNet`: plain data that runs, trains and
+    is saved without torch. Axis 0 of the inputs, and axis 1 of sequences, may then have other sizes
+    than the example's, where torch.export allows it.
 
     Args:
-      net: a `torch.nn.Sequential`, nested or not, of the layers that the error lists, or one such
-        layer. A subclass of one of them will do if it leaves `forward` alone. `inplace` changes
-        no number and is left out.
+      net: any `torch.nn.Module`; it stays as it is. `inplace` changes no number and is left out.
+      args, kwargs: example inputs of its forward: tensors, also in tuples and dictionaries.
+      check: hold the exported graphs against the net in torch, two steps forward and backward with
+        the stream and the buffers: export loses hooks, gradients of `torch.autograd.Function`,
+        state in Python and more without a word. `jnet.port.checked` says whether it was done.
 
     Raises:
-      Unsupported: a ValueError that names every layer and option without an exact translation, by
-        its place as in the state_dict ("1.0"), and what there is a translation of.
+      Unsupported: a ValueError that names everything without an exact translation, by its module,
+        class and line, or that a check has found, and says what to do.
 
     torch keeps a net's mode in the net; here it is an argument of the call.
 
@@ -68,12 +78,16 @@ def from_torch(net: Any) -> tuple[nn.Module, nn.Variables]:
     """
     if not torch_class(net, "torch.nn"):
         raise Unsupported([f"net must be a torch.nn.Module, not {describe(net)}"], SUPPORTED)
-    if torch_class(net, "torch.nn", "forward") not in ("Sequential", *_LAYERS):
-        said = f"net is a {describe(net)}, whose forward from_torch cannot translate"
-        raise Unsupported([said], f"{SUPPORTED}\n{_PORT}")
-    if faults := [*_faults(net, ""), *_shared(net)]:
-        raise Unsupported(faults, SUPPORTED)
-    return _translate(net), from_tensors(net.state_dict())
+    if torch_class(net, "torch.nn", "forward") in ("Sequential", *_LAYERS):
+        faults = [*_faults(net, ""), *_shared(net)]
+    else:
+        said = "whose forward from_torch translates from example inputs alone"
+        faults = [f"net is a {describe(net)}, {said}: from_torch(net, x)"]
+    if not faults:
+        return _translate(net), from_tensors(net.state_dict())
+    if not args and not kwargs:
+        raise Unsupported(faults, f"{SUPPORTED}\n{_INPUTS}")
+    return port_from_torch(net, args, kwargs, check)
 
 
 def _faults(module: Any, place: str) -> Iterator[str]:

@@ -33,7 +33,7 @@ def from_tensors(state_dict: Mapping[str, Any]) -> Variables:
     for name, tensor in state_dict.items():
         path = tuple(name.split("."))
         collection = "batch_stats" if path[-1] in BUFFERS else "params"
-        collections.setdefault(collection, {})[path] = _to_jax(name, as_array(tensor))
+        collections.setdefault(collection, {})[path] = check_exact(name, as_array(tensor))
     return {collection: unflatten_dict(flat) for collection, flat in collections.items()}
 
 
@@ -113,7 +113,8 @@ def check_tensors(found: Kinds, expected: Kinds, source: str = "state_dict") -> 
         raise ValueError(f"{source} does not fit, nothing was loaded:\n" + "\n".join(faults))
 
 
-def _to_jax(name: str, array: np.ndarray) -> Any:
+def check_exact(name: str, array: np.ndarray) -> Any:
+    """The array as JAX has it; a ValueError where its types would change a number."""
     converted = jax.device_put(array)  # compiles nothing for a new shape
     if not np.array_equal(np.asarray(converted), array, equal_nan=array.dtype.kind == "f"):
         raise ValueError(

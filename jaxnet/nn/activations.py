@@ -1,15 +1,12 @@
 """Functions of single elements, and the softmaxes of one axis, as layers."""
 
-import math
-
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Float
 
 from jaxnet._utils.validation import check_number, nearest
 from jaxnet.nn._arguments import as_axis, check_input
+from jaxnet.nn._functions import elu, gelu, leaky_relu, log_sigmoid, softplus, tanh
 from jaxnet.nn.base import Module, narrow, widen
 
 Floats = Float[Array | np.ndarray, "..."]
@@ -41,21 +38,15 @@ class LeakyReLU(Module):
     Source: `torch.nn.LeakyReLU`, without `inplace`.
     """
 
-    negative_slope: float = 0.01
+    negative_slope: float | int = 0.01
 
     def __post_init__(self):
-        check_number("negative_slope", self.negative_slope)
+        self.negative_slope = check_number("negative_slope", self.negative_slope)
         super().__post_init__()
 
     def __call__(self, x: Floats) -> Float[Array, "..."]:
         """x of any shape to the same shape."""
-        wide = widen(x)
-        return narrow(jnp.where(wide > 0, wide, wide * self.negative_slope), x)
-
-
-# JAX's own derivative, expm1(x) + 1, is 0 below -17: exp(x) is not.
-_expm1 = jax.custom_jvp(jnp.expm1)
-_expm1.defjvps(lambda tangent, y, x: tangent * jnp.exp(x))
+        return narrow(leaky_relu(widen(x), self.negative_slope), x)
 
 
 class ELU(Module):
@@ -68,28 +59,15 @@ class ELU(Module):
     Source: `torch.nn.ELU`, without `inplace`; Clevert, Unterthiner and Hochreiter (2016).
     """
 
-    alpha: float = 1.0
+    alpha: float | int = 1.0
 
     def __post_init__(self):
-        check_number("alpha", self.alpha)
+        self.alpha = check_number("alpha", self.alpha)
         super().__post_init__()
 
     def __call__(self, x: Floats) -> Float[Array, "..."]:
         """x of any shape to the same shape."""
-        wide = widen(x)
-        # The inner choice keeps an overflow of exp out of the gradient of large x.
-        curve = self.alpha * _expm1(jnp.where(wide > 0, 0.0, wide))
-        return narrow(jnp.where(wide > 0, wide, curve), x)
-
-
-def _logistic_slope(x):
-    """The derivative of 1 / (1 + exp(-x)); y * (1 - y) would cancel for large x."""
-    z = jnp.exp(-jnp.abs(x))
-    return z / lax.square(1.0 + z)
-
-
-_logistic = jax.custom_jvp(jax.nn.sigmoid)
-_logistic.defjvps(lambda tangent, y, x: tangent * _logistic_slope(x))
+        return narrow(elu(widen(x), self.alpha), x)
 
 
 class GELU(Module):
@@ -121,11 +99,7 @@ class GELU(Module):
 
     def __call__(self, x: Floats) -> Float[Array, "..."]:
         """x of any shape to the same shape."""
-        wide = widen(x)
-        if self.approximate == "none":
-            return narrow(jax.nn.gelu(wide, approximate=False), x)
-        inner = math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)
-        return narrow(wide * _logistic(2.0 * inner), x)  # (1 + tanh(u)) / 2
+        return narrow(gelu(widen(x), self.approximate), x)
 
 
 class SiLU(Module):
@@ -170,16 +144,7 @@ class LogSigmoid(Module):
 
     def __call__(self, x: Floats) -> Float[Array, "..."]:
         """x of any shape to the same shape."""
-        wide = widen(x)
-        # min and |x| as choices: their own derivatives at 0 would not add up to torch's 1/2.
-        negative = wide < 0
-        rest = jnp.log1p(jnp.exp(jnp.where(negative, wide, -wide)))
-        return narrow(jnp.where(negative, wide, 0.0) - rest, x)
-
-
-# XLA's tanh errs by 2 ulp of 1 near its limits, which 1 - y^2 would double.
-_tanh = jax.custom_jvp(jnp.tanh)
-_tanh.defjvps(lambda tangent, y, x: tangent * (4.0 * _logistic_slope(2.0 * x)))
+        return narrow(log_sigmoid(widen(x)), x)
 
 
 class Tanh(Module):
@@ -194,7 +159,7 @@ class Tanh(Module):
 
     def __call__(self, x: Floats) -> Float[Array, "..."]:
         """x of any shape to the same shape."""
-        return narrow(_tanh(widen(x)), x)
+        return narrow(tanh(widen(x)), x)
 
 
 class Softplus(Module):
@@ -213,23 +178,19 @@ class Softplus(Module):
     Source: `torch.nn.Softplus`.
     """
 
-    beta: float = 1.0
-    threshold: float = 20.0
+    beta: float | int = 1.0
+    threshold: float | int = 20.0
 
     def __post_init__(self):
-        check_number("threshold", self.threshold)
-        if check_number("beta", self.beta) == 0:
+        self.threshold = check_number("threshold", self.threshold)
+        self.beta = check_number("beta", self.beta)
+        if self.beta == 0:
             raise ValueError(f"beta must be other than 0, not {self.beta}")
         super().__post_init__()
 
     def __call__(self, x: Floats) -> Float[Array, "..."]:
         """x of any shape to the same shape."""
-        wide = widen(x)
-        scaled = wide * self.beta
-        negative = scaled < 0  # as in LogSigmoid
-        rest = jnp.log1p(jnp.exp(jnp.where(negative, scaled, -scaled)))
-        soft = jnp.where(negative, 0.0, scaled) + rest
-        return narrow(jnp.where(scaled > self.threshold, wide, soft / self.beta), x)
+        return narrow(softplus(widen(x), self.beta, self.threshold), x)
 
 
 class Softmax(Module):

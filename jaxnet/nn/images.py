@@ -6,12 +6,12 @@ from typing import Any
 import flax.linen
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Float
 
 from jaxnet._utils.validation import nearest
 from jaxnet.nn._arguments import Pair, as_pair, as_size, check_floats, check_input
-from jaxnet.nn.base import Module, Variables, precision, uniform_within
+from jaxnet.nn._convolution import Geometry, cross_correlate
+from jaxnet.nn.base import Module, Variables, uniform_within
 from jaxnet.random import Generator, kaiming_uniform, uniform
 
 Images = Float[Array | np.ndarray, "..."]
@@ -142,16 +142,10 @@ class Conv2d(Module):
         if mode := _PADDING_MODES[self.padding_mode]:
             images = jnp.pad(images, [(0, 0), (0, 0), *around], mode=mode)
             around = [(0, 0), (0, 0)]
-        y = lax.conv_general_dilated(
-            images,
-            weight.astype(images.dtype),
-            window_strides=as_pair("stride", self.stride),
-            padding=around,
-            rhs_dilation=as_pair("dilation", self.dilation),
-            dimension_numbers=("NCHW", "OIHW", "NCHW"),
-            feature_group_count=self.groups,
-            precision=precision(),
+        geometry = Geometry(
+            as_pair("stride", self.stride), around, as_pair("dilation", self.dilation)
         )
+        y = cross_correlate(images, weight.astype(images.dtype), geometry, self.groups)
         if self.bias:
             bias = self.param("bias", start, (self.out_channels,)).reshape(1, -1, 1, 1)
             y = y + jnp.broadcast_to(bias, y.shape)

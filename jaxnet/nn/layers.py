@@ -7,11 +7,11 @@ import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, Float, Integer
 
 from jaxnet.nn._arguments import as_axis, as_size, check_array, check_floats, check_input
+from jaxnet.nn._functions import scale_kept, take_rows
 from jaxnet.nn._product import product
 from jaxnet.nn.base import Module, Variables, uniform_within
 from jaxnet.random import Generator, kaiming_uniform, normal, uniform
@@ -128,12 +128,7 @@ class Embedding(Module):
             return self._empty_padding(jax.random.normal(key, shape, jnp.float32))
 
         weight = self.param("weight", start, (self.num_embeddings, self.embedding_dim))
-        x = jnp.asarray(x)
-        rows = weight.at[x].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
-        if self.padding_idx is None:
-            return rows
-        padding = jnp.broadcast_to((x == self.padding_idx)[..., None], rows.shape)
-        return jnp.where(padding, lax.stop_gradient(rows), rows)
+        return take_rows(weight, jnp.asarray(x), self.padding_idx)
 
     def _check(self, x):
         check_array(x)
@@ -197,9 +192,7 @@ class Dropout(Module):
                 f"the mask of {self._name()} must be boolean of shape {x.shape}, "
                 f"not {keep.dtype} of shape {keep.shape}"
             )
-        wide = jnp.promote_types(x.dtype, jnp.float32)
-        scale = np.asarray(np.ones((), wide) / np.asarray(1.0 - self.p, wide), x.dtype)
-        return x * jnp.where(keep, scale, np.zeros_like(scale))
+        return scale_kept(x, keep, self.p)
 
     def _name(self) -> str:
         return f"dropout {'.'.join(self.path)!r}" if self.path else "the dropout"

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from jaxnet._utils.validation import check_number
 from jaxnet.nn._arguments import as_size, check_input
+from jaxnet.nn._functions import layer_norm, moments, normalize_channels
 from jaxnet.nn.base import Module, Variables, narrow, widen
 from jaxnet.random import Generator
 
@@ -39,7 +40,7 @@ class LayerNorm(Module):
     """
 
     normalized_shape: int | Sequence[int]
-    eps: float = 1e-5
+    eps: float | int = 1e-5
     elementwise_affine: bool = True
     bias: bool = True
 
@@ -48,7 +49,7 @@ class LayerNorm(Module):
         sizes = sizes if isinstance(sizes, Sequence) else (sizes,)
         if not sizes:
             raise ValueError(f"normalized_shape must have at least one size, not {sizes}")
-        check_number("eps", self.eps)
+        self.eps = check_number("eps", self.eps)
         self.normalized_shape = tuple(as_size("normalized_shape", size) for size in sizes)
         super().__post_init__()
 
@@ -68,20 +69,18 @@ class LayerNorm(Module):
         if x.shape[max(0, x.ndim - len(shape)) :] != shape:
             ending = ", ".join(map(str, shape))
             raise ValueError(f"x must have shape (..., {ending}), not {x.shape}")
-        wide = widen(x)
-        mean, variance = _moments(wide, tuple(range(-len(shape), 0)))
-        y = (wide - mean) / jnp.sqrt(variance + self.eps)
+        weight = bias = None
         if self.elementwise_affine:
-            y = y * jnp.broadcast_to(self.param("weight", _ones, shape, jnp.float32), y.shape)
+            weight = self.param("weight", _ones, shape, jnp.float32)
             if self.bias:
-                y = y + jnp.broadcast_to(self.param("bias", _zeros, shape, jnp.float32), y.shape)
-        return narrow(y, x)
+                bias = self.param("bias", _zeros, shape, jnp.float32)
+        return narrow(layer_norm(widen(x), len(shape), weight, bias, self.eps), x)
 
 
 class _BatchNorm(Module):
     num_features: int
-    eps: float = 1e-5
-    momentum: float | None = 0.1
+    eps: float | int = 1e-5
+    momentum: float | int | None = 0.1
     affine: bool = True
     track_running_stats: bool = True
     # Only by its name, as in torch, where the positions before it are a device and a type.
@@ -92,8 +91,9 @@ class _BatchNorm(Module):
     def __post_init__(self):
         as_size("num_features", self.num_features)
         if self.momentum is not None:
-            check_number("momentum", self.momentum)
-        if not check_number("eps", self.eps) >= 0:
+            self.momentum = check_number("momentum", self.momentum)
+        self.eps = check_number("eps", self.eps)
+        if not self.eps >= 0:
             raise ValueError(f"eps must be at least 0, not {self.eps}")
         super().__post_init__()
 
@@ -110,16 +110,13 @@ class _BatchNorm(Module):
         """x to the same shape, with the batch's statistics if it trains, else the running ones."""
         self._check(x)
         wide, features = widen(x), (self.num_features,)
-        across = (1, self.num_features, *(1,) * (x.ndim - 2))  # one value for each channel
-        scale, shift = jnp.ones(across, wide.dtype), None
+        weight = bias = None
         if self.affine:
-            scale = self.param("weight", _ones, features, jnp.float32).reshape(across)
+            weight = self.param("weight", _ones, features, jnp.float32)
             if self.bias:
-                shift = self.param("bias", _zeros, features, jnp.float32).reshape(across)
-        mean, variance = (part.reshape(across) for part in self._statistics(wide, train))
-        scale = scale / jnp.sqrt(variance + self.eps)
-        y = (wide - jnp.broadcast_to(mean, x.shape)) * jnp.broadcast_to(scale, x.shape)
-        return narrow(y if shift is None else y + jnp.broadcast_to(shift, x.shape), x)
+                bias = self.param("bias", _zeros, features, jnp.float32)
+        mean, variance = self._statistics(wide, train)
+        return narrow(normalize_channels(wide, mean, variance, weight, bias, self.eps), x)
 
     def _check(self, x):
         check_input(x)
@@ -141,7 +138,7 @@ class _BatchNorm(Module):
             )
         if not self.eps > 0:
             raise ValueError(f"eps must be above 0 in training, not {self.eps}")
-        mean, variance = _moments(x, (0, *range(2, x.ndim)))
+        mean, variance = moments(x, (0, *range(2, x.ndim)))
         if running and count and not self.is_initializing():
             self._track(running, mean, variance * (count / (count - 1)))
         return mean, variance
@@ -221,9 +218,3 @@ def _affine(shape: tuple[int, ...], weight: bool, bias: bool) -> Variables:
         return {}
     params = {"weight": jnp.ones(shape, jnp.float32)}
     return {"params": params | ({"bias": jnp.zeros(shape, jnp.float32)} if bias else {})}
-
-
-def _moments(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Mean and biased variance, each axis kept with size 1, in two passes: nothing cancels."""
-    mean = jnp.mean(x, axes, keepdims=True)
-    return mean, jnp.mean(lax.square(x - mean), axes, keepdims=True)

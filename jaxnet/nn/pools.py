@@ -4,47 +4,13 @@ import dataclasses
 from collections.abc import Sequence
 
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
 from jaxtyping import Array, Float
 
 from jaxnet.nn._arguments import Pair, as_pair, as_size
+from jaxnet.nn._windows import Windows, average, average_bins, largest
 from jaxnet.nn.base import Module, narrow, widen
 from jaxnet.nn.images import Images, check_images
 from jaxnet.random._arguments import as_integer
-
-
-@dataclasses.dataclass(frozen=True)
-class _Windows:
-    """The windows along one axis of `size` elements: the first begins at -padding."""
-
-    size: int
-    kernel: int
-    stride: int
-    padding: int
-    dilation: int
-    ceil_mode: bool
-
-    @property
-    def span(self) -> int:
-        return self.dilation * (self.kernel - 1) + 1
-
-    @property
-    def count(self) -> int:
-        room = self.size + 2 * self.padding - self.span
-        count = (room + (self.stride - 1 if self.ceil_mode else 0)) // self.stride + 1
-        # A window that would begin behind the axis is none, though rounding up counts it.
-        late = self.ceil_mode and (count - 1) * self.stride >= self.size + self.padding
-        return count - 1 if late else count
-
-    @property
-    def around(self) -> tuple[int, int]:
-        """Elements to add in front and behind, so that the windows fill the axis exactly."""
-        behind = (self.count - 1) * self.stride + self.span - self.size - self.padding
-        return self.padding, behind  # below 0: to cut off
-
-    def starts(self) -> np.ndarray:
-        return np.arange(self.count) * self.stride - self.padding
 
 
 class _Pool(Module):
@@ -61,13 +27,13 @@ class _Pool(Module):
                 raise ValueError(f"padding must be at most half of kernel_size, {half}, not {pad}")
         super().__post_init__()
 
-    def _windows(self, x: Images, ceil_mode: bool, dilation: Pair = 1) -> list[_Windows]:
+    def _windows(self, x: Images, ceil_mode: bool, dilation: Pair = 1) -> list[Windows]:
         """Those along the height and along the width of x."""
         check_images(x)
         names = ("kernel_size", "stride", "padding")
         kernel, stride, padding = (as_pair(name, getattr(self, name), least=0) for name in names)
         geometry = (x.shape[-2:], kernel, stride, padding, as_pair("dilation", dilation))
-        windows = [_Windows(*axis, ceil_mode) for axis in zip(*geometry, strict=True)]
+        windows = [Windows(*axis, ceil_mode) for axis in zip(*geometry, strict=True)]
         if any(along.count < 1 for along in windows):
             raise ValueError(
                 f"x must be at least as large as a window, {[along.span for along in windows]}, "
@@ -110,32 +76,7 @@ class MaxPool2d(_Pool):
     def __call__(self, x: Images) -> Float[Array, "..."]:
         """x of shape (N, C, H, W) or (C, H, W) to the same with fewer rows and columns."""
         down, across = self._windows(x, self.ceil_mode, self.dilation)
-        # The first largest of the rows' first largest is the first of the window.
-        rows = _max_along(jnp.asarray(x), x.ndim - 1, across)
-        return _max_along(rows, x.ndim - 2, down)
-
-
-def _max_along(x: Array, axis: int, windows: _Windows) -> Array:
-    """The first largest of each window along one axis, found as torch's loop finds it."""
-    # Choosing with comparisons, not with XLA's reduce_window: that one's gradient knows no
-    # dilation, and leaves open which of equal elements it goes to.
-    padded = _pad(x, {axis: windows.around}, -jnp.inf)
-    length = (windows.count - 1) * windows.stride + 1
-    best, seen = None, np.zeros(windows.count, bool)
-    for offset in range(0, windows.span, windows.dilation):
-        part = lax.slice_in_dim(padded, offset, offset + length, windows.stride, axis)
-        places = windows.starts() + offset
-        inside = (places >= 0) & (places < windows.size)
-        if best is None:
-            best = part
-        else:
-            # The first element inside counts even if it is -inf, as the padding is.
-            fresh = (inside & ~seen).reshape(-1, *(1,) * (x.ndim - 1 - axis))
-            fresh = jnp.broadcast_to(fresh, part.shape)
-            best = jnp.where((part > best) | jnp.isnan(part) | fresh, part, best)
-        seen |= inside
-    assert best is not None
-    return best
+        return largest(jnp.asarray(x), (down, across))
 
 
 class AvgPool2d(_Pool):
@@ -173,26 +114,7 @@ class AvgPool2d(_Pool):
     def __call__(self, x: Images) -> Float[Array, "..."]:
         """x of shape (N, C, H, W) or (C, H, W) to the same with fewer rows and columns."""
         windows = self._windows(x, self.ceil_mode)
-        lead = (1,) * (x.ndim - 2)
-        around = {x.ndim - 2 + axis: along.around for axis, along in enumerate(windows)}
-        sums = lax.reduce_window(
-            _pad(widen(x), around, 0.0),
-            0.0,
-            lax.add,
-            window_dimensions=lead + tuple(along.kernel for along in windows),
-            window_strides=lead + tuple(along.stride for along in windows),
-            padding="VALID",
-        )
-        if self.divisor_override is not None:
-            return narrow(sums / self.divisor_override, x)
-        counts = np.outer(*(self._counted(along) for along in windows))
-        return narrow(sums / jnp.broadcast_to(counts.astype(sums.dtype), sums.shape), x)
-
-    def _counted(self, windows: _Windows) -> np.ndarray:
-        """How many elements of each window count, along one axis."""
-        rim = windows.padding if self.count_include_pad else 0
-        ends = np.minimum(windows.starts() + windows.kernel, windows.size + rim)
-        return ends - np.maximum(windows.starts(), -rim)
+        return narrow(average(widen(x), windows, self.count_include_pad, self.divisor_override), x)
 
 
 class AdaptiveAvgPool2d(Module):
@@ -229,29 +151,4 @@ class AdaptiveAvgPool2d(Module):
         """x of shape (N, C, H, W) or (C, H, W) to the same with `output_size` rows and columns."""
         check_images(x)
         assert isinstance(self.output_size, tuple)
-        y, counts = widen(x), []
-        for axis, size in zip((x.ndim - 2, x.ndim - 1), self.output_size, strict=True):
-            y, lengths = _sum_bins(y, axis, x.shape[axis] if size is None else size)
-            counts.append(lengths)
-        divisor = np.outer(*counts).astype(y.dtype)
-        return narrow(y / jnp.broadcast_to(divisor, y.shape), x)
-
-
-def _sum_bins(x: Array, axis: int, count: int) -> tuple[Array, np.ndarray]:
-    """The sums of `count` windows along one axis, and the lengths of these."""
-    size = x.shape[axis]
-    if size % count == 0:
-        split = (*x.shape[:axis], count, size // count, *x.shape[axis + 1 :])
-        return x.reshape(split).sum(axis + 1), np.full(count, size // count)
-    starts = [i * size // count for i in range(count)]
-    ends = [-(-(i + 1) * size // count) for i in range(count)]
-    parts = [
-        lax.slice_in_dim(x, start, end, axis=axis).sum(axis, keepdims=True)
-        for start, end in zip(starts, ends, strict=True)
-    ]
-    return jnp.concatenate(parts, axis), np.subtract(ends, starts)
-
-
-def _pad(x: Array, around: dict[int, tuple[int, int]], value: float) -> Array:
-    config = [(*around.get(axis, (0, 0)), 0) for axis in range(x.ndim)]
-    return lax.pad(x, jnp.asarray(value, x.dtype), config)
+        return narrow(average_bins(widen(x), self.output_size), x)

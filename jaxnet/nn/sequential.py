@@ -7,6 +7,7 @@ import flax.linen
 
 from jaxnet._utils.validation import nearest
 from jaxnet.nn.base import Draws, Module, Variables, call_keywords, init
+from jaxnet.nn.draws import Drawing
 from jaxnet.nn.layers import Dropout
 from jaxnet.random import Generator
 
@@ -88,7 +89,11 @@ class Sequential(Module):
         draws = {} if draws is None else draws
         if not isinstance(draws, Mapping):
             raise TypeError(f"draws must be a mapping of layers, not {type(draws).__name__}")
-        takers = [n for n, layer in self._named() if isinstance(layer, Dropout | Sequential)]
+        takers = [
+            name
+            for name, layer in self._named()
+            if isinstance(layer, Dropout | Sequential | Drawing)
+        ]
         if stray := [name for name in draws if name not in takers]:
             meant = nearest(stray[0], takers)
             raise ValueError(f"draws names {stray}, but only the layers {takers} draw{meant}")

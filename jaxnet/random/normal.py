@@ -1,16 +1,29 @@
 """torch's normal numbers on an x86 CPU, to the last bit: which words, and whose logarithm."""
 
+import functools
 import math
 from fractions import Fraction
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32
+from jax import lax
+from jaxtyping import Array, Float, Float32
 
 from jaxnet._utils.validation import check_number
+from jaxnet.cache import jit
 from jaxnet.random._arguments import Shape, as_shape
 from jaxnet.random._arithmetic import fused_multiply_add
-from jaxnet.random.mt19937 import Generator, check_concrete, host_pairs, host_units
+from jaxnet.random._host import call_host, is_traced
+from jaxnet.random.mt19937 import (
+    Generator,
+    check_concrete,
+    check_generator,
+    draw,
+    host_pairs,
+    host_units,
+)
 
 _ROW = 16  # numbers that torch's vector code makes at once; below it, and here, pair by pair
 _TWO_PI = np.float32(2 * math.pi)
@@ -64,6 +77,135 @@ def normal(
     draw = _draw_pairs if count < _ROW else _draw_rows
     generator, values = draw(generator, count, float(mean), float(std))
     return generator, jax.device_put(values.reshape(shape))
+
+
+def standard_normal(
+    generator: Generator, shape: Shape, dtype: Any = np.float32, *, in_rows: bool = True
+) -> tuple[Generator, Float[Array | np.ndarray, "..."]]:
+    """`torch.randn(shape, dtype=dtype)` for float32 and float64; works under jit, scan and vmap.
+
+    With `in_rows=False` as torch fills a tensor that is not contiguous: in pairs, whatever its
+    size. Under jit, float32 numbers in rows are computed there where this processor's compiled
+    arithmetic gives the host's bits, which is tried once in a process; all others, and those, on
+    the host.
+
+    >>> import jaxnet
+    >>> draw = jax.jit(lambda generator: standard_normal(generator, (2,))[1])
+    >>> print(draw(jaxnet.random.manual_seed(1)))
+    [0.66135216 0.2669241 ]
+    """
+    check_generator(generator)
+    shape, dtype = as_shape(shape), np.dtype(dtype)
+    rows = in_rows and math.prod(shape) >= _ROW
+    if not is_traced(generator):
+        generator, values = _draw_standard(generator, math.prod(shape), dtype, rows)
+        return generator, jax.device_put(values.reshape(shape))
+    if rows and dtype == np.float32 and _is_compiled_exactly():
+        generator, values = _trace_rows(generator, math.prod(shape))
+        return generator, values.reshape(shape)
+
+    def draw_there(generator):
+        return _draw_standard(generator, math.prod(shape), dtype, rows)
+
+    generator, values = call_host(draw_there, generator, math.prod(shape), dtype)
+    return generator, values.reshape(shape)
+
+
+def _draw_standard(generator: Generator, count: int, dtype: Any, rows: bool):
+    if not rows:
+        return _draw_pairs(generator, count, 0.0, 1.0, dtype)
+    if dtype == np.float32:
+        return _draw_rows(generator, count, 0.0, 1.0)
+    return _draw_wide_rows(generator, count)
+
+
+def _draw_wide_rows(generator: Generator, count: int):
+    """float64 in rows: two words each, the C library's functions, the last row drawn anew."""
+    left = count % _ROW
+    generator, bits = host_pairs(generator, count + (_ROW if left else 0))
+    unit = (bits & np.uint64(2**53 - 1)).astype(np.float64) * 2.0**-53
+    rows = np.concatenate([unit[: count - left], unit[count:]]).reshape(-1, _ROW)
+    half, functions = _ROW // 2, (math.log, math.cos, math.sin)
+    log, cosine, sine = (np.vectorize(each, otypes=[float]) for each in functions)
+    radius = np.sqrt(-2.0 * log(1.0 - rows[:, :half]))
+    angle = 2.0 * math.pi * rows[:, half:]
+    values = np.concatenate([radius * cosine(angle), radius * sine(angle)], axis=1).reshape(-1)
+    if left:
+        last, values = values[-_ROW:], values[:count].copy()
+        values[-_ROW:] = last
+    return generator, values
+
+
+def _trace_rows(generator: Generator, count: int):
+    left = count % _ROW
+    generator, words = draw(generator, count + (_ROW if left else 0))
+    unit = (words & 0xFFFFFF).astype(jnp.float32) * np.float32(2.0**-24)
+    rows = jnp.concatenate([unit[: count - left], unit[count:]]).reshape(-1, _ROW)
+    values = _compile_box_muller(rows).reshape(-1)
+    if left:
+        values = jnp.concatenate([values[: count - _ROW], values[-_ROW:]])
+    return generator, values
+
+
+@functools.cache
+def _is_compiled_exactly() -> bool:
+    """Whether compiled code gives the host's bits: multiply-adds fused, and nothing else."""
+    words = np.random.MT19937(1).random_raw(2**14).astype(np.uint32)
+    unit = (words & 0xFFFFFF).astype(np.float32) * np.float32(2.0**-24)
+    rows = unit.reshape(-1, _ROW)
+    with jax.ensure_compile_time_eval():
+        compiled = np.asarray(_compile_box_muller(rows))
+    return np.array_equal(compiled, _box_muller(rows, np.float32(0), np.float32(1)))
+
+
+def _keep(product):
+    """A product that no sum is fused with."""
+    return lax.optimization_barrier(product)
+
+
+@jit  # op by op, as under vmap alone, nothing would be fused
+def _compile_box_muller(unit):
+    """`_box_muller` in JAX. Where a product stands in no barrier, XLA's compiler fuses it with the
+    sum that follows, as torch's code does."""
+    half = _ROW // 2
+    radius = jnp.sqrt(np.float32(-2) * _compile_log(np.float32(1) - unit[:, :half]))
+    sine, cosine = _compile_sincos(_keep(unit[:, half:] * _TWO_PI))
+    values = jnp.concatenate([_keep(radius * cosine), _keep(radius * sine)], axis=1)
+    return lax.optimization_barrier(jnp.where(values == 0, np.float32(0), values))
+
+
+def _compile_horner(x, coefficients):
+    value = jnp.full_like(x, coefficients[0])
+    for coefficient in coefficients[1:]:
+        value = value * x + coefficient
+    return value
+
+
+def _compile_log(x):
+    bits = lax.bitcast_convert_type(x, jnp.int32)
+    mantissa = lax.bitcast_convert_type((bits & 0x7FFFFF) | 0x3F000000, jnp.float32)
+    small = mantissa < _SQRT_HALF
+    exponent = ((bits >> 23) - 126 - small).astype(jnp.float32)
+    x = jnp.where(small, mantissa + mantissa, mantissa) - np.float32(1)
+    square = _keep(x * x)
+    y = _keep(x * _compile_horner(x, _LOG))
+    y = y * square + _keep(exponent * _LN2_LOW)
+    y = -square * np.float32(0.5) + y
+    return exponent * _LN2_HIGH + (x + y)
+
+
+def _compile_sincos(x):
+    octant = (_keep(x * _FOUR_OVER_PI).astype(jnp.int32) + 1) & ~1
+    for part in _QUARTER_PI:
+        x = octant.astype(jnp.float32) * part + x
+    square = _keep(x * x)
+    cosine = _keep(_compile_horner(square, _COS) * square)
+    cosine = cosine * square + -_keep(square * np.float32(0.5)) + np.float32(1)
+    sine = _keep(_compile_horner(square, _SIN) * square) * x + x
+    swapped = octant & 2 != 0
+    sine, cosine = jnp.where(swapped, cosine, sine), jnp.where(swapped, sine, cosine)
+    sine = jnp.where(octant & 4 != 0, -sine, sine)
+    return sine, jnp.where((octant - 2) & 4 == 0, -cosine, cosine)
 
 
 def _draw_rows(generator: Generator, count: int, mean: float, std: float):
@@ -124,7 +266,7 @@ def _sincos(x: Float32[np.ndarray, "..."]) -> tuple[np.ndarray, np.ndarray]:
     return sine, np.where((octant - 2) & 4 == 0, -cosine, cosine)
 
 
-def _draw_pairs(generator: Generator, count: int, mean: float, std: float):
+def _draw_pairs(generator: Generator, count: int, mean: float, std: float, dtype: Any = np.float32):
     kept = np.asarray(generator.next_normal_sample)
     second = [float(kept[1:].view(np.float64)[0])] if kept[0] else []
     values = []
@@ -142,5 +284,5 @@ def _draw_pairs(generator: Generator, count: int, mean: float, std: float):
     kept = np.zeros(3, np.uint32)
     if second:
         kept[0], kept[1:] = 1, np.array(second).view(np.uint32)
-    values = np.array(values, np.float64).astype(np.float32)
+    values = np.array(values, np.float64).astype(dtype)
     return generator._replace(next_normal_sample=kept), values

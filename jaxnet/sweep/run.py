@@ -23,7 +23,6 @@ from jaxnet._utils.validation import (
     check_devices,
     check_finite,
     check_function,
-    check_rows,
 )
 from jaxnet.callbacks.sigint import defer_sigint
 from jaxnet.data.loader import batching_of, make_loader
@@ -244,18 +243,19 @@ def _make_task(
     """What all lanes compute, checked."""
     report_every, report_loader, metrics = reports
     (x, y), test = rows
-    check_rows(x, y)
-    if test is not None and any(
-        np.shape(part)[1:] != np.shape(like)[1:] for part, like in zip(test, (x, y), strict=False)
-    ):
+    if test is not None and _list_rows(test) != _list_rows((x, y)):
+        shapes = [
+            " and ".join(str(np.shape(a)) for a in jax.tree.leaves(p)) for p in (test, (x, y))
+        ]
         raise ValueError(
-            f"test must have rows like those of data: its shapes are {np.shape(test[0])} and "
-            f"{np.shape(test[1])}, those of data {np.shape(x)} and {np.shape(y)}"
+            f"test must have rows like those of data: its shapes are {shapes[0]}, those of data "
+            f"{shapes[1]}"
         )
     if mesh is None:
         check_devices(data=(x, y), test=test, generator=loader.generator)
     for name, values in zip(("x", "y", "test", "test"), (x, y, *(test or ())), strict=False):
-        check_finite(name, values)
+        for leaf in jax.tree.leaves(values):
+            check_finite(name, leaf)
     check_function("loss", loss, "a function loss(outputs, y)")
     check_metrics(metrics)
     if report_every is not None:
@@ -269,6 +269,12 @@ def _make_task(
     draws = report_loader and every is not None
     named = tuple((metrics or {}).items())
     return Task(loss, batching, epochs, every, draws, named, loader.generator, precision)
+
+
+def _list_rows(rows: tuple) -> tuple[Any, list[tuple[int, ...]]]:
+    """How rows are nested, and the shape of one."""
+    leaves, structure = jax.tree.flatten(tuple(rows))
+    return structure, [np.shape(leaf)[1:] for leaf in leaves]
 
 
 def _read_test(test: Any) -> Any:

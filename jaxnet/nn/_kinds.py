@@ -1,0 +1,71 @@
+"""The kinds of numbers that a net draws from torch's CPU stream."""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnet.random import Generator, bernoulli, randint, randperm
+from jaxnet.random._host import call_host, is_traced
+from jaxnet.random.mt19937 import draw, host_pairs
+from jaxnet.random.normal import standard_normal
+
+
+def fill(
+    generator: Generator, kind: str, parameter: Any, shape: tuple[int, ...], dtype: Any, rows: bool
+) -> tuple[Generator, Any]:
+    """Numbers as torch fills a tensor of this shape, element by element as they lie in memory.
+
+    Works under jit. `rows` says that the tensor is contiguous, which normal numbers ask for.
+
+    Raises:
+      ValueError: there is no such kind.
+    """
+    count = math.prod(shape)
+    if kind == "keep":
+        return bernoulli(generator, parameter, shape)
+    if kind == "uniform":
+        return _uniform(generator, count, np.dtype(dtype) == np.float64)
+    if kind == "normal":
+        return standard_normal(generator, shape, _width(dtype), in_rows=rows)
+    if kind == "exponential":
+        return _exponential(generator, count, _width(dtype), parameter)
+    if kind == "randint":
+        low, high = parameter
+        return randint(generator, low, high, shape)
+    if kind == "randperm":
+        return randperm(generator, parameter)
+    if kind == "multinomial":
+        return _uniform(generator, count, True)
+    raise ValueError(f"kind must be one that is drawn here, not {kind!r}")
+
+
+def _width(dtype: Any) -> Any:
+    return np.float64 if np.dtype(dtype) == np.float64 else np.float32
+
+
+def _uniform(generator: Generator, count: int, wide: bool) -> tuple[Generator, Any]:
+    """[0, 1): the lowest 24 bits of one word, or the lowest 53 of two; exact in compiled code."""
+    generator, words = draw(generator, 2 * count if wide else count)
+    if not wide:
+        return generator, (words & 0xFFFFFF).astype(jnp.float32) * np.float32(2.0**-24)
+    high, low = words.reshape(count, 2).T
+    unit = (high & 0x1FFFFF).astype(float) * 2.0**32 + low.astype(float)
+    return generator, unit * 2.0**-53
+
+
+def _exponential(
+    generator: Generator, count: int, dtype: Any, rate: float
+) -> tuple[Generator, Any]:
+    """$-\\log(1 - u) / \\lambda$ of 53 bits, by the C library, on the host."""
+
+    def draw_there(generator):
+        generator, bits = host_pairs(generator, count)
+        unit = (bits & np.uint64(2**53 - 1)).astype(float) * 2.0**-53
+        values = np.array([-1.0 / rate * math.log1p(-each) for each in unit.tolist()], float)
+        return generator, values.astype(dtype)
+
+    if not is_traced(generator):
+        return draw_there(generator)
+    return call_host(draw_there, generator, count, dtype)

@@ -1,0 +1,81 @@
+"""Elements reduced at places: scatter_reduce, bags of embeddings, running extremes."""
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnet.program.registry import rule
+from jaxnet.program.rules.indexing import grid_of, part_of
+
+
+@rule("aten.scatter_reduce.two")
+def scatter_reduce(x, dim, index, src, reduce, include_self=True):
+    """sum, mean, amax or amin of what comes to each place; equal extremes share the gradient."""
+    at, values = grid_of(x, dim, index), part_of(src, index)
+    touched = jnp.zeros(x.shape, x.dtype).at[at].add(1)
+    start = x if include_self else jnp.where(touched > 0, _NEUTRAL[reduce](x.dtype), x)
+    if reduce == "sum":
+        return start.at[at].add(values)
+    if reduce == "mean":
+        count = touched + 1 if include_self else jnp.maximum(touched, 1)
+        return start.at[at].add(values) / lax.stop_gradient(count)
+    if reduce == "prod":
+        return start.at[at].multiply(values)
+    best = lax.stop_gradient(
+        start.at[at].max(values) if reduce == "amax" else start.at[at].min(values)
+    )
+    own = (start == best) & (include_self | (touched == 0))
+    equal = values == best[at]
+    ties = own.astype(x.dtype).at[at].add(equal.astype(x.dtype))
+    share = jnp.where(own, x - lax.stop_gradient(x), 0)
+    share = share.at[at].add(jnp.where(equal, values - lax.stop_gradient(values), 0))
+    return best + share / jnp.maximum(ties, 1)
+
+
+_NEUTRAL = {
+    "sum": lambda dtype: jnp.zeros((), dtype),
+    "mean": lambda dtype: jnp.zeros((), dtype),
+    "prod": lambda dtype: jnp.ones((), dtype),
+    "amax": lambda dtype: jnp.asarray(-jnp.inf, dtype),
+    "amin": lambda dtype: jnp.asarray(jnp.inf, dtype),
+}
+
+
+def _running(x, dim, better):
+    """The extreme so far along an axis and its place, the last of equal ones."""
+    axis = dim % x.ndim
+    order = lax.broadcasted_iota(jnp.int32, x.shape, axis)
+
+    def combine(left, right):
+        (value, place), (other, elsewhere) = left, right
+        taken = better(other, value) | jnp.isnan(other)
+        return jnp.where(taken, other, value), jnp.where(taken, elsewhere, place)
+
+    _, places = lax.associative_scan(combine, (lax.stop_gradient(x), order), axis=axis)
+    return jnp.take_along_axis(x, places, axis), places
+
+
+@rule("aten.cummax.default")
+def cummax(x, dim):
+    return _running(x, dim, lambda new, old: new >= old)
+
+
+@rule("aten.cummin.default")
+def cummin(x, dim):
+    return _running(x, dim, lambda new, old: new <= old)
+
+
+@rule("aten.isin.Tensor_Tensor")
+def isin(elements, test_elements, assume_unique=False, invert=False):
+    return jnp.isin(elements, test_elements, invert=invert)
+
+
+@rule("aten.cross.default")
+def cross(x, other, dim=None):
+    """The vector product along an axis of 3; for None the first such."""
+    axis = x.shape.index(3) if dim is None else dim
+    return jnp.cross(x, other, axis=axis)
+
+
+@rule("aten.linalg_cross.default")
+def linalg_cross(x, other, dim=-1):
+    return jnp.cross(x, other, axis=dim)

@@ -1,0 +1,422 @@
+"""Nets of any kind from torch's own forward: the same numbers, or a message that names the line."""
+
+import functools
+import json
+import random
+from pathlib import Path
+
+import flax.linen
+import jax
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import jaxnet
+from jaxnet import convert
+from jaxnet._utils.descriptions import describe
+from jaxnet.certificate.bounds import TRAJECTORY
+from jaxnet.program import RULES, TorchNet, rule
+from tests.helpers import assert_close, assert_same_bits, assert_same_state, each_row, to_numpy
+from tests.ported import (
+    Ported,
+    assert_same_draws,
+    assert_same_evaluation,
+    assert_same_step,
+    port,
+)
+
+X = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", ("gpt", "vae"))
+def test_a_training_step_is_torchs(name):
+    assert_same_step(name)
+
+
+def test_a_short_batch_and_evaluation_need_no_new_export():
+    assert_same_step("gpt", batch=3)
+    assert_same_evaluation("gpt")
+
+
+class Small(nn.Module):
+    """A net of two layers with batch norm, dropout and noise."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.drop = nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.3)
+        self.last = nn.Linear(8, 2)
+        self.last.bias.requires_grad_(False)
+
+    def forward(self, x):
+        h = self.drop(F.relu(self.norm(self.first(x))))
+        return self.last(h + 0.1 * torch.randn_like(h) if self.training else h)
+
+
+def small():
+    """The net anew, and its port, which is exported once."""
+    jnet, variables = _port_small()
+    assert isinstance(jnet, TorchNet)
+    torch.manual_seed(0)
+    return Small(), jnet, variables
+
+
+@functools.cache
+def _port_small():
+    torch.manual_seed(0)
+    return convert.from_torch(Small(), X)
+
+
+def test_fit_is_torchs_loop():
+    """Two epochs with a short last batch: masks, noise, statistics, frozen weights, the stream."""
+    net, jnet, _ = small()
+    rows = torch.randn(10, 4, generator=torch.Generator().manual_seed(1))
+    y = rows.sum(1, keepdim=True).expand(-1, 2).contiguous()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    jax_optimizer = convert.optimizer_from_torch(optimizer, net)
+    state, history = jaxnet.fit(
+        jnet,
+        (to_numpy(rows), to_numpy(y)),
+        loss=jaxnet.losses.mse_loss,
+        optimizer=jax_optimizer,
+        epochs=2,
+        batch_size=4,
+        seed=3,
+    )
+    torch.manual_seed(3)
+    losses = []
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(rows, y), batch_size=4)
+    for _ in range(2):
+        for batch in loader:
+            optimizer.zero_grad()
+            loss = F.mse_loss(net.train()(batch[0]), batch[1])
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    assert_same_state(state.generator)
+    np.testing.assert_allclose(history.losses, losses, rtol=TRAJECTORY.rtol)
+    named = convert.to_state_dict({"params": state.params, **state.model_state})
+    for name, value in net.state_dict().items():
+        np.testing.assert_allclose(named[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+    assert_same_bits(named["last.bias"], net.last.bias)
+    outputs = jaxnet.predict(jnet, state, to_numpy(rows))
+    assert outputs.shape == (10, 2)
+
+
+def test_names_and_shared_tensors():
+    ported = port("gpt")
+    named = convert.to_state_dict(ported.variables)
+    expected = {k: v for k, v in ported.net.state_dict().items() if k != "lm_head.weight"}
+    assert named.keys() == expected.keys()
+    for name, value in expected.items():
+        assert_same_bits(named[name], value)
+    assert dict(ported.jnet.port.aliases) == {"lm_head.weight": "wte.weight"}
+
+
+def test_the_net_and_the_streams_stay_as_they_were():
+    torch.manual_seed(5)
+    net = Small().eval()
+    net.drop.train()
+    random.seed(1)
+    before = torch.get_rng_state(), random.getstate()
+    tensors = {name: value.clone() for name, value in net.state_dict().items()}
+    convert.from_torch(net, X)
+    assert torch.equal(torch.get_rng_state(), before[0]) and random.getstate() == before[1]
+    for name, value in net.state_dict().items():
+        assert_same_bits(value, tensors[name])
+    assert not net.training and net.drop.training and net.first.weight.grad is None
+
+
+def test_layers_are_seen_by_name():
+    net, jnet, variables = small()
+    outputs, seen = jnet.apply(variables, to_numpy(X), capture=("first", "norm"))
+    assert list(seen) == ["first", "norm"]
+    assert_close(seen["first"], net.first(X))
+    assert_close(outputs, jnet.apply(variables, to_numpy(X)))
+    every = jnet.apply(variables, to_numpy(X), capture=True)[1]
+    assert list(every) == ["first", "norm", "drop", "last"]
+    with pytest.raises(ValueError, match="capture must name layers of the net, not 'frist'; did"):
+        jnet.apply(variables, to_numpy(X), capture=["frist"])
+
+
+class Around(flax.linen.Module):
+    """A Flax module with a ported net in it."""
+
+    inner: flax.linen.Module
+
+    @flax.linen.compact
+    def __call__(self, x, train=False, draws=None):
+        draws = draws or {}
+        h = self.inner(x, train=train, draws=draws.get("inner"))
+        return flax.linen.Dense(1, name="head")(h)
+
+
+def test_inside_another_module_and_through_transformations():
+    net, jnet, variables = small()
+    around, x = Around(jnet), to_numpy(X)
+    outer = around.init(jax.random.key(0), x)
+    assert_same_bits(outer["params"]["inner"]["first"]["weight"], net.first.weight)
+    generator, draws = jaxnet.nn.draw(around, jaxnet.random.manual_seed(7), x)
+    alone = assert_same_draws(Ported(net, jnet, variables), X)
+    jax.tree.map(assert_same_bits, draws["inner"], alone)
+    y, after = around.apply(outer, x, train=True, draws=draws, mutable=["batch_stats"])
+    assert y.shape == (4, 1)
+    assert np.array_equal(after["batch_stats"]["inner"]["norm"]["num_batches_tracked"], 1)
+
+    def run(x):
+        return jnet.apply(variables, x)
+
+    expected = run(x)
+    many = jax.jit(jax.vmap(run))(np.stack([x, 2 * x]))
+    assert_close(many[0], expected)
+    _, scanned = jax.lax.scan(lambda carry, x: (carry, run(x)), 0, np.stack([x, 2 * x]))
+    assert_close(scanned, many)
+    keyed = jnet.apply(
+        variables, x, train=True, rngs={"dropout": jax.random.key(1)}, mutable=["batch_stats"]
+    )
+    assert np.isfinite(keyed[0]).all()
+
+
+class Many(nn.Module):
+    """Several inputs, nested outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.lin = nn.Linear(4, 4)
+
+    def forward(self, x, pair, scale=1.0, mask=None):
+        a, b = pair
+        y = self.lin(x) * scale + a - b
+        y = y if mask is None else y.masked_fill(mask, 0.0)
+        return {"y": y, "parts": (y.sum(1), [a * 2])}
+
+
+def test_several_inputs_and_outputs():
+    net, mask = Many(), X > 1
+    jnet, variables = convert.from_torch(net, X, (X + 1, X - 2), mask=mask)
+    x, pair = to_numpy(X), (to_numpy(X + 1), to_numpy(X - 2))
+    expected = net(X, (X + 1, X - 2), mask=mask)
+    ours = jnet.apply(variables, x, pair, mask=to_numpy(mask))
+    assert list(ours) == ["y", "parts"] and isinstance(ours["parts"][1], list)
+    assert_close(ours["parts"][0], expected["parts"][0])
+    with pytest.raises(ValueError, match="must have the input 'mask' by name"):
+        jnet.apply(variables, x, pair)
+    with pytest.raises(TypeError, match=r"'x' must be float32\[.*\], not int32"):
+        jnet.apply(variables, x.astype(np.int32), pair, mask=to_numpy(mask))
+
+
+class Straight(torch.autograd.Function):
+    """A gradient of its own."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.round()
+
+    @staticmethod
+    def backward(ctx, *grads):
+        return grads[0] * 3
+
+
+class Lost(nn.Module):
+    """What export turns into something else: `kind` says which."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.lin, self.count = kind, nn.Linear(4, 4), 0
+
+    def forward(self, x):
+        y = self.lin(x)
+        if self.kind == "function":
+            return Straight.apply(y) * y
+        if self.kind == "hook":
+            y = y * 2
+            if y.requires_grad:
+                y.register_hook(lambda g: g * 5)
+        elif self.kind == "random":
+            return y if random.random() < 0.5 else x
+        elif self.kind == "numpy":
+            return y * float(np.random.uniform())
+        elif self.kind == "counter":
+            self.count += 1
+            return y * self.count
+        elif self.kind == "unused draw":
+            torch.randn(3)
+            return F.dropout(y, 0.5, self.training)
+        return y
+
+
+@each_row(
+    "kind, says",
+    [
+        ("function", "step 1: the gradients of .* differ"),
+        ("hook", "step 1: the gradients of .* differ"),
+        ("random", "draws from Python's random"),
+        ("numpy", "draws from NumPy's random"),
+        ("counter", "step 2: output 0 differs"),
+        ("unused draw", "draws 2 times in torch and its graph 1 times"),
+    ],
+)
+def test_what_export_loses_is_found(kind, says):
+    with pytest.raises(convert.Unsupported, match=f"(?s){says}"):
+        convert.from_torch(Lost(kind), X)
+
+
+def test_without_the_check_the_result_says_so():
+    jnet, _ = convert.from_torch(Lost("function"), X, check=False)
+    assert isinstance(jnet, TorchNet) and not jnet.port.checked
+
+
+class NoGrad(nn.Module):
+    """A part of it has no gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.lin = nn.Linear(4, 4)
+
+    def forward(self, x):
+        with torch.no_grad():
+            t = F.dropout(self.lin(x), 0.5)
+        return self.lin(x) * t
+
+
+def test_no_grad_is_kept():
+    torch.manual_seed(0)
+    net = NoGrad()
+    jnet, variables = convert.from_torch(net, X)
+    _, draws = jaxnet.nn.draw(jnet, jaxnet.random.manual_seed(1), to_numpy(X))
+    torch.manual_seed(1)
+    net.train()(X).sum().backward()
+    grads = jax.grad(lambda v: jnet.apply(v, to_numpy(X), train=True, draws=draws).sum())(variables)
+    assert_close(grads["params"]["lin"]["weight"], net.lin.weight.grad)
+
+
+class Odd(nn.Module):
+    """Rejected, by name and line."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x):
+        if self.kind == "branch":
+            if x.sum() > 0:
+                return x * 2
+            return x
+        if self.kind == "size":
+            return x[x > 0] * 2
+        if self.kind == "rrelu":
+            return F.rrelu(x, training=True)
+        if self.kind == "in place":
+            x.add_(1)
+            return x * 2
+        return torch.special.bessel_j0(torch.special.airy_ai(x))
+
+
+@each_row(
+    "kind, says",
+    [
+        (
+            "branch",
+            "in module 'inner' .Odd., what the net does depends on values that it .* at "
+            r".*test_from_torch.py:\d+: if x.sum.. > 0",
+        ),
+        ("size", r"aten.index.Tensor in module 'inner' .* gives a size that depends on values"),
+        ("rrelu", "aten.rrelu.default in module 'inner' .Odd., .*words that depends on data"),
+        ("in place", "changes its input 'input' in place"),
+        (
+            "two",
+            r"(?s)aten.special_airy_ai.default in module 'inner' \(Odd\), "
+            r"tests/test_from_torch.py:\d+: return torch.special.*aten.special_bessel_j0.default.*"
+            r"@jaxnet.program.rule\(",
+        ),
+    ],
+)
+def test_what_has_no_translation_is_rejected_by_line(kind, says):
+    net = nn.Sequential()
+    net.add_module("inner", Odd(kind))
+    with pytest.raises(convert.Unsupported, match=says):
+        convert.from_torch(net, X)
+
+
+@torch.library.custom_op("jaxnet_tests::thrice", mutates_args=())
+def thrice(x: torch.Tensor) -> torch.Tensor:
+    """An operation of one's own."""
+    return x * 3
+
+
+@thrice.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
+class Thrice(nn.Module):
+    """Uses it."""
+
+    def forward(self, x):
+        return thrice(x)
+
+
+def test_a_rule_of_ones_own():
+    name = "jaxnet_tests.thrice.default"
+    with pytest.raises(convert.Unsupported, match=f'(?s){name} in the net .*rule."{name}"'):
+        convert.from_torch(Thrice(), X)
+    try:
+        rule(name)(lambda x: 3 * x)
+        jnet, variables = convert.from_torch(Thrice(), X)
+        assert_close(jnet.apply(variables, to_numpy(X)), 3 * X)
+    finally:
+        RULES.pop(name)
+
+
+def test_what_a_call_needs():
+    _, jnet, variables = small()
+    x = to_numpy(X)
+    with pytest.raises(ValueError, match="draws must be given: in training this net draws"):
+        jnet.apply(variables, x, train=True)
+    with pytest.raises(ValueError, match="draws names .*which this net does not draw"):
+        jnet.apply(variables, x, draws={"drop": np.ones((4, 8), bool)})
+    with pytest.raises(ValueError, match=r"'x' must be float32\[s\d+, 4\], not float32\[4, 5\]"):
+        jnet.apply(variables, np.ones((4, 5), np.float32))
+    with pytest.raises(ValueError, match="variables must have 'norm' in 'batch_stats'"):
+        jnet.apply({"params": variables["params"]}, x)
+
+
+class Fixed(nn.Module):
+    """Takes four rows alone."""
+
+    def forward(self, x):
+        return (x.reshape(4, 2, 2) ** 2).sum(2)
+
+
+def test_a_size_that_may_not_vary_is_named():
+    jnet, variables = convert.from_torch(Fixed(), X)
+    assert_close(jnet.apply(variables, to_numpy(X)), Fixed()(X))
+    with pytest.raises(ValueError, match=r"float32\[4, 4\], not float32\[3, 4\]: where a size is"):
+        jnet.apply(variables, to_numpy(X[:3]))
+
+
+def test_saved_and_loaded(tmp_path):
+    _, jnet, variables = small()
+    convert.save(tmp_path / "net", jnet, variables)
+    again, loaded = convert.load(tmp_path / "net")
+    assert again == jnet and hash(again) == hash(jnet)
+    assert json.dumps(describe(jnet)) == json.dumps(describe(again))
+    jax.tree.map(assert_same_bits, loaded, jax.tree.map(np.asarray, variables))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.json", "net.safetensors"]
+    text = (tmp_path / "net.json").read_text()
+    assert '"where": "tests/test_from_torch.py:' in text and str(Path.cwd()) not in text
+    (tmp_path / "net.json").write_text(text[: len(text) // 2])
+    with pytest.raises(ValueError, match="net.json is damaged, or no JSON"):
+        convert.load(tmp_path / "net")
+    (tmp_path / "net.json").write_text(text.replace("aten.relu.default", "aten.tanh.default"))
+    with pytest.raises(ValueError, match="its program is not the one that was saved"):
+        convert.load(tmp_path / "net")
+    (tmp_path / "net.json").write_text(text)
+    content = (tmp_path / "net.safetensors").read_bytes()
+    (tmp_path / "net.safetensors").write_bytes(content[:-4] + b"abcd")
+    with pytest.raises(ValueError, match="net.safetensors is damaged, or belongs to another net"):
+        convert.load(tmp_path / "net")
+    (tmp_path / "net.json").write_text('{"format": "other"}')
+    with pytest.raises(ValueError, match="was not written by save"):
+        convert.load(tmp_path / "net")
