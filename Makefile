@@ -32,9 +32,8 @@ test-integration: .venv/dev test-avx2
 # Parity and certificates once more, as another processor computes them.
 test-avx2: .venv/test
 	$(AVX2) $(PYTEST) tests/test_lecture.py tests/test_teeth.py tests/test_certificate.py \
-		tests/test_train.py tests/test_ecosystem.py tests/test_nn.py tests/test_losses*.py \
-		tests/test_layers*.py tests/test_optim.py tests/test_schedules.py tests/test_convert.py \
-		tests/test_random.py tests/test_draws.py
+		tests/test_train.py tests/test_nn.py tests/test_losses*.py tests/test_layers*.py \
+		tests/test_optim.py tests/test_random.py
 
 # Ten times as many examples are drawn where a default test draws some.
 test-slow: .venv/test

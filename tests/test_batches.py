@@ -16,7 +16,7 @@ from jaxnet.precision import use
 from tests.helpers import assert_same_bits, assert_same_state, examples
 
 
-@examples(10)
+@examples(5)
 @given(
     seed=st.integers(-(2**63), 2**64 - 1),
     rows=st.sampled_from([1, 2, 5, 48, 50, 700]),
@@ -72,7 +72,7 @@ def test_persistent_workers_have_one_base_seed(shuffle, own):
         assert_same_bits(random.get_state(generator), state)
 
 
-@examples(10)
+@examples(5)
 @given(
     seed=st.integers(-(2**63), 2**64 - 1),
     case=st.sampled_from(

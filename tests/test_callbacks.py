@@ -31,14 +31,16 @@ from jaxnet.callbacks import (
 )
 from tests.helpers import assert_same_bits
 from tests.test_checkpoint import assert_same_run
-from tests.tiny import ACCURACY, ADAM, LOSS, NET, X, Y
+from tests.tiny import ACCURACY, ADAM, LINEAR, LOSS, NET, X, Y
 
 RUN: dict[str, Any] = dict(loss=LOSS, optimizer=ADAM, batch_size=8, shuffle=True, seed=1)
 STEPS = 6
+WIDE: dict[str, Any] = {"precision": "float64", "batch_size": None, "shuffle": False}
 
 
 def fit(epochs: int, *around: Any, **options: Any):
-    return jaxnet.fit(NET, (X, Y), epochs=epochs, callbacks=around, **RUN | options)
+    net = options.pop("net", NET)
+    return jaxnet.fit(net, (X, Y), epochs=epochs, callbacks=around, **RUN | options)
 
 
 def test_a_run_with_everything_around_it_is_the_plain_run(tmp_path):
@@ -188,7 +190,7 @@ def test_an_error_of_a_callback_ends_the_run_and_all_are_told():
     assert notes == [("start", 99), ("start", 1), ("chunk", 1), *ends]
 
 
-def test_a_run_goes_on_from_the_state_that_a_callback_gives(precision: Any = "float64"):
+def test_a_run_goes_on_from_the_state_that_a_callback_gives():
     """Half the weights after the third epoch: the run from there is that of this state."""
 
     def halve(state):
@@ -198,11 +200,11 @@ def test_a_run_goes_on_from_the_state_that_a_callback_gives(precision: Any = "fl
         return halve(chunk.state) if chunk.epoch == 3 else None
 
     seen: list[Chunk] = []
-    state, history = fit(5, Report(), change, seen.append, precision=precision)
-    begin, past = fit(3, precision=precision)
-    with jaxnet.precision.use(precision):
+    state, history = fit(5, Report(), change, seen.append, net=LINEAR, **WIDE)
+    begin, past = fit(3, net=LINEAR, **WIDE)
+    with jaxnet.precision.use("float64"):
         begin = halve(begin)
-    expected = fit(5, Report(), seed=None, state=(begin, past), precision=precision)
+    expected = fit(5, Report(), seed=None, state=(begin, past), net=LINEAR, **WIDE)
     np.testing.assert_array_equal(history.losses, expected[1].losses)
     for one, other in [(state, expected[0]), (seen[2].state, begin)]:  # the next one sees it too
         assert_same_bits(one.params["0"]["weight"], other.params["0"]["weight"])
@@ -230,7 +232,7 @@ def test_what_a_callback_gives_is_checked():
     with pytest.raises(ValueError, match="must give a later epoch than 0, or None, not 0"):
         fit(2, Begin(epoch=0))
     with pytest.raises(ValueError, match="must be float64, as the state before it, not float32"):
-        fit(2, lambda chunk: jaxnet.precision.cast(chunk.state, "parity"), precision="float64")
+        fit(2, lambda chunk: jaxnet.precision.cast(chunk.state, "parity"), net=LINEAR, **WIDE)
 
 
 def test_two_reports_of_one_epoch_are_one():

@@ -240,7 +240,7 @@ def leave():
     [
         (["my_net.py:build", "--epochs", "2", "--batch-size", "16", "--seed", "1"], 0, "AGREE: 4"),
         (["my_net.py:unknown"], 3, "UNDECIDED: loss of loss"),
-        (["my_net.py:recurrent"], 2, "layer '1' is torch.nn.modules.rnn.LSTM"),
+        (["my_net.py:recurrent"], 2, "loss must take the net's outputs"),
         (["my_net.py:narrow"], 2, "mat1 and mat2 shapes"),
         (["my_net.py:leave"], 2, "SystemExit: no (line 22 of my_net.py)"),
         (["my_net.py:build", "--batch-size", "21"], 2, "batch_size must be at most the number"),

@@ -163,14 +163,23 @@ on_avx2 = pytest.mark.skipif(
 
 
 def test_what_is_measured(monkeypatch):
+    """torch's own word is in `tests/integration`: it costs a process that imports torch."""
     monkeypatch.setenv(XLA, HARMLESS)
+    monkeypatch.setattr(_machine, "_ask_torch", lambda: "AVX2")
     facts = look()
     assert facts.draws == KNOWN_DRAWS
     assert 0 < facts.product_error < 1e-6
     assert facts.machine == platform.machine() and facts.xla_flags == HARMLESS
     assert len(facts.devices) == len(jax.devices())
+    measure_nothing(monkeypatch)
     with jax.enable_x64(True), jax.default_matmul_precision("high"):
         assert look().settings == {PRECISION: "high", "jax_enable_x64": True}
+
+
+def measure_nothing(monkeypatch):
+    """Leave out what compiles programs and asks processes."""
+    for name, found in (("_draw", dict), ("_measure_product", float), ("_ask_torch", str)):
+        monkeypatch.setattr(_machine, name, found)
 
 
 def test_a_processor_that_nothing_tells_of(monkeypatch):
@@ -180,6 +189,7 @@ def test_a_processor_that_nothing_tells_of(monkeypatch):
 
 
 def test_torch_is_not_imported_and_need_not_be_there(monkeypatch):
+    measure_nothing(monkeypatch)
     monkeypatch.setitem(sys.modules, "torch", None)  # importing it fails
     assert look().versions["torch"] == metadata.version("torch")
 

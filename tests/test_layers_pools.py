@@ -16,7 +16,7 @@ from tests.helpers import Case, assert_close, assert_same_functions, each_row, e
 from tests.layers import layer_case, rows
 
 # Each example compiles two programs.
-few = examples(5, derandomize=True)
+few = examples(3, derandomize=True)
 
 
 def pairs(low: int, high: int):

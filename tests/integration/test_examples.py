@@ -2,7 +2,9 @@
 
 import json
 import re
+import runpy
 import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,18 @@ from jaxnet.lecture.figures.gallery import list_pictures
 from tests.integration.test_docs import DOCS, ROOT, list_fixed, read
 
 README = read(ROOT / "README.md")
+TWO_NETS = ROOT / "examples" / "two_nets.py"
+
+
+def test_the_example_runs_and_resumes(tmp_path, monkeypatch, capsys):
+    shown = []
+    for _ in range(2):
+        monkeypatch.setattr(sys, "argv", [str(TWO_NETS), str(tmp_path / "run")])
+        runpy.run_path(str(TWO_NETS), run_name="__main__")
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1] and shown[0].count("the discriminator's loss") == 5
+    assert (tmp_path / "run" / "100").is_dir()
+    assert len(TWO_NETS.read_text().splitlines()) <= 80
 
 
 def list_blocks(kind: str) -> list[str]:

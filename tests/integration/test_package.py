@@ -172,10 +172,10 @@ def test_every_module_is_imported_from_where_it_was_installed(built, tmp_path):
 
 
 def test_the_lecture_runs_in_another_folder(built, tmp_path):
-    lecture = ("-m", "jaxnet", "lecture", "--only", "minibatch", "--no-cache")
+    lecture = ("-m", "jaxnet", "lecture", "--only", "logits")
     said = _python(built, *lecture, cwd=tmp_path)
-    assert re.search(r"minibatch\s+1D\s+\.9886/\.9953\s+torch\s+2", said), said
-    page = ("-m", "jaxnet", "report", "--only", "logits", "--no-cache")
+    assert re.search(r"logits\s.*\.9577/\.9626\s+torch\s", said), said
+    page = ("-m", "jaxnet", "report", "--only", "logits")
     assert "wrote report.html" in _python(built, *page, cwd=tmp_path)
     assert "binary_cross_entropy_with_logits" in (tmp_path / "report.html").read_text()
     assert f"version {VERSION}" in _python(built, "-m", "jaxnet", "--version", cwd=tmp_path)

@@ -11,7 +11,7 @@ __all__ = ["few"]  # a fixture
 def test_the_command_prints_writes_draws_and_resumes(few, tmp_path):
     out, figures = tmp_path / "[/] out", tmp_path / "[red]figures"  # no markup
     arguments = "minibatch --seeds 0:6 --p 0.5 --p 0 --lr 0.1 --lr 0.01".split()
-    arguments += ["--out", str(out), "--figures", str(figures), "--no-cache"]
+    arguments += ["--out", str(out), "--figures", str(figures)]
     done = call(*arguments)
     assert done.exit_code == 0, done.output
     assert "24 of 24 runs" not in done.output  # progress, and no terminal

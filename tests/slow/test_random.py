@@ -1,10 +1,11 @@
-"""A thousand million words of torch's stream."""
+"""A thousand million words of torch's stream, and millions of a card's."""
 
 import numpy as np
 import torch
 
 from jaxnet import random
 from jaxnet.random.mt19937 import draw
+from tests import test_philox
 from tests.helpers import assert_same_bits, assert_same_state
 
 
@@ -19,3 +20,7 @@ def test_a_thousand_million_words():
         expected = (pairs + np.uint64(2**63)).view(np.uint32).reshape(-1, 2)[:, ::-1].reshape(-1)
         assert_same_bits(words, expected)
     assert_same_state(generator)
+
+
+def test_posted_normal_numbers_of_another_card():
+    test_philox.test_posted_normal_numbers(*test_philox.POSTED[0])

@@ -7,12 +7,14 @@ from tests import (
     test_convert_optimizers,
     test_draws,
     test_ecosystem,
+    test_masks,
     test_memory,
     test_precision,
     test_programs,
     test_streaming,
     test_sweeps,
     test_teeth,
+    test_train,
 )
 from tests.cases import CASES
 from tests.test_streaming import no_thread_stays, small_blocks
@@ -29,9 +31,29 @@ def test_the_cases_agree_as_they_are(name):
     test_teeth.test_the_cases_agree_as_they_are(name)
 
 
-@pytest.mark.parametrize("name", ["nesterov", "adam", "words", "amsgrad"])
+@pytest.mark.parametrize("name", ["dropout", "adam", "words", "amsgrad"])
 def test_a_second_certificate_compiles_nothing(name):
     test_programs.test_a_second_certificate_compiles_nothing(name)
+
+
+@pytest.mark.parametrize("batch_size, shuffle", [(1, True), (41, False)])
+def test_minibatches_follow_a_torch_script(batch_size, shuffle):
+    test_train.test_minibatches_follow_a_torch_script(batch_size, shuffle, False)
+
+
+@pytest.mark.parametrize("drop_last, own", [(True, False), (False, True)])
+def test_a_data_loader_follows_a_torch_script(drop_last, own):
+    test_train.test_a_data_loader_follows_a_torch_script(True, drop_last, own)
+
+
+@pytest.mark.parametrize("name", ["parity", "float64"])
+def test_the_lectures_last_figures_are_computed_as_its_run(name):
+    test_precision.test_the_lectures_last_figures_are_computed_as_its_run(name)
+
+
+@pytest.mark.parametrize("name", ["one", "two alike"])
+def test_one_draw_is_many(name):
+    test_masks.test_one_draw_is_many(name)
 
 
 @pytest.mark.parametrize("seed", [1, 2**40 + 3])
@@ -68,10 +90,10 @@ def test_there_is_one_copy_of_the_data(options, tmp_path):
         test_memory.test_there_is_one_copy_of_the_data(kind, tmp_path / kind, options)
 
 
-@pytest.mark.parametrize("shuffle, width", [(False, 4), (True, None)])
+@pytest.mark.parametrize("shuffle, width", [(False, 4), (False, None), (True, None)])
 def test_a_lane_is_the_solo_run_of_its_seed(shuffle, width):
     test_sweeps.test_a_lane_is_the_solo_run_of_its_seed(shuffle, width)
 
 
 def test_the_lecture_in_float64():
-    test_precision.test_the_lecture_in_float64("logits")
+    test_precision.test_the_lecture_in_float64("minibatch")
