@@ -192,6 +192,7 @@ def test_a_folder_of_scripts_shadows_no_module(tmp_path):
     ("module", "arguments", "says"),
     [
         ("jaxnet", "lecture --root {}/cut --json {}/new/a.json", "holds 779 bytes of data"),
+        ("jaxnet", "lecture --device gpu --json {}/a.json", "--device must be one that JAX finds"),
         ("torchref", "certify {}/file:build", "file is no Python file"),
     ],
 )
