@@ -53,16 +53,12 @@ def test_a_missed_figure_is_marked_and_makes_the_exit_status_1(tmp_path, monkeyp
 
 def test_a_row_on_other_random_numbers_fails(monkeypatch):
     """Without a figure to miss: the row says whose numbers it used."""
-
-    def run(*arguments, **options):
-        """A record of a key says so: tests/test_lecture.py."""
-        result = lecture.run(*arguments, **options)
-        return result._replace(record=result.record | {"random": "jax"})
-
-    monkeypatch.setattr(jaxnet.lecture.cli.lecture, "run", run)
+    card = jaxnet.random.manual_seed(0, "cuda")  # of a key tests/test_lecture.py has the record
+    other = dataclasses.replace(lecture.EXPERIMENTS["logits"], seed=card)
+    monkeypatch.setitem(lecture.EXPERIMENTS, "logits", other)
     done = call("lecture", "--only", "logits")
     assert done.exit_code == 1, done.output
-    assert "jax ✗" in done.output
+    assert "torch cuda ✗" in done.output
 
 
 def test_show_draws_digits(tmp_path):
