@@ -160,7 +160,8 @@ def test_inside_another_module_and_through_transformations():
     generator, draws = jaxnet.nn.draw(around, jaxnet.random.manual_seed(7), x)
     alone = assert_same_draws(Ported(net, jnet, variables), X)
     jax.tree.map(assert_same_bits, draws["inner"], alone)
-    y, after = around.apply(outer, x, train=True, draws=draws, mutable=["batch_stats"])
+    found: Any = around.apply(outer, x, train=True, draws=draws, mutable=["batch_stats"])
+    y, after = found
     assert y.shape == (4, 1)
     assert np.array_equal(after["batch_stats"]["inner"]["norm"]["num_batches_tracked"], 1)
 

@@ -119,7 +119,7 @@ class TorchNet(Module):
             return Keyed(self.make_rng("dropout"))
         return Keyed(self.make_rng("params")) if self.is_initializing() else None
 
-    def _write(self, changed: Any, tensors: Any, trees: Any) -> None:
+    def _write(self, changed: dict[str, Any], tensors: Any, trees: Any) -> None:
         """Put changed buffers into the collections that are mutable."""
         if self.is_initializing() or not changed:
             return
