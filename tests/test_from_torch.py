@@ -4,6 +4,7 @@ import functools
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import flax.linen
 import jax
