@@ -5,7 +5,7 @@ nodes, each an operation of torch's ("aten.conv2d.default") with the module, the
 that it comes from. `rule` registers what an operation computes.
 """
 
-from jaxnet.program import rules
+from jaxnet.program import rules  # noqa: F401, which fills the registry
 from jaxnet.program.data import Input, Node, Output, Port, Program, Ref, Spec, Symbol, Tensor
 from jaxnet.program.draws import Given, Keyed, Listing
 from jaxnet.program.net import TorchNet
@@ -29,6 +29,5 @@ __all__ = [
     "Tensor",
     "TorchNet",
     "rule",
-    "rules",
     "run",
 ]

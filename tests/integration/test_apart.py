@@ -12,7 +12,7 @@ import torch
 
 import jaxnet.lecture.cli
 from jaxnet import losses, nn, optim
-from jaxnet.certificate.bounds import SMALL_LOSSES
+from jaxnet.certificate.bounds import VISIBLE
 from jaxnet.data import DataLoader
 from tests import child
 from tests.integration import ROOT, run_python
@@ -44,7 +44,7 @@ COUNT = 4096  # rows of one MiB
 def test_data_several_times_larger_than_the_address_space_may_be():
     """4 GiB of rows under a limit of some 0.8: an epoch in torch's order, each batch its rows."""
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "MALLOC_ARENA_MAX": "1"}
-    command = "-W", "error", "-m", "tests.child", "limited", str(COUNT), "96"
+    command = "-W", "error", "-m", "tests.child", "limited", str(COUNT), "128"
     found = json.loads(run_python(*command, env=environment).splitlines()[-1])
     assert found["VmPeak"] <= found["limit"] < COUNT * child.MIB / 3
     torch.manual_seed(child.SEED)
@@ -161,7 +161,8 @@ def test_persistent_workers_draw_as_torchs_do(tmp_path):
         for persistent in (True, False):
             loader = DataLoader((X, Y), 8, shuffle, False, generator, persistent)
             state, history = jaxnet.fit(net, loader, epochs=3, **run)
-            same = np.allclose(history.losses, expected, rtol=SMALL_LOSSES.rtol, atol=0)
+            # Other masks change a loss by its half; the stream is compared to the bit.
+            same = np.allclose(history.losses, expected, rtol=VISIBLE, atol=0)
             stream = jaxnet.random.get_state(state.generator).tolist()
             assert (same, stream == words) == (persistent, persistent or own)
 
