@@ -31,12 +31,12 @@ def spell(path: str) -> tuple[str, ...]:
 
     >>> spell("encoder.layers_0.norm.scale"), spell("net/~/linear_1.w")
     (('encoder', 'layers', '0', 'norm', 'weight'), ('net', 'linear', '1', 'weight'))
+    >>> spell("down_0_norm1.scale")
+    ('down', '0', 'norm1', 'weight')
     """
-    parts = []
-    for part in re.split(r"[./]", path):
-        named, _, number = part.rpartition("_")
-        split = [named, number] if number.isdecimal() and named else [part]
-        parts += [piece for piece in split if piece not in _NO_NAMES]
+    dotted = re.sub(r"(?<=[^./])_(\d+)(?=[_./]|$)", r".\1", path)
+    dotted = re.sub(r"(?<=\.)(\d+)_", r"\1.", dotted)
+    parts = [part for part in re.split(r"[./]", dotted) if part not in _NO_NAMES]
     if parts:
         parts[-1] = _WORDS.get(parts[-1], parts[-1])
     return tuple(parts)
