@@ -72,6 +72,28 @@ def test_a_fault_inside_a_scan_is_placed_and_named(eps, place):
         assert found.divergence is not None and "eps 0.001" in found.divergence.causes[0]
 
 
+@pytest.mark.parametrize("eps", [1e-5, 1e-6])
+def test_a_mistake_that_rounding_would_hide_is_seen_at_its_layer(eps):
+    """It moves the norm by 10 units in the last place, and the outputs by less than rounding may.
+
+    A layer's mistake that is named is one, however wide its bound is.
+    """
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.LayerNorm(64), nn.Linear(64, 8))
+    s = tensors(net)
+
+    def port(params, x):
+        z = jax.nn.standardize(x, epsilon=eps) * params["0.weight"][None] + params["0.bias"][None]
+        return z @ params["1.weight"].T + params["1.bias"][None]
+
+    sgd = torch.optim.SGD(net.parameters(), 0.1)
+    run = RUN | {"data": (2 * torch.randn(20, 64), torch.randn(20, 8))}
+    found = certify(net, optimizer=sgd, port=(port, s, optax.sgd(0.1)), **run)
+    assert where(found) == (None if eps == 1e-5 else ("outputs", "0")), found
+    if found.divergence is not None:
+        assert found.divergence.causes[0] == "layer_norm has eps 1e-06"
+
+
 class Normed(flax.linen.Module):
     @flax.linen.compact
     def __call__(self, x, train=False):
@@ -162,6 +184,13 @@ def _layer(net):
     return {"weight": tensors(net)["0.weight"], "bias": tensors(net)["0.bias"]}
 
 
+class Masked(nn.Module):
+    """Fills scores by hand."""
+
+    def forward(self, x):
+        return x.masked_fill(x > 0.5, -1e9).softmax(-1)
+
+
 NETS = nn.ModuleDict(
     {
         "norms": nn.Sequential(nn.LayerNorm(8), nn.GELU(), nn.LeakyReLU(0.1), nn.Dropout(0.35)),
@@ -172,6 +201,7 @@ NETS = nn.ModuleDict(
         "lstm": nn.LSTM(8, 4),
         "gru": nn.GRU(8, 4),
         "attention": nn.TransformerEncoderLayer(8, 2, 8, batch_first=True),
+        "masked": Masked(),
     }
 )  # fmt: skip
 
@@ -200,6 +230,7 @@ def test_variants_change_what_torch_computes():
                   "the kernel of a transposed", "a dropout scales by 1 / (1 - 0.2)", "nothing is",
                   "one dropout mask", "GELU", "the negative slope is 0.2", "interpolation",
                   "the gates are in the order i, f, o, g", "the gates are in the order r, n, z",
+                  "a mask is left out", "a mask is True where torch's is False",
                   ):  # fmt: skip
         assert any(each.startswith(words) for each in changed), words
 

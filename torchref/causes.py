@@ -32,7 +32,8 @@ _SINGLE = 12
 """Calls of an operation, up to which each is changed by itself."""
 
 
-_Wanted = dict[tuple[str, str], np.ndarray]
+Wanted = dict[tuple[str, str], np.ndarray]
+"""Numbers of the port's by stage and name."""
 
 
 class Causes:
@@ -65,25 +66,27 @@ class Causes:
         if self._is_deaf():
             return ("the port's outputs do not depend on the parameters it is given: no effect",)
         wanted = self._list_wanted(step, divergence, views)
-        if not wanted:
-            return ()
+        return self.explain(step, divergence.stage, wanted, views) if wanted else ()
+
+    def explain(self, step: Step, stage: str, wanted: Wanted, views: Views) -> tuple[str, ...]:
+        """What makes torch's numbers of a stage these of the port's, the best first."""
         found = []
         with replaying(self._plan, self._recorder, step) as replay:
             base = _gap(views, wanted)
-            for variant in list_variants(divergence.stage):
+            for variant in list_variants(stage):
                 gap = _try(replay, variant, wanted, base)
                 if gap < _CLOSE and gap < _CLOSER * base:
                     found.append((gap, variant.words))
         return tuple(words for _, words in sorted(found)[:_MOST])
 
-    def _list_wanted(self, step: Step, divergence: Divergence, views: Views) -> _Wanted:
+    def _list_wanted(self, step: Step, divergence: Divergence, views: Views) -> Wanted:
         """The port's numbers that a cause must make, by stage and name."""
         assert self._seen is not None
         stage, name = divergence.stage, divergence.tensor
         if stage == "outputs":
             own = [key for key in step.outputs if not key or key[0] == "["]
             keys = [(key, key) for key in own] or [(list(step.outputs)[-1], "")]
-            given: _Wanted = {
+            given: Wanted = {
                 ("outputs", key): align(self._outputs[ours], step.outputs[key].shape)
                 for key, ours in keys
                 if ours in self._outputs

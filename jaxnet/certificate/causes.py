@@ -131,7 +131,7 @@ def _seen(jax: Numbers, torch: Numbers) -> Iterator[str]:
     rest = float(np.linalg.norm(jax - ratio * torch) / np.sqrt(power))
     if abs(ratio - 1) > 1e-5 and rest < 1e-3 * abs(ratio - 1):
         yield f"all of it is {ratio:.6g} times torch's: is a factor, or a sum for a mean, in it?"
-    elif _alike(np.sort(jax), np.sort(torch)):
+    elif not _alike(jax, torch) and _alike(np.sort(jax), np.sort(torch)):
         yield "the same numbers are in another order"
     else:
         off = float(np.linalg.norm(jax - torch)) / np.sqrt(power)

@@ -104,6 +104,12 @@ class Held(NamedTuple):
         """Whether every compared element lies within its bound."""
         return not (self.error > self.bound).any()
 
+    @property
+    def share(self) -> float:
+        """The largest error as a share of its bound."""
+        with np.errstate(invalid="ignore"):
+            return float(np.max(self.error / np.maximum(self.bound, SMALLEST), initial=0.0))
+
 
 class Comparator:
     """Compares number with number; raises `Diverged` at the first that is out of bounds."""
