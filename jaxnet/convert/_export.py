@@ -176,6 +176,11 @@ def _explain(net: Any, error: Exception) -> Unsupported:
         said = "what the net does depends on values that it computes, which no graph holds"
     else:
         said = f"torch.export raised {type(error).__name__}: {text.splitlines()[0] if text else ''}"
+    if "not a known type" in text:
+        said = (
+            f"{text.partition(',')[0]}: a net may take and give tensors in tuples, lists, "
+            "dictionaries and dataclasses; one of transformers needs use_cache=False"
+        )
     return Unsupported([f"{module}{said}{place}"], ADVICE)
 
 

@@ -65,6 +65,9 @@ def _interpret(module: Any, args: list[Any], watch: Callable[[str, Any], Any] | 
             if target is torch.ops.aten.native_dropout.default and args[2]:
                 x, p, *_ = map(_as_any, args)
                 return torch.nn.functional.dropout(x, p, True), None
+            # Of layouts that torch.export assumed: an attention's output may lie otherwise.
+            if target is torch.ops.aten.view.default:
+                target = torch.ops.aten.reshape.default
             return super().call_function(target, args, kwargs)
 
     return Interpreter(module).run(*args)

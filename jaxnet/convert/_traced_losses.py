@@ -53,7 +53,7 @@ def _export(function: Any, structure: Any, leaves: Any) -> tuple[Program, dict[s
             self.function = function
 
         def forward(self, outputs, targets):
-            return self.function(outputs, targets)
+            return self.function(_with_attributes(outputs), targets)
 
     examples = jax.tree.unflatten(structure, [_make_example(leaf) for leaf in leaves])
     net = Loss()
@@ -69,6 +69,28 @@ def _export(function: Any, structure: Any, leaves: Any) -> tuple[Program, dict[s
     named = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     tensors = {name: value.detach().cpu().numpy().copy() for name, value in named.items()}
     return program, tensors
+
+
+class _Fields(dict):
+    """A dictionary that a port gives where the net gives a dataclass: `out.logits`, `out[0]`."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self:
+            raise AttributeError(f"the outputs have no {name!r}, but {sorted(self)}")
+        return self[name]
+
+    def __missing__(self, key: Any) -> Any:
+        if not isinstance(key, int) or not -len(self) <= key < len(self):
+            raise KeyError(key)
+        return list(self.values())[key]
+
+
+def _with_attributes(outputs: Any) -> Any:
+    if isinstance(outputs, dict):
+        return _Fields({key: _with_attributes(value) for key, value in outputs.items()})
+    if isinstance(outputs, tuple | list):
+        return type(outputs)(_with_attributes(value) for value in outputs)
+    return outputs
 
 
 def _draws(op: str) -> bool:
