@@ -36,7 +36,7 @@ test-avx2: .venv/test
 		tests/test_optim.py tests/test_random.py
 
 # Ten times as many examples are drawn where a default test draws some.
-test-slow: .venv/test
+test-slow: .venv/dev
 	JAXNET_EXAMPLES=10 $(PYTEST) tests/slow tests/test_batches.py tests/test_layers_*.py \
 		tests/test_losses*.py tests/test_philox.py tests/test_random.py tests/test_schedules.py
 

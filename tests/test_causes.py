@@ -16,7 +16,8 @@ from tests.test_verdicts import X, Y, linear, where
 from torchref import certify
 from torchref.sighting import Sightings, align, find_place
 from torchref.update_causes import Moved, explain_update
-from torchref.variants import Changed, list_variants
+from torchref.variants.catalogue import list_variants
+from torchref.variants.variant import Changed
 
 RUN: dict[str, Any] = {"loss": nn.MSELoss(), "data": (X, Y), "batch_size": 10}
 

@@ -398,6 +398,36 @@ def test_a_size_that_may_not_vary_is_named():
         jnet.apply(variables, to_numpy(X[:3]))
 
 
+class Counted(nn.Module):
+    """Takes any number of rows, of which its graph is made for one."""
+
+    def __init__(self):
+        super().__init__()
+        self.lin, self.drop = nn.Linear(4, 4), nn.Dropout(0.5)
+
+    def forward(self, x):
+        rows = int(x.shape[0])
+        return self.drop(self.lin(x)) * torch.ones(rows).cumsum(0)[:, None]
+
+
+def test_where_a_size_may_not_vary_the_net_is_exported_for_each(tmp_path):
+    torch.manual_seed(0)
+    net = Counted()
+    jnet, variables = convert.from_torch(net, X, batch_sizes=(3, 4))
+    convert.save(tmp_path / "net", jnet, variables)
+    jnet, variables = convert.load(tmp_path / "net")
+    for rows in (4, 3):
+        x = to_numpy(X[:rows])
+        _, draws = jaxnet.nn.draw(jnet, jaxnet.random.manual_seed(1), x)
+        torch.manual_seed(1)
+        expected = net.train()(X[:rows])
+        assert_close(jnet.apply(variables, x, train=True, draws=draws), expected)
+    with pytest.raises(ValueError, match="where a size is a number"):
+        jnet.apply(variables, to_numpy(X[:2]))
+    with pytest.raises(ValueError, match="batch_sizes must be an integer of at least 1, not 0"):
+        convert.from_torch(net, X, batch_sizes=(0,))
+
+
 def test_saved_and_loaded(tmp_path):
     _, jnet, variables = small()
     convert.save(tmp_path / "net", jnet, variables)

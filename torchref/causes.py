@@ -18,7 +18,8 @@ from torchref.replay import Replay, Views, replaying
 from torchref.sighting import align
 from torchref.steps import Named, Step
 from torchref.user_port import UserPort
-from torchref.variants import Changed, Variant, list_variants
+from torchref.variants.catalogue import list_variants
+from torchref.variants.variant import Changed, Variant
 
 _CLOSER, _CLOSE = 0.1, 1e-4
 """A variant explains a port whose numbers it comes this much closer to than torch does, and this

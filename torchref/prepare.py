@@ -70,7 +70,11 @@ def prepare_own(
 def translate(plan: Plan) -> tuple[Any, Any]:
     """jaxnet's port of a plan's net, exported from a batch of it where it has to be."""
     example = jax.tree.map(lambda rows: rows[: plan.batching.size], plan.data)
-    net, variables = convert.from_torch(plan.net, *example.args, **example.keywords)
+    rows, size = plan.data.num_examples, plan.batching.size
+    sizes = {rows % size or size, rows}  # a short last batch; and all, which are evaluated at once
+    net, variables = convert.from_torch(
+        plan.net, *example.args, batch_sizes=sizes, **example.keywords
+    )
     if not isinstance(net, TorchNet) and (plan.data.keywords or len(plan.data.args) != 1):
         raise ValueError(f"data must be (X, y) with one X, not {plan.data.names}")
     return net, variables

@@ -1,10 +1,15 @@
 """The table of operations, made from the registry."""
 
 import inspect
+import json
+from pathlib import Path
 from typing import Any
 
 from jaxnet.program import rules
 from jaxnet.program.registry import RULES
+
+SHARES = json.loads((Path(__file__).parents[1] / "opinfo.json").read_text(encoding="utf-8"))
+"""By ATen's name, torch's samples that pass and that were tried."""
 
 MARK = "`docs/tools/operations.py` puts the table here."
 
@@ -24,19 +29,29 @@ def write_tables() -> str:
         module = getattr(rules, room.rpartition(".")[2])
         title = room.rpartition(".")[2].capitalize()
         lines += ["", f"## {title}", "", inspect.getdoc(module) or "", ""]
-        lines += ["| operators | what the rule says of them |", "|---|---|"]
-        lines += [f"| {names} | {said} |" for names, said in _list_rules(room)]
+        lines += ["| operators | what the rule says of them | torch's samples |", "|---|---|---|"]
+        lines += [
+            f"| {', '.join(f'`{name}`' for name in names)} | {said} | {_count(names)} |"
+            for names, said in _list_rules(room)
+        ]
     return "\n".join(lines)
 
 
-def _list_rules(room: str) -> list[tuple[str, str]]:
+def _count(names: list[str]) -> str:
+    """How many of torch's samples of these operators pass; nothing where it has none."""
+    counts = [SHARES[base] for base in {name.partition(".")[0] for name in names} if base in SHARES]
+    passed, made = map(sum, zip(*counts, strict=True)) if counts else (0, 0)
+    return f"{passed} of {made}" if made else ""
+
+
+def _list_rules(room: str) -> list[tuple[list[str], str]]:
     """The operators of each function, and the first paragraph of its docstring."""
     functions: dict[Any, list[str]] = {}
     for name, rule in RULES.items():
         if rule.source == room:
             function = getattr(rule.function, "func", rule.function)
-            functions.setdefault(function, []).append(f"`{name.removeprefix('aten.')}`")
-    return [(", ".join(names), _describe(function)) for function, names in functions.items()]
+            functions.setdefault(function, []).append(name.removeprefix("aten."))
+    return [(names, _describe(function)) for function, names in functions.items()]
 
 
 def _describe(function: Any) -> str:

@@ -1,18 +1,19 @@
 """A torch net of any kind as a `TorchNet`, from its exported graphs."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxnet import nn
 from jaxnet.convert._completion import complete
-from jaxnet.convert._export import ADVICE, Call, export, kept
+from jaxnet.convert._export import ADVICE, Call, export, kept, map_tensors
 from jaxnet.convert._nodes import encode_program
 from jaxnet.convert._self_check import check
 from jaxnet.convert._unsupported import Unsupported
 from jaxnet.convert.state import BUFFERS, check_exact
-from jaxnet.program import Port, Spec, Tensor, TorchNet
+from jaxnet.program import Port, Program, Spec, Tensor, TorchNet
+from jaxnet.program._inputs import fits
 from jaxnet.program.net import nest_tensors, start_variables
 from jaxnet.program.run import list_missing
 
@@ -20,31 +21,62 @@ _UNKNOWN_WORDS = "rrelu rrelu_with_noise poisson _standard_gamma binomial _sampl
 """Operations that take a number of random words that depends on data."""
 
 
+class Exported(NamedTuple):
+    """A net's call, its graph, and the graph as plain data."""
+
+    call: Call
+    graph: Any
+    program: Program
+
+
 def port_from_torch(
-    net: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], checked: bool
+    net: Any,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    checked: bool,
+    batch_sizes: Collection[int] = (),
 ) -> tuple[TorchNet, nn.Variables]:
     """`from_torch` by way of torch.export."""
     with kept(net):
-        return _port(net, args, kwargs, checked)
+        pairs = [_export_both(net, args, kwargs)]
+        for size in batch_sizes:
+            inputs = _take_rows((args, dict(kwargs)), size)
+            leaves = Call(net, *inputs, True).leaves()
+            if not any(all(fits(e.program, leaves) for e in pair) for pair in pairs):
+                pairs.append(_export_both(net, *inputs))
+        return _port(net, pairs, checked)
 
 
-def _port(
-    net: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], checked: bool
-) -> tuple[TorchNet, nn.Variables]:
+def _export_both(net: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Exported]:
+    """In training and in evaluation mode."""
+    aliases, pair = find_aliases(net), []
+    for call in (Call(net, args, kwargs, mode) for mode in (True, False)):
+        graph = export(call)
+        pair.append(Exported(call, graph, encode_program(graph, aliases)))
+    return pair
+
+
+def _take_rows(inputs: Any, count: int) -> Any:
+    """So many rows of the examples, over and over."""
+    import torch
+
+    return map_tensors(lambda x: x[torch.arange(count) % len(x)] if x.ndim else x, inputs)
+
+
+def _port(net: Any, pairs: list[list[Exported]], checked: bool) -> tuple[TorchNet, nn.Variables]:
+    programs = [each.program for pair in pairs for each in pair]
+    check_rules(programs)
     aliases = find_aliases(net)
-    calls = {mode: Call(net, args, kwargs, mode) for mode in (True, False)}
-    exported = {mode: export(call) for mode, call in calls.items()}
-    programs = {mode: encode_program(graph, aliases) for mode, graph in exported.items()}
-    check_rules(programs.values())
-    tensors = list_tensors(net, aliases, programs.values())
-    done = {}
-    for mode, program in programs.items():
-        done[mode] = complete(calls[mode], exported[mode], program, tensors)
-        if checked:
-            check(calls[mode], exported[mode], steps=2 if mode else 1)
-    port = Port(
-        done[True], done[False], tensors, tuple(aliases.items()), checked, read_start(net, tensors)
-    )
+    tensors = list_tensors(net, aliases, programs)
+    done = []
+    for pair in pairs:
+        done.append([complete(*each, tensors) for each in pair])
+        for each in pair if checked else ():
+            check(each.call, each.graph, steps=2 if each.call.train else 1)
+    (train, evaluate), *others = done
+    pairs_left = tuple((train, evaluate) for train, evaluate in others)
+    start = read_start(net, tensors)
+    port = Port(train, evaluate, tensors, tuple(aliases.items()), checked, start, pairs_left)
     return TorchNet(port), start_variables(port)
 
 

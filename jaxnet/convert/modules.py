@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from jaxnet import nn
+from jaxnet._utils.validation import check_count
 from jaxnet.convert._ports import port_from_torch
 from jaxnet.convert._unsupported import Unsupported, describe, torch_class
 from jaxnet.convert.state import BUFFERS, from_tensors
@@ -39,7 +40,7 @@ _LEFT_OUT = {
 
 
 def from_torch(
-    net: Any, *args: Any, check: bool = True, **kwargs: Any
+    net: Any, *args: Any, check: bool = True, batch_sizes: Collection[int] = (), **kwargs: Any
 ) -> tuple[nn.Module, nn.Variables]:
     """A torch net as a Flax module, with a copy of its parameters and buffers.
 
@@ -54,7 +55,8 @@ def from_torch(
     of its own forward in both modes are exported by `torch.export`, from a call
     `net(*args, **kwargs)`, and become a `jaxnet.program.TorchNet`: plain data that runs, trains and
     is saved without torch. Axis 0 of the inputs, and axis 1 of sequences, may then have other sizes
-    than the example's, where torch.export allows it.
+    than the example's, where torch.export allows it; where it does not, the net is exported once
+    more for each of `batch_sizes`.
 
     Args:
       net: any `torch.nn.Module`; it stays as it is. `inplace` changes no number and is left out.
@@ -62,6 +64,7 @@ def from_torch(
       check: hold the exported graphs against the net in torch, two steps forward and backward with
         the stream and the buffers: export loses hooks, gradients of `torch.autograd.Function`,
         state in Python and more without a word. `jnet.port.checked` says whether it was done.
+      batch_sizes: other numbers of rows that the net is to take, such as a short last batch.
 
     Raises:
       Unsupported: a ValueError that names everything without an exact translation, by its module,
@@ -76,6 +79,7 @@ def from_torch(
     >>> print(jnet.apply(variables, jnp.array([[1.0, 2.0]])), list(variables["params"]["0"]))
     [[3.]] ['weight', 'bias']
     """
+    sizes = [check_count("batch_sizes", size) for size in batch_sizes]
     if not torch_class(net, "torch.nn"):
         raise Unsupported([f"net must be a torch.nn.Module, not {describe(net)}"], SUPPORTED)
     if torch_class(net, "torch.nn", "forward") in ("Sequential", *_LAYERS):
@@ -87,7 +91,7 @@ def from_torch(
         return _translate(net), from_tensors(net.state_dict())
     if not args and not kwargs:
         raise Unsupported(faults, f"{SUPPORTED}\n{_INPUTS}")
-    return port_from_torch(net, args, kwargs, check)
+    return port_from_torch(net, args, kwargs, check, sizes)
 
 
 def _faults(module: Any, place: str) -> Iterator[str]:

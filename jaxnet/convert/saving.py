@@ -16,7 +16,7 @@ from jaxnet._utils.files import as_path, write_whole
 from jaxnet._utils.validation import check_mapping
 from jaxnet.nn import Variables
 from jaxnet.program import TorchNet
-from jaxnet.program._files import decode_port, encode_port
+from jaxnet.program._files import decode_port, encode_port, name_programs
 from jaxnet.program.net import start_variables
 from jaxnet.program.run import list_missing
 
@@ -53,7 +53,7 @@ def save(path: str | os.PathLike, net: TorchNet, variables: Variables) -> None:
             said = f"variables must have {each.name!r} in {each.collection!r}, {each.spec}"
             raise ValueError(f"{said}, not {found}")
         arrays[f"tensors/{each.name}"] = np.array(flat[each.name], order="C")
-    for name, program in (("train", port.train), ("evaluate", port.evaluate)):
+    for name, program in name_programs(port).items():
         for key, array in program.constants.items():
             arrays[f"{name}/{key}"] = np.array(array, order="C")
     content = safetensors.numpy.save(arrays)
@@ -83,14 +83,17 @@ def load(path: str | os.PathLike) -> tuple[TorchNet, Variables]:
         )
     try:
         arrays = safetensors.numpy.load(content)
-        parts = {kind: _take(arrays, kind) for kind in ("tensors", "train", "evaluate")}
+        parts: dict[str, dict[str, Any]] = {"tensors": {}, "train": {}, "evaluate": {}}
+        for name, array in arrays.items():
+            kind, _, key = name.partition("/")
+            parts.setdefault(kind, {})[key] = array
         port = decode_port(text, parts, parts["tensors"])
         if missing := {each.name for each in port.tensors} ^ parts["tensors"].keys():
             raise ValueError(f"its tensors do not fit: {sorted(missing)}")
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
         said = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"{place} is damaged, or was not written by save: {said}") from error
-    nodes = [*list_missing(port.train), *list_missing(port.evaluate)]
+    nodes = [node for each in name_programs(port).values() for node in list_missing(each)]
     if nodes:
         names = ", ".join(sorted({node.op for node in nodes}))
         raise ValueError(
@@ -103,11 +106,3 @@ def load(path: str | os.PathLike) -> tuple[TorchNet, Variables]:
 def _add(path: Any, ending: str) -> Path:
     place = as_path(path)
     return place.with_name(place.name + ending)
-
-
-def _take(arrays: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    return {
-        name.partition("/")[2]: array
-        for name, array in arrays.items()
-        if name.partition("/")[0] == kind
-    }

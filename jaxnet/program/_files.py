@@ -24,7 +24,16 @@ def encode_port(port: Port) -> dict[str, Any]:
         "tensors": [_encode_fields(each) for each in port.tensors],
         "train": _encode_program(port.train),
         "evaluate": _encode_program(port.evaluate),
+        "others": [[_encode_program(program) for program in pair] for pair in port.others],
     }
+
+
+def name_programs(port: Port) -> dict[str, Program]:
+    """Each program under the name that its constants have."""
+    named = {"train": port.train, "evaluate": port.evaluate}
+    for number, pair in enumerate(port.others, 1):
+        named |= {f"train{number}": pair[0], f"evaluate{number}": pair[1]}
+    return named
 
 
 def decode_port(
@@ -34,7 +43,7 @@ def decode_port(
 
     Args:
       text: what `encode_port` gave, as JSON has it.
-      constants: of the programs "train" and "evaluate".
+      constants: of each program, under its name.
       start: the tensors.
 
     Raises:
@@ -45,10 +54,15 @@ def decode_port(
     if text.get("version") != VERSION:
         raise ValueError(f"it has version {text.get('version')!r}, this jaxnet reads {VERSION}")
     train, evaluate = (_decode_program(text[k], constants[k]) for k in ("train", "evaluate"))
+    others = []
+    for number, (first, second) in enumerate(text["others"], 1):
+        own = constants.get(f"train{number}", {}), constants.get(f"evaluate{number}", {})
+        others.append((_decode_program(first, own[0]), _decode_program(second, own[1])))
     tensors = tuple(Tensor(**_decode_fields(each)) for each in text["tensors"])
     start = {each.name: start[each.name] for each in tensors}
     aliases = tuple((str(name), str(first)) for name, first in text["aliases"])
-    return Port(train, evaluate, tensors, aliases, bool(text["checked"]), start)
+    checked = bool(text["checked"])
+    return Port(train, evaluate, tensors, aliases, checked, start, tuple(others))
 
 
 def _encode_program(program: Program) -> dict[str, Any]:

@@ -45,6 +45,30 @@ def _explain(each: Input, value: Any) -> str:
     )
 
 
+def choose(
+    programs: Sequence[Program], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Program, list[Any]]:
+    """The first program that takes inputs of these sizes, and the leaves of its call.
+
+    Raises:
+      ValueError, TypeError: as `read_inputs`.
+    """
+    for program in programs:
+        leaves = read_inputs(program, args, kwargs)
+        if len(programs) == 1 or fits(program, leaves):
+            return program, leaves
+    return programs[0], read_inputs(programs[0], args, kwargs)
+
+
+def fits(program: Program, leaves: Sequence[Any]) -> bool:
+    """Whether it takes inputs of these sizes."""
+    try:
+        bind_sizes(program, leaves)
+    except ValueError:
+        return False
+    return True
+
+
 def read_inputs(program: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
     """The leaves of a call's arguments; several inputs may come as one tuple or mapping.
 

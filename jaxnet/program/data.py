@@ -158,6 +158,13 @@ class Port:
     """Whether two steps of the graph were held against the net in torch."""
     start: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """The tensors as the net had them: what `init` gives."""
+    others: tuple[tuple[Program, Program], ...] = field(default=(), repr=False)
+    """The two for inputs of other sizes, where those of one export may not vary."""
+
+    def list_programs(self, train: bool) -> tuple[Program, ...]:
+        """Those of a mode, for inputs of different sizes."""
+        own = (self.train, self.evaluate), *self.others
+        return tuple(pair[not train] for pair in own)
 
 
 def list_refs(value: Any) -> Iterator[str]:

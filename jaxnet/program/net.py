@@ -15,7 +15,7 @@ from jaxnet._utils.validation import nearest
 from jaxnet.cache import memoize
 from jaxnet.nn import Draws, Module, Variables
 from jaxnet.nn.draws import Draw
-from jaxnet.program._inputs import read_inputs
+from jaxnet.program._inputs import choose
 from jaxnet.program.data import Port, Program, Tensor
 from jaxnet.program.draws import Given, Keyed, Listing
 from jaxnet.program.registry import RULES
@@ -50,12 +50,13 @@ class TorchNet(Module):
 
     def list_draws(self, *args: Any, **kwargs: Any) -> list[Draw]:
         """What `train=True` draws at random, in torch's order."""
-        program = self.port.train
-        if not _is_random(program):
+        programs = self.port.list_programs(True)
+        if not _is_random(programs[0]):
             return []
-        leaves = [_describe(leaf) for leaf in read_inputs(program, args, kwargs)]
+        program, inputs = choose(programs, args, kwargs)
+        leaves = tuple(_describe(leaf) for leaf in inputs)
         wide = jnp.zeros((), float).dtype == np.float64
-        return list(_list_draws(self.port, tuple(leaves), wide))
+        return list(_list_draws(program, self.port.tensors, leaves, wide))
 
     @flax.linen.compact
     def __call__(
@@ -76,8 +77,7 @@ class TorchNet(Module):
           capture: names of layers, "layer1.0.conv1", or True for all: their outputs are returned
             beside the net's, `(outputs, {name: output})`.
         """
-        program = self.port.train if train else self.port.evaluate
-        leaves = read_inputs(program, args, kwargs)
+        program, leaves = choose(self.port.list_programs(train), args, kwargs)
         trees = {name: self._read(*name) for name in _list_tops(self.port.tensors)}
         tensors = _name_tensors(self.port, trees)
         source = self._open_draws(draws)
@@ -209,19 +209,21 @@ def _describe(leaf: Any) -> Any:
 
 
 @memoize
-def _list_draws(port: Port, leaves: tuple[Any, ...], wide: bool) -> tuple[Draw, ...]:
+def _list_draws(
+    program: Program, known: tuple[Tensor, ...], leaves: tuple[Any, ...], wide: bool
+) -> tuple[Draw, ...]:
     """`wide` tells JAX's two widths apart, in each of which it is traced."""
     kinds = [jax.ShapeDtypeStruct(*leaf) if isinstance(leaf, tuple) else None for leaf in leaves]
     tensors = {
         each.name: jax.ShapeDtypeStruct(each.spec.shape, canonical(each.spec.dtype))
-        for each in port.tensors
+        for each in known
     }
     listing = Listing()
 
     def forward(tensors, given):
         pairs = zip(leaves, given, strict=True)
         inputs = [own if isinstance(leaf, tuple) else leaf for leaf, own in pairs]
-        return run(port.train, tensors, inputs, draws=listing)[1]
+        return run(program, tensors, inputs, draws=listing)[1]
 
     jax.eval_shape(partial(forward), tensors, kinds)
     return tuple(listing.draws)

@@ -6,6 +6,7 @@ import torch
 import torchref
 from tests.ported import assert_same_evaluation, assert_same_step, contract
 from tests.program_nets import CASES
+from tests.test_from_torch import Counted, X
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -53,5 +54,19 @@ def test_two_steps_are_certified(name):
         optimizer=torch.optim.SGD(net.parameters(), lr=1e-2, momentum=0.9),
         batch_size=4,
         seed=1,
+    )
+    assert certificate.agrees and certificate.steps == 2, str(certificate)
+
+
+def test_a_graph_for_each_size_is_certified():
+    """A short last batch, and all rows at once."""
+    torch.manual_seed(0)
+    net = Counted()
+    certificate = torchref.certify(
+        net,
+        data=(torch.cat([X, X[:3]]), torch.zeros(7, 4)),
+        loss=torch.nn.MSELoss(),
+        optimizer=torch.optim.SGD(net.parameters(), 0.1),
+        batch_size=4,
     )
     assert certificate.agrees and certificate.steps == 2, str(certificate)

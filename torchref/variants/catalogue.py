@@ -1,0 +1,27 @@
+"""All of them, by the stage at which they show."""
+
+from collections.abc import Iterator
+
+from torchref.variants import layers
+from torchref.variants.attention import list_attention
+from torchref.variants.convolutions import list_convolutions
+from torchref.variants.variant import Variant, set_argument
+
+
+def list_variants(stage: str) -> Iterator[Variant]:
+    """What may explain a divergence at a stage."""
+    if stage == "outputs":
+        yield from layers.list_norms()
+        yield from list_convolutions()
+        yield from layers.list_dropouts()
+        yield from list_attention()
+        yield from layers.list_gates()
+        yield from layers.list_others()
+    elif stage == "buffers":
+        yield from layers.list_statistics()
+    elif stage == "loss":
+        yield from layers.list_losses()
+    elif stage == "gradients":
+        yield set_argument(
+            "the row of padding gets a gradient too", ("embedding",), 2, "padding_idx", None
+        )
