@@ -1,6 +1,7 @@
 # make run               the lecture's experiments on JAX (installs jaxnet without torch)
 # make test              what every change must pass, against torch (installs torch too)
-# make test-integration  processes, package, notebooks, documentation, benchmarks, browser; AVX2 alone
+# make test-integration  processes, package, notebooks, documentation, benchmarks, browser
+# make test-parity       losses, optimizers, lecture and certificates, compiled as users compile them
 # make test-slow         every planted fault, drawn mutants, kills, soak, whole certificates
 # make test-all          the three
 # make benchmark         jaxnet beside torch and others (about thirteen minutes)
@@ -14,11 +15,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE :=
 PYTEST := $(BIN)/python -m pytest --numprocesses logical
 
-# An x86 processor without AVX-512, whatever this one has: XLA's kernels, and torch's three kinds.
+# With XLA's optimizations, which the other tiers leave out (conftest.py); and as an x86 processor
+# without AVX-512 computes, whatever this one has: XLA's kernels, and torch's three kinds.
 AVX2 := XLA_FLAGS=--xla_cpu_max_isa=AVX2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 \
 	MKL_ENABLE_INSTRUCTIONS=AVX2
 
-.PHONY: run test test-integration test-avx2 test-slow test-all benchmark lint docs clean
+.PHONY: run test test-integration test-parity test-slow test-all benchmark lint docs clean
 
 run: .venv/jaxnet
 	$(BIN)/jaxnet lecture --figures figures
@@ -26,18 +28,17 @@ run: .venv/jaxnet
 test: .venv/test
 	$(PYTEST)
 
-test-integration: .venv/dev test-avx2
+test-integration: .venv/dev test-parity
 	$(PYTEST) tests/integration
 
-# Parity and certificates once more, as another processor computes them.
-test-avx2: .venv/test
-	$(AVX2) $(PYTEST) tests/test_lecture.py tests/test_teeth.py tests/test_certificate.py \
+test-parity: .venv/test
+	$(AVX2) $(PYTEST) tests/test_lecture.py tests/test_certificate.py \
 		tests/test_train.py tests/test_nn.py tests/test_losses*.py tests/test_layers*.py \
 		tests/test_optim.py tests/test_random.py
 
 # Ten times as many examples are drawn where a default test draws some.
 test-slow: .venv/dev
-	JAXNET_EXAMPLES=10 $(PYTEST) tests/slow tests/test_batches.py tests/test_layers_*.py \
+	XLA_FLAGS= JAXNET_EXAMPLES=10 $(PYTEST) tests/slow tests/test_batches.py tests/test_layers_*.py \
 		tests/test_losses*.py tests/test_philox.py tests/test_random.py tests/test_schedules.py
 
 test-all: test test-integration test-slow

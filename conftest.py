@@ -30,6 +30,12 @@ if "PYTEST_XDIST_WORKER" not in os.environ and PROGRAMS.is_dir():
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(PROGRAMS))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+# Most of the suite's time goes into compiling, and three quarters of that into what makes programs
+# fast: here they are compiled plainly. `make test-parity`, `make test-slow` and whoever sets
+# XLA_FLAGS compile them as users do.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
+)
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

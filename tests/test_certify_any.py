@@ -12,8 +12,6 @@ from jaxnet import convert
 from jaxnet.certificate.bounds import ELEMENTWISE
 from jaxnet.program import RULES
 from tests.helpers import assert_close, each_row
-from tests.test_timing import fail_to_compile
-from torchref import timing
 
 
 class Two(nn.Module):
@@ -43,20 +41,12 @@ def build():
     return {"net": net, "loss": lose, "optimizer": optimizer, "data": data}
 
 
-def test_a_net_of_several_inputs_is_certified(monkeypatch):
-    """From a script, with its initial weights; and what a step costs."""
-
-    monkeypatch.setattr(torch, "compile", fail_to_compile)
-    monkeypatch.setattr(timing, "_BLOCK", 1e-3)
-    monkeypatch.setattr(timing, "_ROUNDS", 2)
-    certificate = torchref.certify_script(
-        build, batch_size=4, epochs=2, shuffle=True, seed=3, time=True
-    )
+def test_a_net_of_several_inputs_is_certified():
+    """From a script, with its initial weights and a short last batch."""
+    certificate = torchref.certify_script(build, batch_size=4, shuffle=True, seed=3)
     assert certificate.agrees, str(certificate)
-    assert certificate.steps == 6 and certificate.checked["masks"] > 0
+    assert certificate.steps == 3 and certificate.checked["masks"] > 0
     assert certificate.checked["initial weights"] > 0
-    assert certificate.timing is not None
-    assert list(certificate.timing.milliseconds) == ["torch", "port"]
 
 
 def test_a_fault_of_the_port_is_seen():

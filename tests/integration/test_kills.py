@@ -180,7 +180,7 @@ def test_the_command_line_says_how_to_resume_after_ctrl_c(tmp_path):
     command += ["--checkpoint", str(tmp_path / "runs")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not any((tmp_path / "runs" / "full_batch").glob("[0-9]*")) and process.poll() is None:
-        pass
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate()
     assert process.returncode == 130 and "Traceback" not in errors and not output

@@ -16,7 +16,7 @@ ROUNDING = "rounding"  # tags a cell that prints errors in the last bits, or wha
 LARGEST = 600_000  # bytes of a file
 
 
-@pytest.mark.parametrize("name", [LECTURE, FROM_TORCH])
+@pytest.mark.parametrize("name", [FROM_TORCH])  # the lecture, for minutes, in tests/slow
 def test_it_runs_and_prints_what_is_stored(name):
     stored = notebooks.read(name)
     fresh = copy.deepcopy(stored)

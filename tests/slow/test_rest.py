@@ -1,5 +1,6 @@
 """The rows of the default tier's tables that it leaves out: each compiles programs of its own."""
 
+import jax
 import pytest
 
 from tests import (
@@ -7,6 +8,7 @@ from tests import (
     test_convert_optimizers,
     test_draws,
     test_ecosystem,
+    test_loops,
     test_masks,
     test_memory,
     test_precision,
@@ -14,6 +16,7 @@ from tests import (
     test_streaming,
     test_sweeps,
     test_teeth,
+    test_traced,
     test_train,
 )
 from tests.cases import CASES
@@ -24,6 +27,15 @@ __all__ = ["no_thread_stays", "small_blocks"]  # fixtures
 
 def rest(table, quick):
     return [row for row in table if row not in quick]
+
+
+def test_a_linen_net_that_is_seen_inside_leaks_nothing():
+    test_traced.see_inside(jax.checking_leaks())
+
+
+@pytest.mark.parametrize(("apply", "noise", "dropout", "layer"), test_loops.DRAWING[2:])
+def test_whatever_is_drawn_is_given_to_the_port(apply, noise, dropout, layer):
+    test_loops.test_whatever_is_drawn_is_given_to_the_port(apply, noise, dropout, layer)
 
 
 @pytest.mark.parametrize("name", rest(CASES, test_teeth.QUICK_CASES))
