@@ -55,7 +55,7 @@ CASES = {
     ],
     "index_copy.default": [call(X, 1, np.array([2, 0]), floats(4, 2, 5))],
     "index_fill.int_Scalar": [call(X, 1, np.array([2, 0]), 1.5)],
-    "index_fill.int_Tensor": [call(X, 1, np.array([2, 0]), fixed(1.5))],
+    "index_fill.int_Tensor": [call(X, 1, np.array([2, 0, 2]), floats())],
     "masked_scatter.default": [
         call(floats(3, 4), bools(3, 4), floats(12)),
         call(floats(3, 4), bools(4), floats(20)),

@@ -49,7 +49,8 @@ CASES = {
         call(floats(1, 2, 4, 5, 4), [2, 3, 2], [1, 2, 2], [1, 1, 0])
     ],
     "max_unpool2d.default": [
-        call(floats(1, 2, 2, 2), np.array([[[[0, 3], [9, 14]], [[5, 2], [8, 15]]]]), [4, 4])
+        call(floats(1, 2, 2, 2), np.array([[[[0, 3], [9, 14]], [[5, 2], [8, 15]]]]), [4, 4]),
+        call(floats(1, 1, 2, 2), np.array([[[[5, 5], [9, 5]]]]), [4, 4]),  # windows that overlap
     ],
     "scatter_reduce.two": [
         *(
@@ -57,7 +58,8 @@ CASES = {
             for reduce in ("amax", "amin", "sum", "mean")
             for own in (True, False)
         ),
-        call(fixed(floats(3, 4)), 0, INDEX, fixed(floats(3, 4, seed=1)), "prod"),
+        call(floats(3, 4), 0, INDEX, floats(3, 4, seed=1), "prod"),
+        call(whole(3, 4), 0, INDEX, whole(3, 4, seed=1), "prod", include_self=False),
         call(whole(3, 4), 0, INDEX, whole(3, 4, seed=1), "amax"),
     ],
     "cummax.default": [call(whole(3, 5), 1), call(floats(4), 0)],
@@ -88,7 +90,7 @@ CASES = {
         for name, x in {"fft": C2, "ifft": C2, "rfft": C2.real, "irfft": C2}.items()
     },
     **{
-        f"fft_{name}2.default": [call(x), call(x, [4, 6], [1, 0], "ortho")]
+        f"fft_{name}2.default": [call(x), call(x, [4, 6], [1, 0], "ortho"), call(x, None, [0])]
         for name, x in {"fft": C2, "ifft": C2, "rfft": C2.real, "irfft": C2}.items()
     },
     **{

@@ -33,7 +33,11 @@ CASES = {
     "mv.default": [call(floats(2, 3), floats(3))],
     "dot.default": [call(floats(3), floats(3, seed=1))],
     "vdot.default": [call(floats(3), floats(3, seed=1))],
-    "inner.default": [call(floats(3), floats(3, seed=1)), call(floats(2, 3), floats(4, 3))],
+    "inner.default": [
+        call(floats(3), floats(3, seed=1)),
+        call(floats(2, 3), floats(4, 3)),
+        call(floats(2, 3), floats()),
+    ],
     "addmm.default": [
         call(floats(5), floats(3, 4), floats(4, 5)),
         call(floats(3, 5), floats(3, 4), floats(4, 5), beta=0.5, alpha=2),
@@ -54,7 +58,10 @@ CASES = {
         call("...i,i", [A, floats(4)]),
     ],
     "bilinear.default": [call(floats(2, 3), floats(2, 4), floats(5, 3, 4), floats(5))],
-    "tensordot.default": [call(A, floats(3, 4, 5), [1, 2], [0, 1])],
+    "tensordot.default": [
+        call(A, floats(3, 4, 5), [1, 2], [0, 1]),
+        call(floats(2, 1), floats(3, 4), [1], [0]),
+    ],
     "cdist.default": [
         call(floats(2, 3, 4), floats(2, 5, 4)),
         call(floats(3, 4), floats(5, 4), 1.0),

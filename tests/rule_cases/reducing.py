@@ -105,6 +105,8 @@ CASES = {
         call(fixed([1.0, 2.0, 2.0, 3.0]), fixed(units(2, 3) * 4)),
         call(np.array([1, 2, 2, 3]), np.array([0, 2, 3]), right=True),
         call(np.array([1, 2, 2, 3]), np.array([0, 2, 3]), side="right"),
+        call(np.array([[1, 2, 3], [4, 5, 6]]), np.array([[0, 2], [5, 9]])),
+        call(np.array([3, 1, 2]), np.array([0, 2]), sorter=np.array([1, 2, 0])),
     ],
     "bucketize.Tensor": [
         call(np.array([0, 2, 3]), np.array([1, 2, 2, 3])),

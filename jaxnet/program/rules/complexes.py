@@ -30,11 +30,10 @@ for _name in ("fft", "ifft", "rfft", "irfft"):
     rule(f"aten.fft_{_name}.default")(
         lambda x, n=None, dim=-1, norm=None, f=_function: f(x, n, dim, _NORMS[norm])
     )
-    _function = getattr(jnp.fft, f"{_name}2")
+    _function = getattr(jnp.fft, f"{_name}n")
     rule(f"aten.fft_{_name}2.default")(
         lambda x, s=None, dim=(-2, -1), norm=None, f=_function: f(x, s, tuple(dim), _NORMS[norm])
     )
-    _function = getattr(jnp.fft, f"{_name}n")
     rule(f"aten.fft_{_name}n.default")(
         lambda x, s=None, dim=None, norm=None, f=_function: f(
             x, s, None if dim is None else tuple(dim), _NORMS[norm]

@@ -69,5 +69,5 @@ def im2col(x, kernel_size, dilation, padding, stride):
     strides, dilations = for_each_axis(stride, 2), for_each_axis(dilation, 2)
     geometry = Geometry(strides, _pads(padding, kernel, dilations), dilations)
     y = jnp.stack(list(shifts(images, kernel, geometry)), 2)
-    y = y.reshape(images.shape[0], -1, y.shape[-2] * y.shape[-1])
+    y = y.reshape(y.shape[0], y.shape[1] * y.shape[2], y.shape[-2] * y.shape[-1])
     return y[0] if single else y

@@ -18,6 +18,21 @@ def _plain(function):
     return lambda x: narrow(function(widen(x)), x)
 
 
+@jax.custom_jvp
+def digamma(x):
+    """The derivative of log(gamma(x)); its own is reflected below 1/2, where JAX's is not."""
+    return jax.scipy.special.digamma(x)
+
+
+@digamma.defjvp
+def _digamma_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    low = x < 0.5
+    own = jax.scipy.special.polygamma(1, jnp.where(low, 1 - x, x))
+    sine = jnp.sin(jnp.pi * jnp.where(low, x, 0.5))
+    return digamma(x), jnp.where(low, (jnp.pi / sine) ** 2 - own, own) * dx
+
+
 for _name, _function in {
     "exp": jnp.exp,
     "exp2": jnp.exp2,
@@ -46,7 +61,7 @@ for _name, _function in {
     "erfinv": jax.scipy.special.erfinv,
     "sigmoid": jax.nn.sigmoid,
     "lgamma": jax.scipy.special.gammaln,
-    "digamma": jax.scipy.special.digamma,
+    "digamma": digamma,
     "sinc": jnp.sinc,
 }.items():
     rule(f"aten.{_name}.default")(_plain(_function))

@@ -119,6 +119,8 @@ def _gather(x, dim, index):
 
 @rule("aten.gather.default")
 def gather(x, dim, index, sparse_grad=False):
+    if not index.size:
+        return jnp.zeros(index.shape, x.dtype)
     return _with_axes(_gather)(x, dim, index)
 
 
@@ -173,8 +175,14 @@ def index_copy(x, dim, index, source):
 
 @rule("aten.index_fill.int_Scalar", "aten.index_fill.int_Tensor")
 def index_fill(x, dim, index, value):
+    """The gradient of a value is of each place once, however often it is named."""
     value = jnp.asarray(value).astype(x.dtype)
-    return overwrite(x, places(x, dim, index), value) if x.ndim else value
+    if not x.ndim:
+        return value
+    axis = dim % x.ndim
+    named = jnp.zeros(x.shape[axis], bool).at[index].set(True)
+    named = named.reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+    return jnp.where(jnp.broadcast_to(named, x.shape), value, x)
 
 
 @rule("aten.masked_scatter.default")

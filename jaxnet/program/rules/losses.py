@@ -113,6 +113,8 @@ def hinge_embedding_loss(x, target, margin=1.0, reduction=1):
 def cosine_similarity(x1, x2, dim=1, eps=1e-08):
     """x1 . x2 / (max(|x1|, eps) max(|x2|, eps))."""
     x1, x2 = promote(x1, x2, floating=True)
+    if not x1.ndim:
+        return cosine_similarity(x1.reshape(1), x2.reshape(1), 0, eps)
     sizes = [vector_norm(x, 2, [dim], True) for x in (x1, x2)]
     first, second = (
         x / jnp.broadcast_to(jnp.where(size < eps, eps, size), x.shape)

@@ -45,6 +45,8 @@ def addbmm(x, batch1, batch2, beta=1, alpha=1):
 @rule("aten.inner.default")
 def inner(x, other):
     """Sums over the last axis of both."""
+    if not x.ndim or not other.ndim:
+        return x * other
     return jnp.tensordot(x, other, (-1, -1), precision=precision())
 
 
@@ -67,6 +69,12 @@ def bilinear(input1, input2, weight, bias=None):
 
 @rule("aten.tensordot.default")
 def tensordot(x, other, dims_self, dims_other):
+    """Sums over pairs of axes; of a pair with a length of 1, over the other."""
+    for mine, its in zip(dims_self, dims_other, strict=True):
+        if x.shape[mine] == 1:
+            other = other.sum(its, keepdims=True)
+        elif other.shape[its] == 1:
+            x = x.sum(mine, keepdims=True)
     return jnp.tensordot(x, other, (tuple(dims_self), tuple(dims_other)), precision=precision())
 
 

@@ -11,6 +11,7 @@ from jaxnet.nn._windows import Windows, average, average_bins, largest
 from jaxnet.nn.base import narrow, widen
 from jaxnet.program.registry import rule
 from jaxnet.program.rules.convolutions import for_each_axis
+from jaxnet.program.rules.indexing import overwrite
 
 
 def _windows(x, count, kernel, stride, padding, dilation, ceil_mode):
@@ -116,5 +117,6 @@ def max_unpool2d(x, indices, output_size):
     lead, size = x.shape[:-2], math.prod(output_size)
     flat, places = x.reshape(math.prod(lead), -1), indices.reshape(math.prod(lead), -1)
     images = jnp.arange(flat.shape[0])[:, None]
-    y = jnp.zeros((flat.shape[0], size), x.dtype).at[images, places].set(flat)
+    images = jnp.broadcast_to(images, places.shape)
+    y = overwrite(jnp.zeros((flat.shape[0], size), x.dtype), (images, places), flat)
     return y.reshape(*lead, *output_size)

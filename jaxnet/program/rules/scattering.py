@@ -1,5 +1,6 @@
 """Elements reduced at places: scatter_reduce, bags of embeddings, running extremes."""
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -19,7 +20,7 @@ def scatter_reduce(x, dim, index, src, reduce, include_self=True):
         count = touched + 1 if include_self else jnp.maximum(touched, 1)
         return start.at[at].add(values) / lax.stop_gradient(count)
     if reduce == "prod":
-        return start.at[at].multiply(values)
+        return _multiply(start, at, values)
     best = lax.stop_gradient(
         start.at[at].max(values) if reduce == "amax" else start.at[at].min(values)
     )
@@ -29,6 +30,28 @@ def scatter_reduce(x, dim, index, src, reduce, include_self=True):
     share = jnp.where(own, x - lax.stop_gradient(x), 0)
     share = share.at[at].add(jnp.where(equal, values - lax.stop_gradient(values), 0))
     return best + share / jnp.maximum(ties, 1)
+
+
+@jax.custom_jvp
+def _multiply(x, at, values):
+    """x times all that comes to each place."""
+    return x.at[at].multiply(values)
+
+
+@_multiply.defjvp
+def _multiply_jvp(primals, tangents):
+    # The others' product, with no quotient of zeros: where two factors are 0, every derivative is.
+    (x, at, values), (dx, _, dvalues) = primals, tangents
+    zeros = (x == 0).astype(jnp.int32).at[at].add(values == 0)
+    rest = _multiply(jnp.where(x == 0, 1, x), at, jnp.where(values == 0, 1, values))
+
+    def others(own, zeros, rest):
+        alone = jnp.where(own == 0, rest, rest / jnp.where(own == 0, 1, own))
+        return jnp.where(zeros - (own == 0) == 0, alone, 0)
+
+    change = others(x, zeros, rest) * dx
+    change = change.at[at].add(others(values, zeros[at], rest[at]) * dvalues)
+    return _multiply(x, at, values), change
 
 
 _NEUTRAL = {
@@ -42,6 +65,8 @@ _NEUTRAL = {
 
 def _running(x, dim, better):
     """The extreme so far along an axis and its place, the last of equal ones."""
+    if not x.size or not x.ndim:
+        return x, jnp.zeros(x.shape, jnp.int32)
     axis = dim % x.ndim
     order = lax.broadcasted_iota(jnp.int32, x.shape, axis)
 

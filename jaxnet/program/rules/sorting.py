@@ -1,5 +1,8 @@
 """What puts elements in order, or finds their place in an order."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -52,10 +55,13 @@ def topk(x, k, dim=-1, largest=True, sorted=True):
 
 @rule("aten.searchsorted.Tensor")
 def searchsorted(sorted_sequence, self, out_int32=False, right=False, side=None, sorter=None):
-    if sorted_sequence.ndim != 1 or sorter is not None:
-        raise NotImplementedError("searchsorted has a rule for one sorted row alone")
-    side = side or ("right" if right else "left")
-    return jnp.searchsorted(sorted_sequence, self, side=side)
+    """In one sorted row, or row by row."""
+    if sorter is not None:
+        sorted_sequence = jnp.take_along_axis(sorted_sequence, sorter, -1)
+    find = functools.partial(jnp.searchsorted, side=side or ("right" if right else "left"))
+    for _ in sorted_sequence.shape[:-1]:
+        find = jax.vmap(find)
+    return find(sorted_sequence, self)
 
 
 @rule("aten.bucketize.Tensor")
