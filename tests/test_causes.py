@@ -88,7 +88,7 @@ def test_a_mistake_that_rounding_would_hide_is_seen_at_its_layer(eps):
         return z @ params["1.weight"].T + params["1.bias"][None]
 
     sgd = torch.optim.SGD(net.parameters(), 0.1)
-    run = RUN | {"data": (2 * torch.randn(20, 64), torch.randn(20, 8))}
+    run: dict[str, Any] = RUN | {"data": (2 * torch.randn(20, 64), torch.randn(20, 8))}
     found = certify(net, optimizer=sgd, port=(port, s, optax.sgd(0.1)), **run)
     assert where(found) == (None if eps == 1e-5 else ("outputs", "0")), found
     if found.divergence is not None:

@@ -413,6 +413,7 @@ def test_where_a_size_may_not_vary_the_net_is_exported_for_each(tmp_path):
     torch.manual_seed(0)
     net = Counted()
     jnet, variables = convert.from_torch(net, X, batch_sizes=(3, 4))
+    assert isinstance(jnet, TorchNet)
     convert.save(tmp_path / "net", jnet, variables)
     jnet, variables = convert.load(tmp_path / "net")
     for rows in (4, 3):

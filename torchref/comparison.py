@@ -27,6 +27,9 @@ _DRAWS = 2
 _FIRST, _EVERY = 3, 16
 """Numbers are rounded in the first steps, and then in every so many, to save time."""
 
+_TURNED = 32
+"""Steps whose gradients from another side of a kink are kept."""
+
 _DOUBTED = 6
 """Draws of a step whose numbers seem to diverge, before that is reported."""
 
@@ -84,6 +87,8 @@ class Comparison(Loop):
         """torch's layers whose outputs the port computes nowhere by themselves."""
         self.kinks = 0
         """How often the port was on another side of a kink than torch, within rounding."""
+        self._turned: dict[int, Named] = {}
+        """By step, the port's gradients there: so may torch's own run go."""
 
     @property
     def granted(self) -> dict[str, float]:
@@ -165,6 +170,7 @@ class Comparison(Loop):
             self.update.sizes,
             self.granted,
             self._evaluating.last.draws,
+            self._turned,
         )
         self.whole.compare(steps, self.begun, stream)
 
@@ -295,6 +301,8 @@ class Comparison(Loop):
             if explained is not None:
                 held, count = explained
                 self.kinks += count
+                if len(self._turned) < _TURNED:
+                    self._turned[self.comparator.step] = ours
         for name, each in given.items():
             self.comparator.accept("gradients", name, *each, held[name])
             self.update.note_rounding(name, each[2], held[name], self.views["update", name].size)

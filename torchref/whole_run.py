@@ -14,6 +14,7 @@ from torchref.candidate import Port
 from torchref.names import name_arrays
 from torchref.plan import Plan
 from torchref.reference.perturbed import (
+    DOUBTED,
     Perturbed,
     Run,
     bound_last,
@@ -39,6 +40,8 @@ class Steps(NamedTuple):
     granted: Collection[str]
     draws: tuple[Drawn, ...]
     """What the last evaluation drew at random."""
+    turned: Mapping[int, Named]
+    """By step, the gradients of the other side of a kink."""
 
 
 RunAlone = Callable[[Any, Any, Any, Any], tuple[np.ndarray, Any, Any]]
@@ -91,7 +94,8 @@ class WholeRun:
             for name, (size, decided) in steps.sizes.items()
             if (decided > bounds.DECIDED * size).any()
         }
-        runs = perturb(self._plan, steps.own, begun, stream, self.still, steps.granted)
+        given = self._plan, steps.own, begun, stream, self.still, steps.granted, steps.turned
+        runs = perturb(*given)
         bound, self.chaos = bound_losses(runs, steps.alone)
         params, model_state, opt_state = self._first
         still = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), bool), params)
@@ -99,6 +103,9 @@ class WholeRun:
         self.losses, last, model_state = self._run(params, model_state, opt_state, still)
         self.last = self._port.name_weights(last, params, steps.begin)
         self.own = runs.own.losses
+        if _leaves(self.losses - self.own, bound).any():
+            runs.moved.extend(perturb(*given, moves=DOUBTED).moved)
+            bound, self.chaos = bound_losses(runs, steps.alone)
         self._point_at(bound)
         counted = np.arange(len(self.own)) < self.chaos
         comparator.trajectory("whole run", "loss", self.losses, self.own, bound, where=counted)
@@ -143,11 +150,16 @@ class WholeRun:
 
     def _point_at(self, bound: np.ndarray) -> None:
         """A divergence of the whole run is reported at its first step out of bounds."""
-        with np.errstate(invalid="ignore"):
-            off = ~(np.abs(self.losses - self.own) <= bound) & np.isfinite(bound)
+        off = _leaves(self.losses - self.own, bound)
         step = int(np.argmax(off)) + 1 if off.any() else len(self.losses)
         self._comparator.step, steps = step, self._plan.batching.steps
         self._comparator.epoch = (step - 1) // steps + 1
+
+
+def _leaves(gap: np.ndarray, bound: np.ndarray) -> np.ndarray:
+    """Where a gap is beyond its bound, or is no number."""
+    with np.errstate(invalid="ignore"):
+        return ~(np.abs(gap) <= bound) & np.isfinite(bound)
 
 
 def compare_bits(

@@ -40,10 +40,10 @@ def port_from_torch(
     with kept(net):
         pairs = [_export_both(net, args, kwargs)]
         for size in batch_sizes:
-            inputs = _take_rows((args, dict(kwargs)), size)
-            leaves = Call(net, *inputs, True).leaves()
+            rows, named = _take_rows((args, dict(kwargs)), size)
+            leaves = Call(net, rows, named, True).leaves()
             if not any(all(fits(e.program, leaves) for e in pair) for pair in pairs):
-                pairs.append(_export_both(net, *inputs))
+                pairs.append(_export_both(net, rows, named))
         return _port(net, pairs, checked)
 
 

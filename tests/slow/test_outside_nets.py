@@ -1,5 +1,7 @@
 """Nets that others wrote, torchvision's and transformers', ported and certified for two steps."""
 
+from typing import Any
+
 import pytest
 import torch
 import torchvision
@@ -9,9 +11,11 @@ import torchref
 from tests.program_nets import images, swin, tokens, vision_transformer
 
 VOCABULARY = 50
-SIZES = {
+SIZES: dict[str, Any] = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
 }  # fmt: skip
+
+LABELS: dict[str, Any] = {"num_labels": 5}
 
 
 def gpt2():
@@ -47,8 +51,8 @@ def bert():
 def vit():
     return transformers.ViTForImageClassification(
         transformers.ViTConfig(
-            image_size=16, patch_size=4, num_labels=5, hidden_dropout_prob=0.1,
-            attention_probs_dropout_prob=0.1, **SIZES,
+            image_size=16, patch_size=4, hidden_dropout_prob=0.1,
+            attention_probs_dropout_prob=0.1, **SIZES, **LABELS,
         )
     )  # fmt: skip
 

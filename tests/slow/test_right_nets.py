@@ -30,3 +30,10 @@ def test_right_nets_agree(part, record_property):
         record_property(name, value)
         print(f"{name}:", value)
     assert len(others) <= 0.05 * PART, others
+
+
+def test_a_kink_that_the_port_alone_meets_accuses_nobody():
+    """At step 45 of a run by itself, which torch's meets too when it is moved a little further."""
+    arguments, said = draw_case(30194)
+    found = certify(**arguments)
+    assert found.agrees, f"{said}\n{found}"

@@ -1,6 +1,7 @@
 """How far rounding alone takes torch's own run: the run again, from weights and rows moved by an
 ulp."""
 
+import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,8 +21,11 @@ from torchref.reference.updates import list_updates
 from torchref.snapshot import Snapshot
 from torchref.steps import Drawn, Named, copy_named
 
-_MOVED = 3
-"""Runs from weights and rows that were moved by an ulp."""
+MOVES = tuple((seed, 1.0) for seed in range(3))
+"""Runs from weights and rows that were moved: the seeds of their signs, and by how many ulp."""
+
+DOUBTED = tuple((seed, 16.0) for seed in range(3, 11))
+"""Further ones, before a run is said to diverge: few runs see none of the kinks near by."""
 
 _SPARE = 2**12
 """Signs that are drawn beyond those of the largest tensor."""
@@ -48,7 +52,8 @@ class Perturbed(NamedTuple):
 
     own: Run
     moved: list[Run]
-    """From weights and rows that were moved by an ulp, as is each gradient."""
+    """From weights and rows that were moved by an ulp, as is each gradient; and the one, if any, on
+    the other side of kinks."""
     granted: list[Run]
     """The one, if any, with the known differences of float32 arithmetic that a port was granted."""
 
@@ -60,6 +65,8 @@ def perturb(
     stream: torch.Tensor,
     still: Still,
     granted: Collection[str] = (),
+    turned: Mapping[int, Named] | None = None,
+    moves: Sequence[tuple[int, float]] = MOVES,
 ) -> Perturbed:
     """The runs; afterwards the plan's objects are as before.
 
@@ -70,6 +77,9 @@ def perturb(
       stream: torch's generator then.
       still: elements that all these runs hold where they begin.
       granted: names of known differences, as `torchref.reference.updates` has them.
+      turned: by step, the gradients that rounding may give there instead: of the other side of a
+        kink.
+      moves: which runs there are to be.
     """
     now, after = plan.snapshot(), torch.get_rng_state()
 
@@ -86,10 +96,12 @@ def perturb(
         named = [*plan.net.named_parameters(), *plan.net.named_buffers()]
         return Run(losses, copy_named(named) | name_last(evaluate(plan).outputs))
 
+    changes: list[Callable[[Plan], Any]] = [partial(_move, *each) for each in moves]
+    changes += [partial(_turn, turned)] if turned else []
     try:
         return Perturbed(
             run(lambda plan: (plan, [])) if still else own,
-            [run(partial(_move, seed)) for seed in range(_MOVED)],
+            [run(change) for change in changes],
             [run(partial(_grant, frozenset(granted)))] if granted else [],
         )
     finally:
@@ -112,9 +124,12 @@ def _hold(plan: Plan, still: Still) -> Any:
     return StepHooks(plan.optimizer, after=put_back)
 
 
-def _move(seed: int, plan: Plan) -> tuple[Plan, list[Any]]:
+def _move(seed: int, ulps: float, plan: Plan) -> tuple[Plan, list[Any]]:
     """Weights and rows moved, and each gradient on its way to the optimizer."""
-    parameters, move = list(plan.net.parameters()), _Mover(torch.Generator().manual_seed(seed))
+    parameters, move = (
+        list(plan.net.parameters()),
+        _Mover(torch.Generator().manual_seed(seed), ulps),
+    )
     with torch.no_grad():
         for parameter in parameters:
             move(parameter)
@@ -129,6 +144,19 @@ def _move(seed: int, plan: Plan) -> tuple[Plan, list[Any]]:
                 move(parameter.grad)
 
     return plan, [StepHooks(plan.optimizer, before=move_gradients)]
+
+
+def _turn(turned: Mapping[int, Named], plan: Plan) -> tuple[Plan, list[Any]]:
+    """Some steps with other gradients."""
+    steps = itertools.count(1)
+
+    def turn() -> None:
+        gradients = turned.get(next(steps), {})
+        for name, parameter in plan.net.named_parameters():
+            if name in gradients and parameter.grad is not None:
+                parameter.grad.copy_(torch.tensor(gradients[name]))
+
+    return plan, [StepHooks(plan.optimizer, before=turn)]
 
 
 def _grant(causes: Set[str], plan: Plan) -> tuple[Plan, list[Any]]:
@@ -179,10 +207,10 @@ def name_last(outputs: Named) -> Named:
 
 
 class _Mover:
-    """Moves each number to one of its neighbors, or a little further; a 0 stays 0."""
+    """Moves each number by so many ulp, or a little further; a 0 stays 0."""
 
-    def __init__(self, generator: torch.Generator) -> None:
-        self._generator, self._factors = generator, torch.ones(0)
+    def __init__(self, generator: torch.Generator, ulps: float) -> None:
+        self._generator, self._factors, self._ulps = generator, torch.ones(0), ulps
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         # To draw signs for every gradient of every step takes longer than a small net's step: each
@@ -190,7 +218,7 @@ class _Mover:
         enough = tensor.numel() + _SPARE
         if len(self._factors) < enough:
             up = torch.rand(enough, generator=self._generator) < 0.5
-            self._factors = 1 + EPS * torch.where(up, 1.0, -1.0)
+            self._factors = 1 + self._ulps * EPS * torch.where(up, 1.0, -1.0)
         last = len(self._factors) - tensor.numel()
         begin = int(torch.randint(last + 1, (), generator=self._generator))
         factors = self._factors[begin : begin + tensor.numel()].to(tensor.dtype)
