@@ -186,10 +186,10 @@ def _layer(net):
 
 
 class Masked(nn.Module):
-    """Fills scores by hand."""
+    """Attention of its own."""
 
     def forward(self, x):
-        return x.masked_fill(x > 0.5, -1e9).softmax(-1)
+        return x.masked_fill(mask=x > 0.5, value=-1e9).softmax(-1)
 
 
 NETS = nn.ModuleDict(

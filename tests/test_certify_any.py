@@ -1,5 +1,7 @@
 """Nets of any kind certified, and any callable of torch's as a loss."""
 
+from typing import Any, NamedTuple
+
 import jax
 import numpy as np
 import pytest
@@ -71,6 +73,24 @@ LOSSES = [
     (lambda out, y: F.kl_div(out.log_softmax(1), y.softmax(1), reduction="batchmean"), ROWS * 2),
     (nn.SmoothL1Loss(beta=0.5), ROWS - 1),
 ]
+
+
+class Outputs(NamedTuple):
+    """What a net may give."""
+
+    mean: Any
+    spread: Any
+
+
+def test_outputs_are_read_as_torch_has_them():
+    """Fields of what is a dataclass there, and a dictionary here; of a named tuple too."""
+    loss = convert.loss_from_torch(lambda out, y: F.mse_loss(out.logits, y) + out.aux.sum())
+    assert loss({"logits": ROWS, "aux": ROWS * 0}, ROWS) == 0
+    loss = convert.loss_from_torch(lambda out, y: F.mse_loss(out.mean, y) + out.spread.sum())
+    assert loss(Outputs(ROWS, ROWS * 0), ROWS) == 0
+    first = convert.loss_from_torch(lambda out, y: out[0].mean())
+    with pytest.raises(convert.Unsupported, match=r"name one of the outputs \['aux', 'logits'\]"):
+        first({"logits": ROWS, "aux": ROWS * 0}, ROWS)
 
 
 @each_row("loss, y", LOSSES)

@@ -424,8 +424,14 @@ def test_where_a_size_may_not_vary_the_net_is_exported_for_each(tmp_path):
         assert_close(jnet.apply(variables, x, train=True, draws=draws), expected)
     with pytest.raises(ValueError, match="where a size is a number"):
         jnet.apply(variables, to_numpy(X[:2]))
-    with pytest.raises(ValueError, match="batch_sizes must be an integer of at least 1, not 0"):
-        convert.from_torch(net, X, batch_sizes=(0,))
+
+
+def test_one_row_is_a_size_too():
+    """torch.export frees no axis that is 1 in its example, and would be given two rows."""
+    torch.manual_seed(0)
+    net = Counted()
+    jnet, variables = convert.from_torch(net, X, batch_sizes=(1,))
+    assert_close(jnet.apply(variables, to_numpy(X[:1])), net.eval()(X[:1]))
 
 
 def test_saved_and_loaded(tmp_path):

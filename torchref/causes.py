@@ -19,7 +19,7 @@ from torchref.sighting import align
 from torchref.steps import Named, Step
 from torchref.user_port import UserPort
 from torchref.variants.catalogue import list_variants
-from torchref.variants.variant import Changed, Variant
+from torchref.variants.variant import Called, Changed, Variant
 
 _CLOSER, _CLOSE = 0.1, 1e-4
 """A variant explains a port whose numbers it comes this much closer to than torch does, and this
@@ -73,8 +73,12 @@ class Causes:
         """What makes torch's numbers of a stage these of the port's, the best first."""
         found = []
         with replaying(self._plan, self._recorder, step) as replay:
-            base = _gap(views, wanted)
+            base, called = _gap(views, wanted), Called()
+            with called:
+                replay(_Plain())
             for variant in list_variants(stage):
+                if called.names.isdisjoint(variant.operations):
+                    continue
                 gap = _try(replay, variant, wanted, base)
                 if gap < _CLOSE and gap < _CLOSER * base:
                     found.append((gap, variant.words))

@@ -27,8 +27,8 @@ _DRAWS = 2
 _FIRST, _EVERY = 3, 16
 """Numbers are rounded in the first steps, and then in every so many, to save time."""
 
-_TURNED = 32
-"""Steps whose gradients from another side of a kink are kept."""
+_TURNED = 2**28
+"""Bytes of gradients from another side of a kink that are kept."""
 
 _DOUBTED = 6
 """Draws of a step whose numbers seem to diverge, before that is reported."""
@@ -301,7 +301,8 @@ class Comparison(Loop):
             if explained is not None:
                 held, count = explained
                 self.kinks += count
-                if len(self._turned) < _TURNED:
+                size = sum(array.nbytes for array in ours.values())
+                if (len(self._turned) + 1) * size <= _TURNED:
                     self._turned[self.comparator.step] = ours
         for name, each in given.items():
             self.comparator.accept("gradients", name, *each, held[name])

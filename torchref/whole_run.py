@@ -83,7 +83,7 @@ class WholeRun:
         self._first = self._port.params, self._port.model_state, self._port.opt_state
 
     def compare(self, steps: Steps, begun: Snapshot, stream: torch.Tensor) -> None:
-        """Compare with torch and with torch perturbed by an ulp.
+        """Compare with torch and with torch perturbed by an ulp; by more where that does not do.
 
         Elements whose steps rounding decides are held still on both sides: else each run would go
         its own way, and so would torch's with other kernels.
@@ -94,51 +94,67 @@ class WholeRun:
             for name, (size, decided) in steps.sizes.items()
             if (decided > bounds.DECIDED * size).any()
         }
-        given = self._plan, steps.own, begun, stream, self.still, steps.granted, steps.turned
-        runs = perturb(*given)
-        bound, self.chaos = bound_losses(runs, steps.alone)
+        given = self._plan, steps.own, begun, stream, self.still
+        runs = perturb(*given, steps.granted)
         params, model_state, opt_state = self._first
         still = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), bool), params)
         still = self._port.weights.place(still, self.still)
         self.losses, last, model_state = self._run(params, model_state, opt_state, still)
         self.last = self._port.name_weights(last, params, steps.begin)
         self.own = runs.own.losses
-        if _leaves(self.losses - self.own, bound).any():
-            runs.moved.extend(perturb(*given, moves=DOUBTED).moved)
-            bound, self.chaos = bound_losses(runs, steps.alone)
+        buffers, data = self._port.name_buffers(model_state), self.data()
+        outputs = self._port.predict(last, model_state, data[:2], steps.draws)
+        found = {**self.last, **buffers, **name_last(name_arrays(outputs))}
+        floats = {n: a for n, a in found.items() if runs.own.last[n].dtype.kind == "f"}
+        if self._leaves(floats, runs):
+            further = perturb(*given, turned=steps.turned, moves=DOUBTED).moved
+            runs = runs._replace(further=further)
+        bound, self.chaos = bound_losses(runs, steps.alone)
         self._point_at(bound)
         counted = np.arange(len(self.own)) < self.chaos
         comparator.trajectory("whole run", "loss", self.losses, self.own, bound, where=counted)
-        found: Named = dict(self.last)
-        for name, buffer in self._port.name_buffers(model_state).items():
-            if runs.own.last[name].dtype.kind == "f":
-                found[name] = buffer
-            else:
-                compare_bits(comparator, "whole run", name, np.asarray(buffer), runs.own.last[name])
-        data = self.data()
-        found |= name_last(
-            name_arrays(self._port.predict(last, model_state, data[:2], steps.draws))
+        for name in buffers.keys() - floats.keys():
+            compare_bits(
+                comparator, "whole run", name, np.asarray(found[name]), runs.own.last[name]
+            )
+        for name, ours in floats.items():
+            if not self._skip(name):
+                self._compare_last(name, ours, runs)
+
+    def _leaves(self, found: Named, runs: Perturbed) -> bool:
+        """Whether the losses, or what is there at the end, leave the bounds of a few runs."""
+        bound, _ = bound_losses(runs, self._steps.alone)
+        if _find_off(self.losses, self.own, bound).any():
+            return True
+        return any(
+            self._bound_last(name, ours, runs)[1].any()
+            for name, ours in found.items()
+            if not self._skip(name)
         )
-        # Runs that were moved by an ulp may then all have missed what may happen.
-        unsteady = bool(is_unsteady(self.own, steps.alone).any())
-        for name, ours in found.items():
-            if runs.own.last[name].dtype.kind == "f" and not self._skip(name):
-                self._compare_last(name, ours, runs, unsteady)
 
     def data(self) -> Batch:
         """All rows, in NumPy."""
         return jax.tree.map(copy_array, self._plan.data)
 
-    def _compare_last(self, name: str, ours: np.ndarray, runs: Perturbed, unsteady: bool) -> None:
-        begin = self._steps.begin[name]
-        there = runs.own.last[name]
+    def _bound_last(self, name: str, ours: np.ndarray, runs: Perturbed) -> tuple[Any, np.ndarray]:
+        """The bound on a tensor at the end, and where it is left, but for a few by little."""
+        begin, there = self._steps.begin[name], runs.own.last[name]
         limit = bound_last(name, begin, runs) + self._steps.sizes.get(name, (0.0, 0.0))[1]
         still = self.still.get(name, np.zeros(there.shape, bool))
         went = np.abs(there - begin).max(initial=0.0)
-        with np.errstate(invalid="ignore"):
-            off = (np.abs(ours - there) > limit) & ~still
+        off = _find_off(ours, there, limit) & ~still
         if off.sum() <= max(1, bounds.FEW * off.size):
             limit = np.where(off, np.maximum(limit, bounds.LONE * went), limit)
+            off = _find_off(ours, there, limit) & ~still
+        return limit, off
+
+    def _compare_last(self, name: str, ours: np.ndarray, runs: Perturbed) -> None:
+        begin, there = self._steps.begin[name], runs.own.last[name]
+        limit, _ = self._bound_last(name, ours, runs)
+        still = self.still.get(name, np.zeros(there.shape, bool))
+        went = np.abs(there - begin).max(initial=0.0)
+        # All runs that were moved may then have missed what may happen.
+        unsteady = bool(is_unsteady(self.own, self._steps.alone).any())
         limit = np.where(still, 0.0, np.inf if unsteady else limit)
         # Of what does not move at all, that it stays is compared.
         counted = ((limit <= bounds.TOLD * went) | (went == 0)) & ~still
@@ -150,16 +166,17 @@ class WholeRun:
 
     def _point_at(self, bound: np.ndarray) -> None:
         """A divergence of the whole run is reported at its first step out of bounds."""
-        off = _leaves(self.losses - self.own, bound)
+        off = _find_off(self.losses, self.own, bound)
         step = int(np.argmax(off)) + 1 if off.any() else len(self.losses)
         self._comparator.step, steps = step, self._plan.batching.steps
         self._comparator.epoch = (step - 1) // steps + 1
 
 
-def _leaves(gap: np.ndarray, bound: np.ndarray) -> np.ndarray:
-    """Where a gap is beyond its bound, or is no number."""
+def _find_off(ours: np.ndarray, own: np.ndarray, bound: Any) -> np.ndarray:
+    """Where a number is further off than its bound, or is none."""
     with np.errstate(invalid="ignore"):
-        return ~(np.abs(gap) <= bound) & np.isfinite(bound)
+        near = (ours == own) | (np.isnan(ours) & np.isnan(own)) | (np.abs(ours - own) <= bound)
+    return ~near & np.isfinite(bound)
 
 
 def compare_bits(

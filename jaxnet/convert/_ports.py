@@ -7,7 +7,8 @@ import numpy as np
 
 from jaxnet import nn
 from jaxnet.convert._completion import complete
-from jaxnet.convert._export import ADVICE, Call, export, kept, map_tensors
+from jaxnet.convert._export import ADVICE, Call, export, kept, map_tensors, trace
+from jaxnet.convert._export import list_tensors as list_inputs
 from jaxnet.convert._nodes import encode_program
 from jaxnet.convert._self_check import check
 from jaxnet.convert._unsupported import Unsupported
@@ -40,9 +41,9 @@ def port_from_torch(
     with kept(net):
         pairs = [_export_both(net, args, kwargs)]
         for size in batch_sizes:
-            rows, named = _take_rows((args, dict(kwargs)), size)
-            leaves = Call(net, rows, named, True).leaves()
-            if not any(all(fits(e.program, leaves) for e in pair) for pair in pairs):
+            leaves = Call(net, *_take_rows((args, dict(kwargs)), size, copied=False), True).leaves()
+            if not any(all(fits(each.program, leaves) for each in pair) for pair in pairs):
+                rows, named = _take_rows((args, dict(kwargs)), size)
                 pairs.append(_export_both(net, rows, named))
         return _port(net, pairs, checked)
 
@@ -52,15 +53,29 @@ def _export_both(net: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
     aliases, pair = find_aliases(net), []
     for call in (Call(net, args, kwargs, mode) for mode in (True, False)):
         graph = export(call)
-        pair.append(Exported(call, graph, encode_program(graph, aliases)))
+        program = encode_program(graph, aliases)
+        if not fits(program, call.leaves()):  # of one row: it was exported from two
+            graph = trace(call)
+            program = encode_program(graph, aliases)
+        pair.append(Exported(call, graph, program))
     return pair
 
 
-def _take_rows(inputs: Any, count: int) -> Any:
-    """So many rows of the examples, over and over."""
+def _take_rows(inputs: Any, count: int, copied: bool = True) -> tuple[Any, Any]:
+    """So many rows of the examples, over and over; not `copied`, the first row alone.
+
+    An input of another length than the first one's has no rows.
+    """
     import torch
 
-    return map_tensors(lambda x: x[torch.arange(count) % len(x)] if x.ndim else x, inputs)
+    rows = next((len(x) for x in list_inputs(inputs) if x.ndim), 0)
+
+    def take(x: Any) -> Any:
+        if not x.ndim or len(x) != rows or not rows:
+            return x
+        return x[torch.arange(count) % rows] if copied else x[:1].expand(count, *x.shape[1:])
+
+    return map_tensors(take, inputs)
 
 
 def _port(net: Any, pairs: list[list[Exported]], checked: bool) -> tuple[TorchNet, nn.Variables]:
@@ -74,9 +89,8 @@ def _port(net: Any, pairs: list[list[Exported]], checked: bool) -> tuple[TorchNe
         for each in pair if checked else ():
             check(each.call, each.graph, steps=2 if each.call.train else 1)
     (train, evaluate), *others = done
-    pairs_left = tuple((train, evaluate) for train, evaluate in others)
-    start = read_start(net, tensors)
-    port = Port(train, evaluate, tensors, tuple(aliases.items()), checked, start, pairs_left)
+    start, others = read_start(net, tensors), tuple((first, second) for first, second in others)
+    port = Port(train, evaluate, tensors, tuple(aliases.items()), checked, start, others)
     return TorchNet(port), start_variables(port)
 
 

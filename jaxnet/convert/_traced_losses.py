@@ -72,7 +72,7 @@ def _export(function: Any, structure: Any, leaves: Any) -> tuple[Program, dict[s
 
 
 class _Fields(dict):
-    """A dictionary that a port gives where the net gives a dataclass: `out.logits`, `out[0]`."""
+    """What a port gives where the net gives a dataclass: `out.logits`, `out["logits"]`."""
 
     def __getattr__(self, name: str) -> Any:
         if name not in self:
@@ -80,16 +80,18 @@ class _Fields(dict):
         return self[name]
 
     def __missing__(self, key: Any) -> Any:
-        if not isinstance(key, int) or not -len(self) <= key < len(self):
+        if not isinstance(key, int):
             raise KeyError(key)
-        return list(self.values())[key]
+        # JAX has sorted the keys: which was the first, nobody knows.
+        raise KeyError(f"{key}: name one of the outputs {sorted(self)}, instead of counting them")
 
 
 def _with_attributes(outputs: Any) -> Any:
     if isinstance(outputs, dict):
         return _Fields({key: _with_attributes(value) for key, value in outputs.items()})
     if isinstance(outputs, tuple | list):
-        return type(outputs)(_with_attributes(value) for value in outputs)
+        parts = [_with_attributes(value) for value in outputs]
+        return type(outputs)(*parts) if hasattr(outputs, "_fields") else type(outputs)(parts)
     return outputs
 
 

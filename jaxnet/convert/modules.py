@@ -64,11 +64,14 @@ def from_torch(
       check: hold the exported graphs against the net in torch, two steps forward and backward with
         the stream and the buffers: export loses hooks, gradients of `torch.autograd.Function`,
         state in Python and more without a word. `jnet.port.checked` says whether it was done.
-      batch_sizes: other numbers of rows that the net is to take, such as a short last batch.
+      batch_sizes: other numbers of rows that the net is to take, such as a short last batch; rows
+        are the first axis of inputs that are as long as the first one.
 
     Raises:
       Unsupported: a ValueError that names everything without an exact translation, by its module,
         class and line, or that a check has found, and says what to do.
+      ValueError: a batch size is no integer of at least 1.
+      TypeError: the batch sizes are not several.
 
     torch keeps a net's mode in the net; here it is an argument of the call.
 
@@ -79,6 +82,8 @@ def from_torch(
     >>> print(jnet.apply(variables, jnp.array([[1.0, 2.0]])), list(variables["params"]["0"]))
     [[3.]] ['weight', 'bias']
     """
+    if not isinstance(batch_sizes, Collection) or isinstance(batch_sizes, str):
+        raise TypeError(f"batch_sizes must be several integers, not {batch_sizes!r}")
     sizes = [check_count("batch_sizes", size) for size in batch_sizes]
     if not torch_class(net, "torch.nn"):
         raise Unsupported([f"net must be a torch.nn.Module, not {describe(net)}"], SUPPORTED)

@@ -55,7 +55,7 @@ def decode_port(
         raise ValueError(f"it has version {text.get('version')!r}, this jaxnet reads {VERSION}")
     train, evaluate = (_decode_program(text[k], constants[k]) for k in ("train", "evaluate"))
     others = []
-    for number, (first, second) in enumerate(text["others"], 1):
+    for number, (first, second) in enumerate(text.get("others", ()), 1):
         own = constants.get(f"train{number}", {}), constants.get(f"evaluate{number}", {})
         others.append((_decode_program(first, own[0]), _decode_program(second, own[1])))
     tensors = tuple(Tensor(**_decode_fields(each)) for each in text["tensors"])

@@ -63,6 +63,10 @@ NO_NET = "must be a torch.nn.Module, not builtins.str"
 NO_OPTIMIZER = "must be a torch.optim.Optimizer, not builtins.str"
 ROWS = [
     _refuse("from_torch", "net", NO_NET, lambda f: f("net"), lines=True),
+    _refuse("from_torch", "batch_sizes", "batch_sizes must be an integer of at least 1, not 0",
+            lambda f: f(torch.nn.ReLU(), batch_sizes=(0,))),
+    _refuse("from_torch", "batch_sizes", "batch_sizes must be several integers, not 3",
+            lambda f: f(torch.nn.ReLU(), batch_sizes=3), kind=TypeError),
     _refuse("from_torch", "layer",
             "layer '0' is torch.nn.modules.activation.PReLU, which has no translation",
             lambda f: f(torch.nn.Sequential(torch.nn.PReLU())), lines=True),

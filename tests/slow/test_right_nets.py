@@ -32,7 +32,7 @@ def test_right_nets_agree(part, record_property):
     assert len(others) <= 0.05 * PART, others
 
 
-def test_a_kink_that_the_port_alone_meets_accuses_nobody():
+def test_a_kink_of_the_port_alone_is_no_false_positive():
     """At step 45 of a run by itself, which torch's meets too when it is moved a little further."""
     arguments, said = draw_case(30194)
     found = certify(**arguments)

@@ -52,10 +52,11 @@ class Perturbed(NamedTuple):
 
     own: Run
     moved: list[Run]
-    """From weights and rows that were moved by an ulp, as is each gradient; and the one, if any, on
-    the other side of kinks."""
+    """From weights and rows that were moved by an ulp, as is each gradient."""
     granted: list[Run]
     """The one, if any, with the known differences of float32 arithmetic that a port was granted."""
+    further: Sequence[Run] = ()
+    """Where the port's own run left the bounds: moved further, and on the other side of kinks."""
 
 
 def perturb(
@@ -147,7 +148,7 @@ def _move(seed: int, ulps: float, plan: Plan) -> tuple[Plan, list[Any]]:
 
 
 def _turn(turned: Mapping[int, Named], plan: Plan) -> tuple[Plan, list[Any]]:
-    """Some steps with other gradients."""
+    """Some steps with the port's gradients, of the other side of a kink."""
     steps = itertools.count(1)
 
     def turn() -> None:
@@ -229,17 +230,21 @@ def bound_losses(runs: Perturbed, alone: np.ndarray) -> tuple[np.ndarray, int]:
     """The bound on each loss of a whole run, and how many steps it decides.
 
     It is what an ulp at the run's start has come to by about that step, beside what rounding may
-    make of that loss `alone`, from torch's own weights. From the step on in which one of them has
-    come to `GROWN` of the loss, nothing counts as compared, and the bound is what an ulp comes to
-    anywhere in the run; where that is much, the largest loss, too, and infinite where these are not
-    finite, or have grown: of a run that explodes nobody knows how far another goes.
+    make of that loss `alone`, from torch's own weights, and as far as further runs went. From the
+    step on in which one of them has come to `GROWN` of the loss, nothing counts as compared, and
+    the bound is what an ulp comes to anywhere in the run; where that is much, the largest loss,
+    too, and infinite where these are not finite, or have grown: of a run that explodes nobody knows
+    how far another goes.
     """
     own = runs.own.losses
-    moved, granted = (
-        _find_gap([run.losses for run in each], own) for each in (runs.moved, runs.granted)
+    moved, granted, further = (
+        _find_gap([run.losses for run in each], own)
+        for each in (runs.moved, runs.granted, runs.further)
     )
-    bound = bounds.RUN * _widen(moved, np.abs(own)) + bounds.GRANTED * granted
+    bound = bounds.RUN * _widen(moved, np.abs(own))
+    bound += bounds.GRANTED * (granted + _widen(further, np.abs(own)))
     with np.errstate(invalid="ignore"):
+        moved = np.maximum(moved, further)
         lost = ~((moved <= bounds.GROWN * np.abs(own)) & (bound <= bounds.TOLD * np.abs(own)))
         lost |= is_unsteady(own, alone)
     count = int(np.argmax(lost)) if lost.any() else len(own)
@@ -279,7 +284,8 @@ def bound_last(name: str, begin: np.ndarray, runs: Perturbed) -> np.ndarray:
     own = runs.own.last[name]
     went = np.abs(own - begin).max(initial=0.0)
     limit = bounds.RUN_WEIGHTS * went + 4 * EPS * np.abs(own).max(initial=0.0)
-    for each, factor in ((runs.moved, bounds.RUN), (runs.granted, bounds.GRANTED)):
+    factors = bounds.RUN, bounds.GRANTED, bounds.GRANTED
+    for each, factor in zip((runs.moved, runs.granted, runs.further), factors, strict=True):
         apart = _find_gap([run.last[name] for run in each], own)
         typical = float(np.sqrt(np.mean(apart**2))) if apart.size else 0.0
         limit = limit + factor * (apart + typical)

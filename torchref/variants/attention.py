@@ -1,4 +1,4 @@
-"""Attention as it is written by hand: its scale, its masks, its heads."""
+"""Attention: another scale, other masks, another order of the heads."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -36,8 +36,9 @@ def list_attention() -> Iterator[Variant]:
     def masked(mask: Callable[[Any], Any]) -> Callable[..., Any]:
         def change(function: Any, args: tuple, keywords: dict) -> Any:
             if function.__name__ in _FILLS:
-                other = mask(args[1])
-                return args[0] if other is None else function(args[0], other, *args[2:], **keywords)
+                given = dict(zip(("mask", "value"), args[1:], strict=False)) | keywords
+                other = mask(given["mask"])
+                return args[0] if other is None else function(args[0], other, given["value"])
             given = keywords.get("attn_mask", args[3] if len(args) > 3 else None)
             if given is None or (other := mask(given)) is given:
                 return NotImplemented

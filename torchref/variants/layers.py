@@ -13,6 +13,7 @@ _NORMS = ("layer_norm", "group_norm", "batch_norm", "instance_norm", "rms_norm")
 
 
 def list_norms() -> Iterator[Variant]:
+    """Another `eps`."""
     places = {"layer_norm": 4, "group_norm": 4, "batch_norm": 7, "instance_norm": 7, "rms_norm": 3}
     for name in _NORMS:
         for eps in _EPS:
@@ -20,6 +21,8 @@ def list_norms() -> Iterator[Variant]:
 
 
 def list_dropouts() -> Iterator[Variant]:
+    """Another rate, no scale, or a mask that is shared."""
+
     def rated(rate: float) -> Callable[..., Any]:
         def change(function: Any, args: tuple, keywords: dict) -> Any:
             p = keywords.get("p", args[1] if len(args) > 1 else 0.5)
@@ -59,6 +62,8 @@ def list_dropouts() -> Iterator[Variant]:
 
 
 def list_gates() -> Iterator[Variant]:
+    """The gates of a recurrent layer in another order."""
+
     def permuted(order: tuple[int, ...]) -> Callable[..., Any]:
         def change(function: Any, args: tuple, keywords: dict) -> Any:
             weights = [_reorder(weight, order) for weight in args[2]]
@@ -79,6 +84,8 @@ def _reorder(weight: torch.Tensor, order: tuple[int, ...]) -> torch.Tensor:
 
 
 def list_others() -> Iterator[Variant]:
+    """Activations and interpolation with other options."""
+
     def toggled(function: Any, args: tuple, keywords: dict) -> Any:
         now = keywords.get("approximate", "none")
         return function(*args, approximate="none" if now == "tanh" else "tanh")
@@ -98,6 +105,8 @@ def list_others() -> Iterator[Variant]:
 
 
 def list_statistics() -> Iterator[Variant]:
+    """Another momentum or variance of running statistics."""
+
     def swapped(function: Any, args: tuple, keywords: dict) -> Any:
         given = _bind_batch_norm(args, keywords)
         return function(**given | {"momentum": 1 - given["momentum"]})
@@ -128,6 +137,8 @@ def _bind_batch_norm(args: tuple, keywords: dict) -> dict[str, Any]:
 
 
 def list_losses() -> Iterator[Variant]:
+    """Another reduction."""
+
     def ignoring(function: Any, args: tuple, keywords: dict) -> Any:
         target = args[1] if len(args) > 1 else keywords["target"]
         given = keywords | {"reduction": "sum"}

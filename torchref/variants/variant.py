@@ -38,6 +38,18 @@ class Changed(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+class Called(TorchFunctionMode):
+    """Notes the names of the functions that are called in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # noqa: D105
+        self.names.add(getattr(func, "__name__", ""))
+        return func(*args, **(kwargs or {}))
+
+
 def set_argument(
     words: str, operations: tuple[str, ...], at: int, name: str, value: Any
 ) -> Variant:

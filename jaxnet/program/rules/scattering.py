@@ -10,7 +10,7 @@ from jaxnet.program.rules.indexing import grid_of, part_of
 
 @rule("aten.scatter_reduce.two")
 def scatter_reduce(x, dim, index, src, reduce, include_self=True):
-    """sum, mean, amax or amin of what comes to each place; equal extremes share the gradient."""
+    """sum, mean, prod, amax or amin at each place; equal extremes share the gradient."""
     at, values = grid_of(x, dim, index), part_of(src, index)
     touched = jnp.zeros(x.shape, x.dtype).at[at].add(1)
     start = x if include_self else jnp.where(touched > 0, _NEUTRAL[reduce](x.dtype), x)
