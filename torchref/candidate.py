@@ -82,6 +82,13 @@ class Port:
         return factory.__wrapped__(self.optimizer)
 
 
+def _give(draw: Drawn) -> np.ndarray:
+    """What a `TorchNet` takes: for probabilities in a tensor, the numbers compared with them."""
+    if draw.kind == "bernoulli" and np.isnan(draw.p):
+        return np.where(draw.values, 0.0, 1.0).astype(np.float32)
+    return draw.values
+
+
 def _subtract(ours: Any, placed: Any) -> np.ndarray:
     """The difference in float64; 0 where both are the same infinity or nan."""
     ours, placed = np.asarray(ours, np.float64), np.asarray(placed, np.float64)
@@ -123,7 +130,7 @@ class OwnPort(Port):
         return self._step(params, state, inputs, y, draws)
 
     def predict(self, params: Any, state: Any, inputs: Any, draws: Sequence[Drawn] = ()) -> Any:
-        drawn = isinstance(self._net, TorchNet) and {draw.name: draw.values for draw in draws}
+        drawn = isinstance(self._net, TorchNet) and {draw.name: _give(draw) for draw in draws}
         return self._predict(params, state, inputs, drawn or None)
 
     @cached_property

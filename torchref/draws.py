@@ -45,7 +45,8 @@ class Listener(TorchDispatchMode):
         # A fused attention is marked as random, and draws nothing where its dropout is 0.
         own = kwargs.get("generator") is not None
         if function is _BERNOULLI or own or not torch.equal(before, torch.get_rng_state()):
-            p = _find_p(args) if function is _BERNOULLI else float("nan")
+            told = function in (_BERNOULLI, torch.ops.aten.bernoulli.p)
+            p = _find_p(args) if told else float("nan")
             drawn = result[1] if isinstance(result, tuple) else result
             self.last = drawn = args[1] if name == "rrelu_with_noise" else drawn
             with _disable_current_modes():
@@ -65,7 +66,7 @@ class Listener(TorchDispatchMode):
 
 
 def _find_p(args: tuple[Any, ...]) -> float:
-    """Of a draw of `_BERNOULLI`, whose default torch's dispatcher leaves out."""
+    """A probability that is a number; torch's dispatcher leaves out a default."""
     return args[1] if len(args) > 1 else 0.5
 
 

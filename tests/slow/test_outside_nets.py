@@ -68,7 +68,7 @@ words = tokens(12, VOCABULARY)
 CASES = {
     "resnet18": (lambda: models.resnet18(num_classes=5), images(32)),
     "mobilenet_v3_small": (lambda: models.mobilenet_v3_small(num_classes=5), images(32)),
-    "densenet121": (lambda: models.densenet121(num_classes=5, drop_rate=0.1), images(32)),
+    "densenet121": (lambda: models.densenet121(num_classes=5, drop_rate=0.1), images(64)),
     "convnext_tiny": (lambda: models.convnext_tiny(num_classes=5), images(32)),
     "vit_b_16, narrow": (vision_transformer, images(32)),
     "swin_t, narrow": (swin, images(32)),
