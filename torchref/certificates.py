@@ -49,10 +49,27 @@ def compare_all(
     finally:
         last = copy_named(plan.net.named_parameters())
         comparison.begun.restore()
+    digests = {
+        "torch, first": digest(first),
+        "torch, last": digest(last),
+        "jax, first": digest(comparison.first),
+        "jax, last": "not run" if comparison.whole.last is None else digest(comparison.whole.last),
+    }
+    certificate = _make_certificate(comparison, settings, digests)
+    timing = time_steps(comparison) if time and divergence is None else None
+    return certificate._replace(divergence=divergence, timing=timing)
+
+
+def _make_certificate(
+    comparison: Comparison, settings: dict[str, Any], digests: dict[str, str]
+) -> Certificate:
+    """What a comparison has seen."""
+    comparator = comparison.comparator
     noise = {name: int(mask.sum()) for name, mask in comparison.whole.still.items()}
     losses = np.array(comparison.losses)
+    parameters = comparison.plan.net.parameters()
     return Certificate(
-        divergence=divergence,
+        divergence=None,
         missing=tuple(_list_uncompared(comparator, asked=True)),
         uncompared=tuple(_list_uncompared(comparator, asked=False)),
         stages={name: comparator.stages[name] for name in STAGES if name in comparator.stages},
@@ -64,23 +81,15 @@ def compare_all(
         run_gaps=relative_gaps(comparison.whole.losses, comparison.whole.own),
         overflowed=comparison.overflowed,
         chaos=len(losses) if comparison.whole.chaos is None else comparison.whole.chaos,
-        noise=(sum(noise.values()), sum(p.numel() for p in plan.net.parameters())),
+        noise=(sum(noise.values()), sum(p.numel() for p in parameters)),
         noise_by_tensor=noise,
         granted=comparison.decay | comparison.granted,
         kinks=comparison.kinks,
         settings=settings,
-        digests={
-            "torch, first": digest(first),
-            "torch, last": digest(last),
-            "jax, first": digest(comparison.first),
-            "jax, last": digest(comparison.whole.last)
-            if comparison.whole.last is not None
-            else "not run",
-        },
+        digests=digests,
         machine=describe_machine(),
         matches=tuple(f"{path}: {how}" for path, how in comparison.matches.items()),
         unseen=tuple(comparison.unseen),
-        timing=time_steps(comparison) if time and divergence is None else None,
     )
 
 

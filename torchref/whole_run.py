@@ -113,10 +113,9 @@ class WholeRun:
         self._point_at(bound)
         counted = np.arange(len(self.own)) < self.chaos
         comparator.trajectory("whole run", "loss", self.losses, self.own, bound, where=counted)
-        for name in buffers.keys() - floats.keys():
-            compare_bits(
-                comparator, "whole run", name, np.asarray(found[name]), runs.own.last[name]
-            )
+        for name, buffer in buffers.items():
+            if name not in floats:
+                compare_bits(comparator, "whole run", name, np.asarray(buffer), runs.own.last[name])
         for name, ours in floats.items():
             if not self._skip(name):
                 self._compare_last(name, ours, runs)

@@ -59,7 +59,8 @@ and rows that were moved by an ulp; beside `RUN_LOSS` of a loss, and `RUN_WEIGHT
 tensor's weights were moved by training."""
 
 GRANTED = 8.0
-"""The same for the run with the differences that a port was granted: it should follow that one."""
+"""The same for the run with the differences that a port was granted, which it should follow; and
+for the further runs that are made where a port's own run left its bounds."""
 
 DECIDED = 1e-2
 """An element is kept fixed in whole runs where rounding decides more than this share of its steps:

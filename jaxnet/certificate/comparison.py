@@ -107,8 +107,14 @@ class Held(NamedTuple):
     @property
     def share(self) -> float:
         """The largest error as a share of its bound."""
-        with np.errstate(invalid="ignore"):
-            return float(np.max(self.error / np.maximum(self.bound, SMALLEST), initial=0.0))
+        return _find_share(self.error, self.bound)
+
+
+def _find_share(error: Any, bound: Any) -> float:
+    """The largest error as a share of its bound."""
+    tiny = float(np.finfo(np.float32).tiny)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return float(np.nan_to_num(np.max(error / np.maximum(bound, tiny), initial=0.0)))
 
 
 class Comparator:
@@ -278,8 +284,8 @@ class Comparator:
         tiny = float(np.finfo(np.float32).tiny)
         exact = np.asarray(exact)
         scale = float(np.max(np.abs(exact), where=np.isfinite(exact), initial=tiny))
+        share = _find_share(error, bound)
         with np.errstate(invalid="ignore", over="ignore"):
-            share = float(np.nan_to_num(np.max(error / np.maximum(bound, tiny), initial=0.0)))
             errors = [float(np.max(e, initial=0.0)) / (EPS * scale) for e in (error, torch_error)]
         if stage not in self.stages or share > self.stages[stage].share:
             self.stages[stage] = Stage(tensor, self.step, share, *errors)

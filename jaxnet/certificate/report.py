@@ -127,8 +127,8 @@ def _notes(certificate: "Certificate") -> list[str]:
     if certificate.divergence is None and certificate.chaos < certificate.steps:
         notes.append(
             f"From step {certificate.chaos + 1} on rounding has grown to 1e-3 of torch's "
-            "own losses (in its run from\nweights and rows an ulp away): up to there the losses of "
-            "whole runs are compared."
+            "own losses (in its runs from\nweights and rows moved by an ulp or a few): up to there "
+            "the losses of whole runs are compared."
         )
     if certificate.kinks:
         notes.append(

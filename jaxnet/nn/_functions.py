@@ -14,6 +14,7 @@ from jaxtyping import Array
 
 
 def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
+    """x where it is positive, else `negative_slope` times x."""
     return jnp.where(x > 0, x, x * negative_slope)
 
 
@@ -23,6 +24,7 @@ expm1.defjvps(lambda tangent, y, x: tangent * jnp.exp(x))
 
 
 def elu(x: Array, alpha: float = 1.0) -> Array:
+    """x where it is positive, else alpha (exp(x) - 1)."""
     # The inner choice keeps an overflow of exp out of the gradient of large x.
     curve = alpha * expm1(jnp.where(x > 0, 0.0, x))
     return jnp.where(x > 0, x, curve)
@@ -39,6 +41,7 @@ _logistic.defjvps(lambda tangent, y, x: tangent * _logistic_slope(x))
 
 
 def gelu(x: Array, approximate: str = "none") -> Array:
+    """x times the normal distribution function of x, or its approximation by "tanh"."""
     if approximate == "none":
         return jax.nn.gelu(x, approximate=False)
     inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
@@ -46,6 +49,7 @@ def gelu(x: Array, approximate: str = "none") -> Array:
 
 
 def log_sigmoid(x: Array) -> Array:
+    """log(1 / (1 + exp(-x)))."""
     # min and |x| as choices: their own derivatives at 0 would not add up to torch's 1/2.
     negative = x < 0
     rest = jnp.log1p(jnp.exp(jnp.where(negative, x, -x)))
@@ -58,6 +62,7 @@ tanh.defjvps(lambda tangent, y, x: tangent * (4.0 * _logistic_slope(2.0 * x)))
 
 
 def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
+    """log(1 + exp(beta x)) / beta; x where beta x is above the threshold."""
     scaled = x * beta
     negative = scaled < 0  # as in log_sigmoid
     rest = jnp.log1p(jnp.exp(jnp.where(negative, scaled, -scaled)))

@@ -30,10 +30,15 @@ def encode_port(port: Port) -> dict[str, Any]:
 
 def name_programs(port: Port) -> dict[str, Program]:
     """Each program under the name that its constants have."""
-    named = {"train": port.train, "evaluate": port.evaluate}
-    for number, pair in enumerate(port.others, 1):
-        named |= {f"train{number}": pair[0], f"evaluate{number}": pair[1]}
+    named: dict[str, Program] = {}
+    for number, pair in enumerate(((port.train, port.evaluate), *port.others)):
+        named |= dict(zip(_name_pair(number), pair, strict=True))
     return named
+
+
+def _name_pair(number: int) -> tuple[str, str]:
+    """Of the first pair "train" and "evaluate", of the next "train1" and "evaluate1"."""
+    return f"train{number or ''}", f"evaluate{number or ''}"
 
 
 def decode_port(
@@ -53,16 +58,26 @@ def decode_port(
         raise ValueError(f"it must be of the format {FORMAT!r}")
     if text.get("version") != VERSION:
         raise ValueError(f"it has version {text.get('version')!r}, this jaxnet reads {VERSION}")
-    train, evaluate = (_decode_program(text[k], constants[k]) for k in ("train", "evaluate"))
-    others = []
-    for number, (first, second) in enumerate(text.get("others", ()), 1):
-        own = constants.get(f"train{number}", {}), constants.get(f"evaluate{number}", {})
-        others.append((_decode_program(first, own[0]), _decode_program(second, own[1])))
+    (train, evaluate), *others = (
+        [
+            _decode_program(each, constants.get(name, {}))
+            for name, each in zip(_name_pair(number), pair, strict=True)
+        ]
+        for number, pair in enumerate([(text["train"], text["evaluate"]), *text.get("others", ())])
+    )
     tensors = tuple(Tensor(**_decode_fields(each)) for each in text["tensors"])
     start = {each.name: start[each.name] for each in tensors}
     aliases = tuple((str(name), str(first)) for name, first in text["aliases"])
     checked = bool(text["checked"])
-    return Port(train, evaluate, tensors, aliases, checked, start, tuple(others))
+    return Port(
+        train,
+        evaluate,
+        tensors,
+        aliases,
+        checked,
+        start,
+        tuple((one, other) for one, other in others),
+    )
 
 
 def _encode_program(program: Program) -> dict[str, Any]:

@@ -7,13 +7,14 @@ import torch
 
 from torchref.variants.variant import Variant
 
+_ATTEND = ("scaled_dot_product_attention",)
 _FILLS = ("masked_fill", "masked_fill_")
 _REST = ("dropout_p", "is_causal")
 _PRODUCTS = ("mul", "div", "__mul__", "__rmul__", "__truediv__", "true_divide", "imul")
 
 
-def list_attention() -> Iterator[Variant]:
-    """Another scale, mask or order of the heads."""
+def list_scales() -> Iterator[Variant]:
+    """Scores that are not scaled."""
 
     def unscaled(function: Any, args: tuple, keywords: dict) -> Any:
         numbers = [a for a in args if isinstance(a, int | float)]
@@ -21,15 +22,18 @@ def list_attention() -> Iterator[Variant]:
         return tensors[0] if len(numbers) == len(tensors) == 1 else NotImplemented
 
     yield Variant("a scale, a constant that torch multiplies by, is left out", _PRODUCTS, unscaled)
-    attend = ("scaled_dot_product_attention",)
     yield Variant(
         "attention is not scaled",
-        attend,
+        _ATTEND,
         lambda f, args, keywords: f(*args, **keywords | {"scale": 1.0}),
     )
+
+
+def list_masks() -> Iterator[Variant]:
+    """A mask that is left out, or means the contrary."""
     yield Variant(
         "attention is not causal",
-        attend,
+        _ATTEND,
         lambda f, args, keywords: f(*args, **keywords | {"is_causal": False}),
     )
 
@@ -48,10 +52,14 @@ def list_attention() -> Iterator[Variant]:
         return change
 
     words = "a mask is left out"
-    yield Variant(words, (*attend, *_FILLS), masked(lambda mask: None))
+    yield Variant(words, (*_ATTEND, *_FILLS), masked(lambda mask: None))
     words = "a mask is True where torch's is False"
     inverted = masked(lambda mask: ~mask if mask.dtype == torch.bool else mask)
-    yield Variant(words, (*attend, *_FILLS), inverted)
+    yield Variant(words, (*_ATTEND, *_FILLS), inverted)
+
+
+def list_heads() -> Iterator[Variant]:
+    """q, k, v and heads in another order."""
 
     def reordered(function: Any, args: tuple, keywords: dict) -> Any:
         x, *sizes = args

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from torchref.variants import layers
-from torchref.variants.attention import list_attention
+from torchref.variants import attention, layers
 from torchref.variants.convolutions import list_convolutions
 from torchref.variants.variant import Variant, set_argument
 
@@ -14,7 +13,9 @@ def list_variants(stage: str) -> Iterator[Variant]:
         yield from layers.list_norms()
         yield from list_convolutions()
         yield from layers.list_dropouts()
-        yield from list_attention()
+        yield from attention.list_scales()
+        yield from attention.list_masks()
+        yield from attention.list_heads()
         yield from layers.list_gates()
         yield from layers.list_others()
     elif stage == "buffers":

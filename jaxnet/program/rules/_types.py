@@ -29,6 +29,7 @@ def cast(x: Any, dtype: str | None) -> Array:
 
 
 def is_floating(x: Any) -> bool:
+    """Whether it has a gradient: floating-point or complex."""
     return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
 
 

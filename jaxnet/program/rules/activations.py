@@ -13,11 +13,13 @@ rule("aten.relu.default")(lambda x: jax.nn.relu(x))
 
 @rule("aten.gelu.default")
 def gelu(x, approximate="none"):
+    """x times the normal distribution function of x."""
     return narrow(_functions.gelu(widen(x), approximate), x)
 
 
 @rule("aten.silu.default")
 def silu(x):
+    """x / (1 + exp(-x))."""
     return narrow(jax.nn.silu(widen(x)), x)
 
 
