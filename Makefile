@@ -32,7 +32,7 @@ test-integration: .venv/dev test-parity
 	$(PYTEST) tests/integration
 
 test-parity: .venv/test
-	$(AVX2) $(PYTEST) tests/test_lecture.py tests/test_certificate.py \
+	$(AVX2) $(PYTEST) tests/parity tests/test_lecture.py tests/test_certificate.py \
 		tests/test_train.py tests/test_nn.py tests/test_losses*.py tests/test_layers*.py \
 		tests/test_optim.py tests/test_random.py
 

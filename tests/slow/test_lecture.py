@@ -3,10 +3,10 @@
 import pytest
 
 from jaxnet.lecture.experiments import EXPERIMENTS
-from tests.test_lecture import EXACT, certify, compare_errors, each_experiment
+from tests.test_lecture import EXACT, certify, compare_errors
 
 
-@each_experiment
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_certified_to_the_end(name, record_property):
     certify(name, EXPERIMENTS[name].epochs, record_property)
 
