@@ -237,7 +237,7 @@ def test_statistics_that_stand_still_beside_a_bias_that_rounding_moves(monkeypat
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 1))
     adam = torch.optim.Adam(net.parameters(), 1e-2)
-    run: Any = dict(loss=nn.MSELoss(), optimizer=adam, data=(X, Y), epochs=6, batch_size=5)
+    run: Any = dict(loss=nn.MSELoss(), optimizer=adam, data=(X, Y), epochs=3, batch_size=5)
     found = certify(net, **run)
     assert found.agrees and found.noise_by_tensor["0.bias"] == 8, found
     forget(monkeypatch, stale)
@@ -248,8 +248,8 @@ def test_a_fault_late_in_a_run_whose_first_losses_are_large(monkeypatch):
     """What rounding comes to beside a loss of 1e8 is no bound for one of 1."""
     net = make_one()
     y = 1e4 + X.sum(1, keepdim=True) + Y
-    run: Any = dict(loss=nn.MSELoss(), data=(X, y), epochs=150)
-    run["optimizer"] = torch.optim.SGD(net.parameters(), 0.1)
+    run: Any = dict(loss=nn.MSELoss(), data=(X, y), epochs=80)
+    run["optimizer"] = torch.optim.SGD(net.parameters(), 0.2)
     found = certify(net, **run)
     assert found.agrees and found.losses[0] > 1e7 * found.losses[-1], found
 
