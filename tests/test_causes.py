@@ -122,8 +122,8 @@ def test_flaxs_running_variance_is_named_and_may_be_known():
     assert where(found) == ("buffers", "1.running_var")
     assert found.divergence is not None
     assert found.divergence.causes[0].startswith("batchnorm-variance: ")
-    other = certify(net, **run | {"port": (Normed(momentum=0.1), variables, optax.sgd(0.1))})
-    assert where(other) == ("buffers", "1.running_mean")
+    other: Any = run | {"port": (Normed(momentum=0.1), variables, optax.sgd(0.1))}
+    assert where(certify(net, **other)) == ("buffers", "1.running_mean")
     known = certify(net, known=("batchnorm-variance",), **run)
     assert known.agrees and str(known).startswith("AGREE, granted batchnorm-variance: "), known
     with pytest.raises(ValueError, match="known must be among batchnorm-variance, .*, not 'x'"):

@@ -5,7 +5,8 @@ they are in. A jaxpr has every value of any port, and is evaluated here equation
 """
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,8 @@ _DRAWS = {"random_bits": "bits", "random_gamma": "gamma"}
 _ROLES = dict.fromkeys(_CALLS, "call") | dict.fromkeys(_CUSTOM, "custom") | {"scan": "scan"}
 
 
-class Value(NamedTuple):
+@dataclass(frozen=True)
+class Value:
     """What an equation gives."""
 
     index: int
@@ -29,7 +31,8 @@ class Value(NamedTuple):
     dtype: Any
 
 
-class Draw(NamedTuple):
+@dataclass(frozen=True)
+class Draw:
     """What is drawn at random."""
 
     index: int

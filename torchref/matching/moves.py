@@ -74,7 +74,7 @@ def _forward(plan: Plan, moved: Named, batch: Batch) -> dict[str, torch.Tensor]:
     return {name: each for name, each in outputs.items() if each.is_floating_point()}
 
 
-def _torch_prints(net: torch.nn.Module, outputs: dict[str, Any], cotangents: list[Named]) -> Named:
+def _torch_prints(net: torch.nn.Module, outputs: dict[str, Any], cotangents: list[Any]) -> Named:
     named = dict(net.named_parameters())
     prints = {name: np.zeros((_SUMS, *tensor.shape)) for name, tensor in named.items()}
     asked = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
@@ -90,9 +90,7 @@ def _torch_prints(net: torch.nn.Module, outputs: dict[str, Any], cotangents: lis
     return prints
 
 
-def _port_prints(
-    form: Form, params: Any, batch: Batch, cotangents: list[Named]
-) -> list[np.ndarray]:
+def _port_prints(form: Form, params: Any, batch: Batch, cotangents: list[Any]) -> list[np.ndarray]:
     def predict(params: Any) -> Any:
         outputs = name_outputs("", form.apply(params, form.state, *batch[:2], train=False)[0])
         return {name: align(outputs[name], each.shape) for name, each in cotangents[0].items()}
