@@ -3,16 +3,16 @@
 from typing import Any
 
 import flax.linen
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 import torch
 
+from tests.manual import X, Y, hold, linear, make_mlp, mlp, where
 from torchref import certify
 
-X = torch.randn(20, 6, generator=torch.Generator().manual_seed(1))
-Y = (X[:, :1] > 0).float()
 LOSS = torch.nn.BCEWithLogitsLoss()
 
 
@@ -31,19 +31,15 @@ class Residual(torch.nn.Module):
 class Port(flax.linen.Module):
     """The same, as a Flax user writes it."""
 
+    scale: float = 0.7
+
     @flax.linen.compact
     def __call__(self, x, train=False, masks=None):
         x = flax.linen.relu(flax.linen.LayerNorm(epsilon=1e-5)(flax.linen.Dense(6)(x))) + x
         if train:
             assert masks is not None
-            x = jnp.where(masks["drop"], x / np.float32(0.7), 0)
+            x = jnp.where(masks["drop"], x / np.float32(self.scale), 0)
         return flax.linen.Dense(1)(x)
-
-
-def build(optimizer=lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9)):
-    torch.manual_seed(0)
-    net = Residual()
-    return net, optimizer(net.parameters())
 
 
 def variables_of(net):
@@ -67,18 +63,13 @@ RUN: dict[str, Any] = {
 }
 
 
-def certify_port(apply=None, optimizer=None, change=lambda variables: variables, **options):
-    net, torch_optimizer = build()
-    return certify(
-        net,
-        optimizer=torch_optimizer,
-        port=(
-            Port().apply if apply is None else apply,
-            change(variables_of(net)),
-            optax.sgd(0.1, momentum=0.9) if optimizer is None else optimizer,
-        ),
-        **(RUN | options),
-    )
+def certify_port(scale=0.7, change=lambda variables: variables, nesterov=False, **options):
+    torch.manual_seed(0)
+    net = Residual()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    own = optax.sgd(0.1, momentum=0.9, nesterov=nesterov)
+    given = Port(scale).apply, change(variables_of(net)), own
+    return certify(net, optimizer=optimizer, port=given, **(RUN | options))
 
 
 def test_a_port_of_ones_own_is_right():
@@ -88,13 +79,6 @@ def test_a_port_of_ones_own_is_right():
     assert "The port is given torch's rows and draws; a loop of your own" in str(certificate)
     assert not {"rows", "masks", "stream"} & set(certificate.stages)
     assert len(certificate.run_gaps) == 6
-
-
-def test_a_port_may_be_a_function():
-    def apply(variables, x, deterministic, masks=None):
-        return Port().apply(variables, x, train=not deterministic, masks=masks)
-
-    assert certify_port(apply).agrees
 
 
 def transposed(variables):
@@ -108,25 +92,13 @@ def other(variables):
     return variables
 
 
-class Eager(Port):
-    """Drops without scaling."""
-
-    @flax.linen.compact
-    def __call__(self, x, train=False, masks=None):
-        x = flax.linen.relu(flax.linen.LayerNorm(epsilon=1e-5)(flax.linen.Dense(6)(x))) + x
-        if train:
-            assert masks is not None
-            x = jnp.where(masks["drop"], x, 0)
-        return flax.linen.Dense(1)(x)
-
-
 @pytest.mark.parametrize(
     ("options", "stage", "tensor"),
     [
         ({"change": transposed}, "outputs", "a"),
         ({"change": other}, "initial weights", "b.bias"),
-        ({"apply": Eager().apply}, "outputs", "drop"),
-        ({"optimizer": optax.sgd(0.1, momentum=0.9, nesterov=True)}, "update", "a.weight"),
+        ({"scale": 1.0}, "outputs", "drop"),  # drops without scaling
+        ({"nesterov": True}, "update", "a.weight"),
         ({"loss": (LOSS, lambda o, y: optax.sigmoid_binary_cross_entropy(o, y).sum())}, "loss",
          "loss"),
     ],
@@ -136,92 +108,29 @@ def test_a_port_of_ones_own_that_is_wrong(options, stage, tensor):
     assert found is not None and (found.stage, found.tensor) == (stage, tensor)
 
 
-def test_a_port_with_buffers_returns_its_collections():
-    torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.BatchNorm1d(4))
-    net.append(torch.nn.Linear(4, 1))
-
-    class Normed(flax.linen.Module):
-        momentum: float = 0.9
-
-        @flax.linen.compact
-        def __call__(self, x, train=False):
-            x = flax.linen.Dense(4)(x)
-            x = flax.linen.BatchNorm(not train, momentum=self.momentum, epsilon=1e-5)(x)
-            return flax.linen.Dense(1)(x)
-
-    arrays = {name: value.detach().numpy().copy() for name, value in net.state_dict().items()}
-    variables = {
-        "params": {
-            "Dense_0": {"kernel": arrays["0.weight"].T, "bias": arrays["0.bias"]},
-            "BatchNorm_0": {"scale": arrays["1.weight"], "bias": arrays["1.bias"]},
-            "Dense_1": {"kernel": arrays["2.weight"].T, "bias": arrays["2.bias"]},
-        },
-        "batch_stats": {
-            "BatchNorm_0": {"mean": arrays["1.running_mean"], "var": arrays["1.running_var"]}
-        },
-    }
-    options: dict[str, Any] = RUN | {"optimizer": torch.optim.SGD(net.parameters(), lr=0.1)}
-    # Flax keeps the biased variance where torch keeps the unbiased one: the certificate says so.
-    found = certify(net, port=(Normed().apply, variables, optax.sgd(0.1)), **options).divergence
-    assert found is not None and (found.stage, found.tensor) == ("buffers", "1.running_var")
-    port = (Normed(momentum=0.1).apply, variables, optax.sgd(0.1))
-    found = certify(net, port=port, **options).divergence
-    assert found is not None and (found.stage, found.tensor) == ("buffers", "1.running_mean")
-
-
-def test_an_optimizer_of_ones_own_that_is_right():
-    net, _ = build()
-    optimizer = torch.optim.Adam(net.parameters(), lr=0.1)
-    port = Port().apply, variables_of(net), optax.adam(0.1)
-    certificate = certify(net, optimizer=optimizer, port=port, **RUN)
-    assert certificate.agrees, certificate
-
-
 def test_what_torch_freezes_the_port_must_leave_alone():
-    net, _ = build()
-    net.a.weight.requires_grad_(False)
-    found = certify(
-        net,
-        optimizer=torch.optim.SGD(net.parameters(), lr=0.1),
-        port=(Port().apply, variables_of(net), optax.sgd(0.1)),
-        **RUN,
-    ).divergence
-    assert found is not None and (found.stage, found.tensor) == ("update", "a.weight")
+    net = make_mlp()
+    net[0].weight.requires_grad_(False)
+    assert where(hold(net, mlp)) == ("update", "0.weight")
 
 
-def test_layers_that_bear_torchs_names_are_seen():
-    class Twice(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.one, self.two = torch.nn.Linear(6, 6), torch.nn.Linear(6, 1)
+class Twice(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = torch.nn.Linear(6, 6), torch.nn.Linear(6, 1)
 
-        def forward(self, x):
-            return self.two(torch.relu(self.one(torch.relu(self.one(x)))))
+    def forward(self, x):
+        return self.two(torch.relu(self.one(torch.relu(self.one(x)))))
 
-    class TwicePort(flax.linen.Module):
-        slope: float = 0.0
 
-        @flax.linen.compact
-        def __call__(self, x):
-            one = flax.linen.Dense(6, name="one")
-            x = flax.linen.leaky_relu(one(x), self.slope)
-            return flax.linen.Dense(1, name="two")(flax.linen.relu(one(x)))
+@pytest.mark.parametrize(("slope", "place"), [(0.0, None), (0.01, ("outputs", "one#1"))])
+def test_a_layer_that_runs_twice_is_seen_twice(slope, place):
+    def apply(variables, x):
+        x = jax.nn.leaky_relu(linear(variables, "one", x), slope)
+        return linear(variables, "two", jax.nn.relu(linear(variables, "one", x)))
 
     torch.manual_seed(0)
-    net = Twice()
-    arrays = {name: value.detach().numpy().copy() for name, value in net.named_parameters()}
-    variables = {
-        "params": {
-            layer: {"kernel": arrays[f"{layer}.weight"].T, "bias": arrays[f"{layer}.bias"]}
-            for layer in ("one", "two")
-        }
-    }
-    options: dict[str, Any] = RUN | {"optimizer": torch.optim.SGD(net.parameters(), lr=0.1)}
-    assert certify(net, port=(TwicePort().apply, variables, optax.sgd(0.1)), **options).agrees
-    wrong = (TwicePort(slope=0.01).apply, variables, optax.sgd(0.1))
-    found = certify(net, port=wrong, **options).divergence
-    assert found is not None and (found.stage, found.tensor) == ("outputs", "one#1")
+    assert where(hold(Twice(), apply)) == place
 
 
 def test_a_net_that_is_one_dropout_is_compared():

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from tests.helpers import assert_same_bits
+from tests.manual import X, Y
 from torchref import Recorder
-from torchref.steps import Step
 
 
 def build():
@@ -19,10 +19,6 @@ def build():
         torch.nn.Sequential(torch.nn.Dropout(0.04), torch.nn.Linear(8, 1)),
     )
     return net, torch.nn.BCEWithLogitsLoss(), torch.optim.Adam(net.parameters())
-
-
-X = torch.randn(20, 6, generator=torch.Generator().manual_seed(1))
-Y = (X[:, :1] > 0).float()
 
 
 def train(net, loss_fn, optimizer, epochs=2):
@@ -96,27 +92,6 @@ def test_a_step_can_be_computed_again_from_what_was_recorded():
             for name, weight in recorder[number + 1].weights_before.items():
                 assert_same_bits(step.weights[name], weight, where=name)
                 assert_same_bits(step.updates[name], weight - step.weights_before[name])
-
-
-def test_past_its_limit_it_spills_to_files_that_go_with_it():
-    _, kept = recorded()
-    _, spilled = recorded(limit=20_000)
-    folder = spilled._folder
-    assert folder is not None and 0 < len(list(folder.iterdir())) < len(spilled)
-    for left, right in zip(kept, spilled, strict=True):
-        assert [draw[:4] for draw in left.draws] == [draw[:4] for draw in right.draws]
-        assert len(left.draws) == 2
-        for field in ("masks", *Step._fields):
-            first, second = getattr(left, field), getattr(right, field)
-            if field == "draws":
-                continue
-            if not isinstance(first, dict):
-                first, second = {"": first}, {"": second}
-            assert list(first) == list(second)
-            for name in first:
-                assert_same_bits(first[name], second[name], where=f"{field} {name}")
-    del spilled
-    assert not folder.exists()
 
 
 def test_a_layer_that_runs_twice_has_two_names():

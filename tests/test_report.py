@@ -96,7 +96,8 @@ def test_a_loss_that_is_no_number_is_kept_as_nothing(short, tmp_path):
     result, _ = short
     more = {"losses": [1.0, math.nan], "rows": "", "machine": {}}
     run = {**result.record, **more, "certificate": None, "loss_bound": None}
-    path = torch_results.save([run], tmp_path / "torch.json")
+    path = tmp_path / "torch.json"
+    path.write_text(torch_results.as_json([run]))
     assert np.isnan(load_torch(path)["three_class"]["losses"][1])
 
 

@@ -41,6 +41,9 @@ class Port:
       maps: how the two trees hold torch's parameters and its buffers.
     """
 
+    shows_layers = False
+    """Whether a step gives the outputs of torch's layers by their own names."""
+
     def __init__(
         self,
         params: Any,
@@ -121,6 +124,7 @@ class OwnPort(Port):
     ) -> None:
         params = variables["params"]
         state = {key: tree for key, tree in variables.items() if key != "params"}
+        self.shows_layers = True
         maps = match_names(named[0], params), match_names(named[1], state)
         super().__init__(params, state, optimizer, maps)
         self._net, self._loss, self._layers, self._shared = net, loss, frozenset(layers), shared

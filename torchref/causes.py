@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from jaxnet.certificate.bounds import View
-from jaxnet.certificate.comparison import Divergence
+from jaxnet.certificate.causes import Divergence
 from torchref.candidate import Seen
 from torchref.plan import Plan
 from torchref.recorder import Recorder
@@ -18,7 +18,7 @@ from torchref.replay import Replay, Views, replaying
 from torchref.sighting import align
 from torchref.steps import Named, Step
 from torchref.user_port import UserPort
-from torchref.variants.catalogue import list_variants
+from torchref.variants import list_variants
 from torchref.variants.variant import Called, Changed, Variant
 
 _CLOSER, _CLOSE = 0.1, 1e-4
@@ -28,6 +28,7 @@ close, as a share of their size."""
 _NEARER = 0.5
 """The same in float32, before it is computed in float64."""
 
+_STAGES = ("outputs", "buffers", "loss", "gradients")
 _MOST = 2
 _SINGLE = 12
 """Calls of an operation, up to which each is changed by itself."""
@@ -35,6 +36,12 @@ _SINGLE = 12
 
 Wanted = dict[tuple[str, str], np.ndarray]
 """Numbers of the port's by stage and name."""
+
+
+def list_net_outputs(step: Step) -> list[tuple[str, str]]:
+    """By their names among torch's recorded outputs, the port's names of the net's own."""
+    own = [name for name in step.outputs if not name or name[0] == "["]
+    return [(name, name) for name in own] or [(list(step.outputs)[-1], "")]
 
 
 class Causes:
@@ -57,12 +64,7 @@ class Causes:
 
     def find(self, step: Step, divergence: Divergence, views: Views) -> tuple[str, ...]:
         """Causes that have been tried and fit, the best first."""
-        if self._seen is None or divergence.stage not in (
-            "outputs",
-            "buffers",
-            "loss",
-            "gradients",
-        ):
+        if self._seen is None or divergence.stage not in _STAGES:
             return ()
         if self._is_deaf():
             return ("the port's outputs do not depend on the parameters it is given: no effect",)
@@ -89,11 +91,9 @@ class Causes:
         assert self._seen is not None
         stage, name = divergence.stage, divergence.tensor
         if stage == "outputs":
-            own = [key for key in step.outputs if not key or key[0] == "["]
-            keys = [(key, key) for key in own] or [(list(step.outputs)[-1], "")]
             given: Wanted = {
                 ("outputs", key): align(self._outputs[ours], step.outputs[key].shape)
-                for key, ours in keys
+                for key, ours in list_net_outputs(step)
                 if ours in self._outputs
             }
         elif stage == "loss":

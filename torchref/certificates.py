@@ -12,8 +12,9 @@ import torch
 
 import jaxnet
 from jaxnet import precision
-from jaxnet.certificate import STAGES, Certificate
-from jaxnet.certificate.comparison import Comparator, Diverged
+from jaxnet.certificate import STAGES, Certificate, Divergence
+from jaxnet.certificate.causes import Diverged
+from jaxnet.certificate.comparison import Comparator
 from torchref.comparison import Comparison
 from torchref.construction import Drawn
 from torchref.names import leaves
@@ -24,73 +25,82 @@ from torchref.timing import time_steps
 
 
 def compare_all(
-    comparison: Comparison,
-    drawn: Mapping[str, Drawn],
-    settings: dict[str, Any],
-    time: bool = False,
+    comparison: Comparison, drawn: Mapping[str, Drawn], settings: dict[str, Any], time: bool
 ) -> Certificate:
     """Run a comparison to its end, or to the first divergence; torch's objects are put back.
 
     `drawn` are initial weights that jaxnet drew too, by torch's names. `time` also times a training
     step, which a `ValueError` says there is none of without loss and optimizer.
     """
-    plan, comparator = comparison.plan, comparison.comparator
-    if time and plan.scope:
-        raise ValueError(f"time=True times a training step, and the run is {plan.scope}")
-    first = copy_named(plan.net.named_parameters())
-    divergence = None
-    try:
-        # What torch's kernels explain comes last, so that it hides nothing that they do not.
-        for name, tensor in sorted(drawn.items(), key=lambda item: len(item[1].causes)):
-            comparator.exactly("initial weights", name, *tensor)
-        comparison.run()
-    except Diverged as diverged:
-        divergence = diverged.divergence
-    finally:
-        last = copy_named(plan.net.named_parameters())
-        comparison.begun.restore()
-    digests = {
-        "torch, first": digest(first),
-        "torch, last": digest(last),
-        "jax, first": digest(comparison.first),
-        "jax, last": "not run" if comparison.whole.last is None else digest(comparison.whole.last),
-    }
-    certificate = _make_certificate(comparison, settings, digests)
-    timing = time_steps(comparison) if time and divergence is None else None
-    return certificate._replace(divergence=divergence, timing=timing)
-
-
-def _make_certificate(
-    comparison: Comparison, settings: dict[str, Any], digests: dict[str, str]
-) -> Certificate:
-    """What a comparison has seen."""
-    comparator = comparison.comparator
-    noise = {name: int(mask.sum()) for name, mask in comparison.whole.still.items()}
+    if time and comparison.plan.scope:
+        raise ValueError(f"time=True times a training step, and the run is {comparison.plan.scope}")
+    divergence, digests = _run(comparison, drawn)
     losses = np.array(comparison.losses)
-    parameters = comparison.plan.net.parameters()
     return Certificate(
-        divergence=None,
-        missing=tuple(_list_uncompared(comparator, asked=True)),
-        uncompared=tuple(_list_uncompared(comparator, asked=False)),
-        stages={name: comparator.stages[name] for name in STAGES if name in comparator.stages},
-        checked={name: comparator.checked[name] for name in STAGES if name in comparator.checked},
-        given={name: comparator.given[name] for name in STAGES if name in comparator.given},
+        divergence=divergence,
+        **_describe_compared(comparison),
+        **_describe_whole_run(comparison),
         steps=len(losses),
         losses=losses,
         gaps=relative_gaps(comparison.seen_losses, losses),
-        run_gaps=relative_gaps(comparison.whole.losses, comparison.whole.own),
         overflowed=comparison.overflowed,
-        chaos=len(losses) if comparison.whole.chaos is None else comparison.whole.chaos,
-        noise=(sum(noise.values()), sum(p.numel() for p in parameters)),
-        noise_by_tensor=noise,
-        granted=comparison.decay | comparison.granted,
+        granted=comparison.update.decay | comparison.update.granted,
         kinks=comparison.kinks,
         settings=settings,
         digests=digests,
         machine=describe_machine(),
-        matches=tuple(f"{path}: {how}" for path, how in comparison.matches.items()),
-        unseen=tuple(comparison.unseen),
+        timing=time_steps(comparison) if time and divergence is None else None,
     )
+
+
+def _run(
+    comparison: Comparison, drawn: Mapping[str, Drawn]
+) -> tuple[Divergence | None, dict[str, str]]:
+    """The first divergence, and the digests of all weights."""
+    net, divergence = comparison.plan.net, None
+    first = copy_named(net.named_parameters())
+    try:
+        # What torch's kernels explain comes last, so that it hides nothing that they do not.
+        for name, tensor in sorted(drawn.items(), key=lambda item: len(item[1].causes)):
+            comparison.comparator.exactly("initial weights", name, *tensor)
+        comparison.run()
+    except Diverged as diverged:
+        divergence = diverged.divergence
+    finally:
+        last = copy_named(net.named_parameters())
+        comparison.begun.restore()
+    whole = comparison.whole.last
+    return divergence, {
+        "torch, first": digest(first),
+        "torch, last": digest(last),
+        "jax, first": digest(comparison.first),
+        "jax, last": "not run" if whole is None else digest(whole),
+    }
+
+
+def _describe_compared(comparison: Comparison) -> dict[str, Any]:
+    """What was compared at each stage, in their order, and what at no step."""
+    comparator = comparison.comparator
+    tables = {part: getattr(comparator, part) for part in ("stages", "checked", "given")}
+    return {
+        "missing": tuple(_list_uncompared(comparator, asked=True)),
+        "uncompared": tuple(_list_uncompared(comparator, asked=False)),
+        "matches": tuple(f"{path}: {how}" for path, how in comparison.matches.items()),
+        "unseen": tuple(comparison.unseen),
+        **{part: {n: table[n] for n in STAGES if n in table} for part, table in tables.items()},
+    }
+
+
+def _describe_whole_run(comparison: Comparison) -> dict[str, Any]:
+    whole, steps = comparison.whole, len(comparison.losses)
+    noise = {name: int(mask.sum()) for name, mask in whole.still.items()}
+    parameters = comparison.plan.net.parameters()
+    return {
+        "run_gaps": relative_gaps(whole.losses, whole.own),
+        "chaos": steps if whole.chaos is None else whole.chaos,
+        "noise": (sum(noise.values()), sum(p.numel() for p in parameters)),
+        "noise_by_tensor": noise,
+    }
 
 
 _ASKED = ("outputs", "loss", "gradients", "update")

@@ -1,18 +1,16 @@
 """A torch run and its port side by side: whether they agree, and where they first diverge."""
 
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
 
-import jaxnet
 from jaxnet import precision
 from jaxnet.certificate import Certificate
-from jaxnet.certificate.comparison import Comparator
-from jaxnet.random import Generator
 from jaxnet.random._arguments import check_seed
 from torchref.certificates import compare_all, describe_run
-from torchref.construction import Drawn, draw_initial, stream_kept, watch_construction
+from torchref.construction import draw_initial, stream_kept, watch_construction
 from torchref.plan import Plan, make_plan
 from torchref.prepare import Options, prepare_own, prepare_user
 
@@ -110,10 +108,7 @@ def certify(
             scheduler_interval=scheduler_interval,
             dropout=dropout,
         )
-        if port is not None:
-            options = Options(port_from_torch, known, time)
-            return compare_port(plan, loss, port, options, seed)
-        return compare(plan, loss, jaxnet.random.manual_seed(seed), seed, time=time)
+        return _compare(plan, loss, seed, Options(port, port_from_torch, known, time))
 
 
 def certify_script(
@@ -154,14 +149,12 @@ def certify_script(
         asked = {"epochs": epochs, "batch_size": batch_size, "shuffle": shuffle}
         asked |= {"scheduler_interval": scheduler_interval, "time": time}
         given |= {name: value for name, value in asked.items() if value is not None}
-        port, options = given.pop("port", None), _pop_options(given)
-        plan, loss = make_plan(**given), given["loss"]
-        tell = None if progress is None else _tell_of(plan, progress)
-        if port is not None:
-            return compare_port(plan, loss, port, options, seed, tell)
-        generator = jaxnet.random.set_state(torch.get_rng_state().numpy())
-        drawn = draw_initial(plan.net, begun)
-        return compare(plan, loss, generator, seed, drawn, tell, time=options.time)
+        options = Options(**{name: given.pop(name) for name in Options._fields if name in given})
+        plan = make_plan(**given)
+        if progress is not None:
+            steps = plan.epochs * plan.batching.steps
+            options = options._replace(progress=lambda step: progress(step, steps))
+        return _compare(plan, given.get("loss"), seed, options, begun)
 
 
 _BUILT = ("net", "loss", "optimizer", "data", "scheduler")
@@ -170,14 +163,14 @@ _BUILT = ("net", "loss", "optimizer", "data", "scheduler")
 def _read_built(built: Any) -> dict[str, Any]:
     """What `build` gave, as the arguments of `certify`."""
     if isinstance(built, tuple) and len(built) in (4, 5):
-        return _RUN | dict(zip(_BUILT, built, strict=False))
+        return dict(zip(_BUILT, built, strict=False))
     if not isinstance(built, Mapping):
         raise TypeError(
             "build must return (net, loss, optimizer, data), (net, loss, optimizer, data, "
             f"scheduler) or a dictionary of certify's arguments, not {type(built).__name__}"
             + (f" of {len(built)}" if isinstance(built, tuple) else "")
         )
-    taken = {*_RUN, *Options._fields, "port"}
+    taken = inspect.signature(certify).parameters.keys() - {"seed"}
     if strange := [name for name in built if name not in taken]:
         why = ": it comes before build" if strange[0] == "seed" else ""
         raise TypeError(
@@ -186,52 +179,17 @@ def _read_built(built: Any) -> dict[str, Any]:
         )
     if missing := [name for name in ("net", "data") if name not in built]:
         raise TypeError(f"build must return a dictionary with {missing[0]!r}")
-    return _RUN | dict(built)
+    return dict(built)
 
 
-_RUN: dict[str, Any] = {
-    "net": None, "data": None, "loss": None, "optimizer": None, "scheduler": None,
-    "epochs": 1, "batch_size": None, "shuffle": False, "scheduler_interval": "epoch",
-    "dropout": "torch",
-}  # fmt: skip
-"""What decides torch's run, and `certify`'s defaults."""
+def _compare(plan: Plan, loss: Any, seed: int, options: Options, begun: Any = None) -> Certificate:
+    """The certificate; torch's stream is where the run begins.
 
-
-def _pop_options(given: dict[str, Any]) -> Options:
-    return Options(**{name: given.pop(name) for name in Options._fields if name in given})
-
-
-def _tell_of(plan: Plan, progress: Callable[[int, int], Any]) -> Callable[[int], Any]:
-    return lambda step: progress(step, plan.epochs * plan.batching.steps)
-
-
-def compare(
-    plan: Plan,
-    loss: Any,
-    generator: Generator,
-    seed: int,
-    drawn: Mapping[str, Drawn] | None = None,
-    progress: Callable[[int], Any] | None = None,
-    *,
-    time: bool = False,
-) -> Certificate:
-    """The certificate of jaxnet's own port, torch's stream being where it begins."""
-    comparator = Comparator()
+    `begun` says where the stream was when each module of a script was built.
+    """
+    drawn = draw_initial(plan.net, begun) if begun and options.port is None else {}
+    prepare = prepare_own if options.port is None else prepare_user
     with precision.use("parity"):
-        comparison = prepare_own(plan, loss, generator, comparator, progress)
-        return compare_all(comparison, drawn or {}, describe_run(plan, loss, None, seed), time)
-
-
-def compare_port(
-    plan: Plan,
-    loss: Any,
-    port: Any,
-    options: Options,
-    seed: int,
-    progress: Callable[[int], Any] | None = None,
-) -> Certificate:
-    """The certificate of a port that somebody wrote."""
-    comparator = Comparator()
-    with precision.use("parity"):
-        comparison = prepare_user(plan, loss, port, comparator, options, progress)
-        return compare_all(comparison, {}, describe_run(plan, loss, port, seed), options.time)
+        comparison = prepare(plan, loss, options)
+        settings = describe_run(plan, loss, options.port, seed)
+        return compare_all(comparison, drawn, settings, options.time)

@@ -1,6 +1,7 @@
 """One torch run compared with a port step by step: what `certify` compares, in its order."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -21,7 +22,7 @@ from torchref.replay import Views, replaying
 from torchref.snapshot import list_state
 from torchref.steps import Named, Step, copy_array, copy_named
 from torchref.update import UpdateComparison
-from torchref.whole_run import Steps, compare_bits
+from torchref.whole_run import Steps, WholeRun
 
 _DRAWS = 2
 _FIRST, _EVERY = 3, 16
@@ -40,35 +41,27 @@ class Comparison(Loop):
     Args:
       plan: torch's run, which is trained; `begun` is a snapshot of it as it is now.
       port: the port, with torch's weights of the start.
-      comparator: compares, and notes what it saw.
-      optax: whether the port's optimizer may be optax's.
       progress: called with the number of each step before it is compared.
     """
 
-    whole: Any
-    """The whole run, which a subclass gives."""
+    whole: WholeRun
+    """The whole run, which a subclass gives, as it does the next."""
+    update: UpdateComparison
 
     def __init__(
-        self,
-        plan: Plan,
-        port: Port,
-        comparator: Comparator,
-        *,
-        optax: bool,
-        progress: Callable[[int], Any] | None = None,
+        self, plan: Plan, port: Port, *, progress: Callable[[int], Any] | None = None
     ) -> None:
-        self.plan, self.port, self.comparator, self._progress = plan, port, comparator, progress
+        self.plan, self.port, self._progress = plan, port, progress or (lambda step: None)
+        self.comparator = comparator = Comparator()
+        """Compares, and notes what it saw."""
         self.begun = plan.snapshot()
         """To put back what the run changes."""
         self.reference, self.views = Reference(), Views()
         self.recorder = Recorder(
             plan.net, plan.loss, plan.optimizer,
-            each=self._keep, look=self._look, begin_update=self._before_update,
+            each=partial(setattr, self, "_step"), look=self._look, begin_update=self._before_update,
         )  # fmt: skip
-        self.update = UpdateComparison(plan, port, comparator, self.reference, optax=optax)
-        self._step: Step | None = None
-        self._doubted = False
-        self._arrays: dict[int, Any] = {}
+        self._step: Any = None
         self.losses: list[float] = []
         self.seen_losses: list[float] = []
         """The port's, from torch's weights."""
@@ -90,16 +83,6 @@ class Comparison(Loop):
         self._turned: dict[int, Named] = {}
         """By step, the port's gradients there: so may torch's own run go."""
 
-    @property
-    def granted(self) -> dict[str, float]:
-        """Known differences that the port needs, with the largest share of a step."""
-        return self.update.granted
-
-    @property
-    def decay(self) -> dict[str, float]:
-        """That of torch's own decay, whether or not the port has it too."""
-        return self.update.decay
-
     def check_rows(self, epoch: int, rows: np.ndarray) -> None:
         """Which rows torch takes in this step."""
 
@@ -119,11 +102,6 @@ class Comparison(Loop):
     def time_port(self, batch: Batch) -> Callable[[int], float]:
         """How long so many of the port's training steps on a batch take."""
         raise NotImplementedError
-
-    def shown(self, seen: Seen) -> Named:
-        """What of the port's layers says which side of a kink it has chosen."""
-        del seen
-        return {}
 
     def end_stream(self, after: torch.Tensor) -> None:
         """torch's generator at the end."""
@@ -153,11 +131,10 @@ class Comparison(Loop):
         ours |= port.name_buffers(port.model_state)
         for name, value in (weights | buffers).items():
             if name in ours:
-                compare_bits(self.comparator, "initial weights", name, ours[name], value)
+                self.comparator.exactly("initial weights", name, ours[name], value)
             elif name in port.weights.without:
                 self.comparator.missing("initial weights", name, port.weights.without[name])
-        if not self.plan.scope:
-            self.whole.begin()
+        self.whole.begin()
 
     def compare_whole_run(self, begin: Named, stream: torch.Tensor) -> None:
         """The port by itself, from where both began."""
@@ -168,7 +145,7 @@ class Comparison(Loop):
             begin | {name: np.zeros_like(output) for name, output in last.items()},
             np.array(self._loss_bounds),
             self.update.sizes,
-            self.granted,
+            self.update.granted,
             self._evaluating.last.draws,
             self._turned,
         )
@@ -181,12 +158,11 @@ class Comparison(Loop):
     def before(self, epoch: int, rows: np.ndarray) -> Any:
         """A step begins; the reference listens to what torch does."""
         self.comparator.epoch, self.comparator.step = epoch, self.comparator.step + 1
-        if self._progress is not None:
-            self._progress(self.comparator.step)
+        self._progress(self.comparator.step)
         self.check_rows(epoch, rows)
         self.views, self._doubted = Views(), False
         self._forget()
-        self.reference.draws = _DRAWS if self._is_rounded() else 0
+        self.reference.draws = self._draws()
         return self.reference
 
     def _forget(self) -> None:
@@ -194,8 +170,10 @@ class Comparison(Loop):
         kept = [*jax.tree.leaves(self.plan.data), *list_state(self.plan.optimizer)]
         self.reference.forget(kept)
 
-    def _is_rounded(self) -> bool:
-        return self.comparator.step <= _FIRST or not self.comparator.step % _EVERY
+    def _draws(self) -> int:
+        """How many times the numbers of this step are rounded."""
+        step = self.comparator.step
+        return 0 if step > _FIRST and step % _EVERY else _DRAWS
 
     def _look(self, stage: str, name: str, tensor: torch.Tensor) -> None:
         """The recorder has come upon a tensor."""
@@ -210,18 +188,13 @@ class Comparison(Loop):
         self.reference.draws = 0
         self.reference.watch_steps(list(self.plan.net.parameters()))
 
-    def _keep(self, step: Step) -> None:
-        self._step = step
-
     def after(self) -> None:
         """A step of torch's is done: compare the port's with it, from the same weights."""
-        assert self._step is not None
         self.compare_step(self._step)
-        self._step = None
 
     def compare_step(self, step: Step) -> None:
         """Compare one step."""
-        batch = self._place(self.plan.data.like(step.batch))
+        batch = jax.device_put(self.plan.data.like(step.batch))
         draws = self.give_draws(step, batch)
         params, model_state = self.port.place(step.weights_before, step.buffers_before)
         arguments = params, model_state, batch[:2], batch.y, draws
@@ -247,7 +220,7 @@ class Comparison(Loop):
         """Compare a tensor of this step's, with more draws where it seems to diverge."""
         comparator, key, shown = self.comparator, (stage, name), shown or name
         if key not in self.views:  # integers and choices
-            compare_bits(comparator, stage, shown, np.asarray(jax), torch)
+            comparator.exactly(stage, shown, jax, torch)
             return None
         held = self.look_at(stage, name, jax, torch)
         comparator.accept(stage, shown, jax, torch, self.views[key], held)
@@ -265,52 +238,51 @@ class Comparison(Loop):
         if self._doubted:
             return False
         self._doubted = True
-        assert self._step is not None
         with replaying(self.plan, self.recorder, self._step) as replay:
             self.views |= replay(Reference(_DOUBTED))
         return True
 
     def _compare_gradients(self, step: Step, seen: Seen) -> None:
         """From the last layer to the first, as an error travels back."""
-        ours = self.port.weights.pull_grads(seen.grads)
-
-        def hold_all() -> tuple[Given, dict[str, Held]]:
-            given = {
-                name: (ours[name], grad, self.views["gradients", name])
-                for name, grad in reversed(step.grads.items())
-                if name in ours
-            }
-            return given, {
-                n: self.comparator.hold("gradients", n, *each) for n, each in given.items()
-            }
-
-        self.comparator.finite = all(map(_is_finite, (*step.outputs.values(), step.loss)))
-        given, held = hold_all()
+        ours, weights = self.port.weights.pull_grads(seen.grads), self.port.weights
+        outputs = (*step.outputs.values(), step.loss)
+        self.comparator.finite = all(bool(np.isfinite(each).all()) for each in outputs)
+        given, held = self._hold_gradients(step, ours)
         if not _agree(held) and self._doubt():
-            given, held = hold_all()
+            given, held = self._hold_gradients(step, ours)
         if not _agree(held):
-            explained = explain(
-                self.plan,
-                self.recorder,
-                step,
-                given,
-                held,
-                comparator=self.comparator,
-                shown=self.shown(seen),
-            )
-            if explained is not None:
-                held, count = explained
-                self.kinks += count
-                size = sum(array.nbytes for array in ours.values())
-                if (len(self._turned) + 1) * size <= _TURNED:
-                    self._turned[self.comparator.step] = ours
+            shown = seen.inner if self.port.shows_layers else {}
+            held = self._explain_kinks(step, ours, given, held, shown)
         for name, each in given.items():
             self.comparator.accept("gradients", name, *each, held[name])
             self.update.note_rounding(name, each[2], held[name], self.views["update", name].size)
-        for name, leaf in self.port.weights.others(seen.grads).items():
+        for name, leaf in weights.others(seen.grads).items():
             if np.any(np.asarray(leaf) != 0):
                 what = "a leaf that torch has not, with a gradient"
                 self.comparator.missing("gradients", name, what)
+
+    def _hold_gradients(self, step: Step, ours: Named) -> tuple[Given, dict[str, Held]]:
+        given = {
+            name: (ours[name], grad, self.views["gradients", name])
+            for name, grad in reversed(step.grads.items())
+            if name in ours
+        }
+        return given, {n: self.comparator.hold("gradients", n, *each) for n, each in given.items()}
+
+    def _explain_kinks(
+        self, step: Step, ours: Named, given: Given, held: dict[str, Held], shown: Named
+    ) -> dict[str, Held]:
+        """Against the gradients of the port's side of kinks, where these explain it."""
+        with replaying(self.plan, self.recorder, step) as replay:
+            explained = explain(replay, given, held, comparator=self.comparator, shown=shown)
+        if explained is None:
+            return held
+        held, count = explained
+        self.kinks += count
+        size = sum(array.nbytes for array in ours.values())
+        if (len(self._turned) + 1) * size <= _TURNED:
+            self._turned[self.comparator.step] = ours
+        return held
 
     def end(self, epoch: int) -> None:
         """Outputs of all rows in evaluation mode, after the first epochs, the last one, and
@@ -320,25 +292,8 @@ class Comparison(Loop):
         if _FIRST < epoch < self.plan.epochs and steps < _EVERY:
             return
         self._evaluated = self.comparator.step
-        tensors, data = self._tensors(), self._place(jax.tree.map(copy_array, self.plan.data))
-        draws = _DRAWS if self._is_rounded() else 0
-        self._evaluating.compare(self.port.place(*tensors), data, draws)
-
-    def _place(self, batch: Batch) -> Batch:
-        """On JAX's device; the same array again, a full batch, is not moved again."""
-        kept, self._arrays = self._arrays, {}
-
-        def put(array: np.ndarray) -> Any:
-            known = kept.get(id(array), (None, None))
-            placed = known[1] if known[0] is array else jax.device_put(array)
-            self._arrays[id(array)] = array, placed
-            return placed
-
-        return jax.tree.map(put, batch)
-
-
-def _is_finite(values: np.ndarray) -> bool:
-    return bool(np.isfinite(values).all())
+        tensors, data = self._tensors(), jax.device_put(jax.tree.map(copy_array, self.plan.data))
+        self._evaluating.compare(self.port.place(*tensors), data, self._draws())
 
 
 def _agree(held: dict[str, Held]) -> bool:

@@ -1,7 +1,6 @@
 """All rows' outputs in evaluation mode, a port's beside torch's."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -16,7 +15,6 @@ from torchref.names import name_arrays, name_outputs
 from torchref.plan import Plan
 from torchref.reference.float64 import Reference
 from torchref.reference.perturbed import Evaluation, evaluate
-from torchref.whole_run import compare_bits
 
 _ROWS = 2048
 """Rows that the reference evaluates at once, to save memory."""
@@ -64,7 +62,7 @@ class Evaluating:
             if name not in ours:
                 self._comparator.missing(*place, "an output that the port has not")
             if name not in views:
-                compare_bits(self._comparator, *place, ours[name], output)
+                self._comparator.exactly(*place, ours[name], output)
                 continue
             if not self._comparator.hold(*place, ours[name], output, views[name]).agrees:
                 more = more or self._view_rows(self._draws)
@@ -82,17 +80,14 @@ class Evaluating:
         for begin in range(0, rows, size):
             self._forget()
             reference.draws = draws
-            part = jax.tree.map(partial(_take, slice(begin, begin + size)), self._plan.data)
+            place = slice(begin, begin + size)
+            part = jax.tree.map(lambda tensor, place=place: tensor[place], self._plan.data)
             with torch.no_grad(), reference, self._plan.dropping():
                 for name, output in name_outputs("", self._plan.forward(part)).items():
                     if output.is_floating_point():
                         found.setdefault(name, []).append(reference.look(output))
         torch.set_rng_state(after)
         return {name: _join(views) for name, views in found.items()}
-
-
-def _take(rows: slice, tensor: torch.Tensor) -> torch.Tensor:
-    return tensor[rows]
 
 
 def _join(views: list[View]) -> View:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -100,20 +100,10 @@ class Calls:
 
 
 @contextmanager
-def following(net: torch.nn.Module, calls: Calls, end: Callable[[Any, Any], Any]) -> Iterator[None]:
-    """In here `calls` follows the net, and `end(module, output)` is called after each module."""
-    handles = hook_calls(net, calls.begin, end)
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def hook_calls(
+def following(
     net: torch.nn.Module, begin: Callable[[Any], Any], end: Callable[[Any, Any], Any]
-) -> list[Any]:
-    """The handles of hooks on every module: `begin(module)`, and `end(module, output)`."""
+) -> Iterator[None]:
+    """In here `begin(module)` is called before each of the net's, `end(module, output)` after."""
 
     def before(module: torch.nn.Module, arguments: Any) -> None:
         begin(module)
@@ -121,8 +111,8 @@ def hook_calls(
     def after(module: torch.nn.Module, arguments: Any, output: Any) -> None:
         end(module, output)
 
-    handles = []
-    for module in net.modules():
-        handles.append(module.register_forward_pre_hook(before))
-        handles.append(module.register_forward_hook(after))
-    return handles
+    with ExitStack() as stack:
+        for module in net.modules():
+            stack.enter_context(module.register_forward_pre_hook(before))
+            stack.enter_context(module.register_forward_hook(after))
+        yield

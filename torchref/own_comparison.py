@@ -3,32 +3,39 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 import torch
+from flax.traverse_util import flatten_dict
 
 import jaxnet
-from jaxnet.cache import jit
-from jaxnet.certificate.comparison import Comparator
+from jaxnet.cache import jit, memoize
 from jaxnet.data.loader import start_epoch
 from jaxnet.random import Generator
 from torchref.batch import Batch
 from torchref.candidate import OwnPort, Seen
 from torchref.comparison import Comparison
-from torchref.masks import flatten, make_draw
 from torchref.names import name_outputs
 from torchref.plan import Plan
 from torchref.reference.updates import hold_still
 from torchref.steps import Step
-from torchref.whole_run import WholeRun, compare_bits
+from torchref.update import UpdateComparison
+from torchref.whole_run import WholeRun
 
 begin_epoch = jit(start_epoch, static_argnums=1)
+
+
+@memoize
+def _make_draw(net: Any) -> Callable[[Generator, Any], tuple[Generator, Any]]:
+    """The draws of a step of a net of jaxnet's, compiled."""
+    return jax.jit(lambda generator, x: jaxnet.nn.draw(net, generator, x))
 
 
 class OwnComparison(Comparison):
     """Runs a plan in torch and compares jaxnet's port with it.
 
     Args:
-      plan, port, comparator, progress: as for `Comparison`.
+      plan, port, progress: as for `Comparison`.
       generator: where the port's random numbers come from.
       net, loss: the net and the loss for `jaxnet.fit`.
     """
@@ -37,19 +44,19 @@ class OwnComparison(Comparison):
         self,
         plan: Plan,
         port: OwnPort,
-        comparator: Comparator,
         *,
         generator: Generator,
         net: Any,
         loss: Any,
         progress: Callable[[int], Any] | None = None,
     ) -> None:
-        super().__init__(plan, port, comparator, optax=False, progress=progress)
+        super().__init__(plan, port, progress=progress)
+        self.update = UpdateComparison(plan, port, self.comparator, self.reference, optax=False)
         self._generator = self._first = self._last = generator
-        self._net, self._loss, self._draw = net, loss, make_draw(net)
+        self._net, self._loss, self._draw = net, loss, _make_draw(net)
         self._epoch = self._position = 0
         self._order = np.zeros(0, int)
-        self.whole = WholeRun(plan, port, comparator, self._run_alone)
+        self.whole = WholeRun(plan, port, self.comparator, self._run_alone)
 
     def check_rows(self, epoch: int, rows: np.ndarray) -> None:
         """The rows that jaxnet's loader takes are torch's."""
@@ -61,19 +68,20 @@ class OwnComparison(Comparison):
             self._order = every if order is None else np.asarray(order)
         ours = self._order[self._position : self._position + batching.size]
         self._position += batching.size
-        self.comparator.exactly("rows", "batch", ours.astype(rows.dtype), rows)
+        self.comparator.exactly("rows", "batch", ours, rows)
 
     def give_draws(self, step: Step, batch: Batch) -> Any:
         """jaxnet's masks, which are torch's."""
         self._generator, drawn = self._draw(self._generator, batch.x)
-        named = flatten(drawn)
+        # The mask of a net that is one dropout has no name.
+        named = flatten_dict(drawn, sep=".") if isinstance(drawn, dict) else {"": drawn}
         for each in step.draws:
             if each.name not in named:
                 self.comparator.missing("masks", each.name, f"a {each.kind} that the port has not")
             ours = np.asarray(named[each.name])
             if each.kind == "bernoulli" and ours.dtype != bool:
                 continue  # torch compares numbers with probabilities, and shows what comes of it
-            compare_bits(self.comparator, "masks", each.name, ours, each.values)
+            self.comparator.exactly("masks", each.name, ours, each.values)
         return drawn if named else None
 
     def compare_outputs(self, step: Step, seen: Seen, arguments: Sequence[Any]) -> None:
@@ -92,10 +100,6 @@ class OwnComparison(Comparison):
             self.hold("outputs", last, seen.outputs, step.outputs[last], shown="(net)")
         for name, buffer in self.port.name_buffers(seen.model_state).items():
             self.hold("buffers", name, buffer, step.buffers[name])
-
-    def shown(self, seen: Seen) -> Any:
-        """The outputs of all layers."""
-        return seen.inner
 
     def time_port(self, batch: Batch) -> Callable[[int], float]:
         """Of `jaxnet.train.run`, whose draws are made ahead."""

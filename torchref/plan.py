@@ -124,14 +124,14 @@ def make_plan(
     net: Any,
     *,
     data: Any,
-    loss: Any,
-    optimizer: Any,
-    scheduler: Any,
-    epochs: int,
-    batch_size: int | None,
-    shuffle: bool,
-    scheduler_interval: str,
-    dropout: str,
+    loss: Any = None,
+    optimizer: Any = None,
+    scheduler: Any = None,
+    epochs: int = 1,
+    batch_size: int | None = None,
+    shuffle: bool = False,
+    scheduler_interval: str = "epoch",
+    dropout: str = "torch",
 ) -> Plan:
     """The arguments of `certify`, checked."""
     _check_net(net)

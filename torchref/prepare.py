@@ -10,49 +10,49 @@ import numpy as np
 import optax
 import torch
 
+import jaxnet
 from jaxnet import convert
-from jaxnet.certificate.comparison import Comparator
 from jaxnet.program import TorchNet
-from jaxnet.random import Generator
 from torchref.batch import Batch
 from torchref.candidate import OwnPort
-from torchref.construction import stream_kept
 from torchref.forms import Form, explain_call, open_port
 from torchref.hooks import has_hooks
-from torchref.known import check_known
 from torchref.matching.linear import FunctionMap, WeightMap
 from torchref.matching.moves import make_move
 from torchref.matching.search import match
-from torchref.names import leaves, name_outputs, name_parts
+from torchref.names import leaves, name_parts
 from torchref.own_comparison import OwnComparison
 from torchref.plan import Plan
-from torchref.sighting import align
 from torchref.steps import Named, copy_named
 from torchref.user_comparison import UserComparison
 from torchref.user_port import UserPort
+from torchref.user_update import check_known
 
 _ROWS = 8
 """Rows from which it is seen how the outputs move with each tensor."""
 
 
 class Options(NamedTuple):
-    """How a port is compared; all but the last of a user's alone."""
+    """Which port is compared, and how."""
 
+    port: Any = None
+    """A user's; None for jaxnet's own."""
     port_from_torch: Callable[[Any], Any] | None = None
     known: Collection[str] = ()
     time: bool = False
+    progress: Callable[[int], Any] | None = None
+    """Called with the number of each step before it is compared."""
 
 
-def prepare_own(
-    plan: Plan, loss: Any, generator: Generator, comparator: Comparator, progress: Any = None
-) -> OwnComparison:
-    """jaxnet's translation.
+def prepare_own(plan: Plan, loss: Any, options: Options) -> OwnComparison:
+    """jaxnet's translation, whose generator begins where torch's is.
 
     Raises:
       jaxnet.convert.Unsupported: there is none.
     """
     if plan.dropout == "off":
         raise ValueError('dropout must be "torch": without port, jaxnet draws torch\'s masks')
+    generator = jaxnet.random.set_state(torch.get_rng_state().numpy())
     net, variables = translate(plan)
     jax_loss = find_loss(loss)
     tensors: dict[str, Any] = {
@@ -63,8 +63,8 @@ def prepare_own(
         port = OwnPort(net, variables, optax.identity(), jax_loss, **tensors)
     else:
         port = _translate_optimizer(plan, net, variables, jax_loss, tensors, loss)
-    own = {"generator": generator, "net": net, "loss": jax_loss, "progress": progress}
-    return OwnComparison(plan, port, comparator, **own)
+    own = {"generator": generator, "net": net, "loss": jax_loss, "progress": options.progress}
+    return OwnComparison(plan, port, **own)
 
 
 def translate(plan: Plan) -> tuple[Any, Any]:
@@ -111,14 +111,7 @@ def _translate_optimizer(
     return port
 
 
-def prepare_user(
-    plan: Plan,
-    loss: Any,
-    port: Any,
-    comparator: Comparator,
-    options: Options,
-    progress: Any = None,
-) -> UserComparison:
+def prepare_user(plan: Plan, loss: Any, options: Options) -> UserComparison:
     """A port that somebody wrote.
 
     Raises:
@@ -128,7 +121,7 @@ def prepare_user(
     known = check_known(options.known)
     if any(float(state.get("step", 1)) > 0 for state in plan.optimizer.state.values()):
         raise ValueError("optimizer must be fresh beside a port of your own: it has a state")
-    form = open_port(port)
+    form = open_port(options.port)
     form = form._replace(
         params=jax.tree.map(_copy, form.params), state=jax.tree.map(_copy, form.state)
     )
@@ -140,7 +133,7 @@ def prepare_user(
     _try(form, batch)
     ours = UserPort(form, find_loss(loss), find_maps(plan, form, batch, options.port_from_torch))
     plan = plan._replace(scaled=ours.drops(batch))
-    return UserComparison(plan, ours, comparator, known=known, progress=progress)
+    return UserComparison(plan, ours, known=known, progress=options.progress)
 
 
 def _copy(leaf: Any) -> Any:
@@ -181,7 +174,7 @@ def find_maps(
     if function is not None:
         weights: WeightMap = FunctionMap(_take_params(function, named, buffers), named, form.params)
     else:
-        weights = match(named, form.params, _make_move(plan, form, batch, named))
+        weights = match(named, form.params, make_move(plan, form, batch, named))
     return weights, match(buffers, form.state, beside=weights)
 
 
@@ -193,38 +186,3 @@ def _take_params(function: Callable, named: Named, buffers: Named) -> Callable[[
     return lambda named: (
         function({**others, **named})["params"] if whole else function({**others, **named})
     )
-
-
-def _make_move(plan: Plan, form: Form, batch: Batch, named: Named) -> Callable[..., Any]:
-    """How outputs in evaluation mode move with each tensor; the plan is left as it is."""
-    tensors = jax.tree.map(torch.from_numpy, batch)
-
-    def forward() -> dict[str, torch.Tensor]:
-        plan.net.eval()
-        outputs = name_outputs("", plan.forward(tensors))
-        return {name: each for name, each in outputs.items() if each.is_floating_point()}
-
-    with stream_kept(), torch.no_grad():
-        begun = plan.snapshot()
-        shapes = {name: tuple(output.shape) for name, output in forward().items()}
-        begun.restore()
-
-    def predict(params: Any) -> list[Any]:
-        outputs = name_outputs("", form.apply(params, form.state, *batch[:2], train=False)[0])
-        return [align(outputs[name], shape) for name, shape in shapes.items()]
-
-    def forward_all() -> list[torch.Tensor]:
-        outputs = forward()
-        return [outputs[name] for name in shapes]
-
-    move = make_move(plan.net, forward_all, predict, form.params, named)
-
-    def moved(found: Any) -> Any:
-        with stream_kept():
-            begun = plan.snapshot()
-            try:
-                return move(found)
-            finally:
-                begun.restore()
-
-    return moved

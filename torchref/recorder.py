@@ -3,12 +3,8 @@
 The loop stays as it is: hooks see what passes by. A step ends with the optimizer's `step`.
 """
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,8 +13,8 @@ import torch
 from torchref.batch import name_batch
 from torchref.draws import Listener
 from torchref.hooks import StepHooks
-from torchref.names import Calls, hook_calls, name_outputs
-from torchref.steps import Step, copy_array, copy_named, load_step
+from torchref.names import Calls, following, name_outputs
+from torchref.steps import Step, copy_array, copy_named
 
 
 class Recorder:
@@ -28,13 +24,12 @@ class Recorder:
     forwards in training mode with gradients count, and only calls of the loss with what such a
     forward gave. The run's numbers, draws and orders are those of the same loop without a recorder.
 
-    A few hundred steps stay in memory; past `limit` bytes the steps go to files in a temporary
-    folder, which disappears with the recorder. With `each`, steps are handed to it one by one as
-    they end, and none is kept.
+    The steps stay in memory. With `each`, they are handed to it one by one as they end, and none is
+    kept.
 
     Args:
       net, loss, optimizer: of the loop.
-      limit, each: where the steps go.
+      each: takes the steps.
       look: called with the stage and the name of each tensor, as it is come upon.
       begin_update: called before the optimizer's step, when the gradients have been recorded.
 
@@ -51,7 +46,6 @@ class Recorder:
         loss: torch.nn.Module,
         optimizer: torch.optim.Optimizer,
         *,
-        limit: int = 2**28,
         each: Callable[[Step], Any] | None = None,
         look: Callable[[str, str, torch.Tensor], Any] = lambda stage, name, tensor: None,
         begin_update: Callable[[], Any] = lambda: None,
@@ -59,40 +53,36 @@ class Recorder:
         if not isinstance(loss, torch.nn.Module):
             raise TypeError(f"loss must be a torch.nn.Module, not {type(loss).__name__}")
         self._net, self._loss, self._optimizer = net, loss, optimizer
-        self._limit, self._each = limit, each
-        self._look_at, self._begin_update = look, begin_update
-        self._steps: list[Step | Path] = []
-        self._held = 0
-        self._folder: Path | None = None
-        self._handles: list[Any] = []
+        self._each, self._look_at, self._begin_update = each, look, begin_update
+        self._steps: list[Step] = []
+        self._hooks = ExitStack()
         self._now: dict[str, Any] = {}
         self._looking = self._paused = False
         self._batch: dict[str, Any] = {}
         self._calls = Calls(net)
 
     def __enter__(self) -> "Recorder":
-        hook = self._handles.append
-        hook(self._net.register_forward_pre_hook(self._begin, with_kwargs=True))
-        self._handles += hook_calls(self._net, self._begin_call, self._end_call)
+        enter = self._hooks.enter_context
+        enter(self._net.register_forward_pre_hook(self._begin, with_kwargs=True))
+        enter(following(self._net, self._begin_call, self._end_call))
         # Also where the forward fails: a mode that stayed would hear everything from there on.
-        hook(self._net.register_forward_hook(self._end_of_forward, always_call=True))
-        hook(self._loss.register_forward_hook(self._after_loss, with_kwargs=True))
-        hook(StepHooks(self._optimizer, self._before_step, self._after_step))
+        enter(self._net.register_forward_hook(self._end_of_forward, always_call=True))
+        enter(self._loss.register_forward_hook(self._after_loss, with_kwargs=True))
+        self._step_hooks = StepHooks(self._optimizer, self._before_step, self._after_step)
+        self._hooks.callback(self._step_hooks.remove)
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        while self._handles:
-            self._handles.pop().remove()
+        self._hooks.close()
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def __getitem__(self, index: int) -> Step:
-        step = self._steps[index]
-        return load_step(step) if isinstance(step, Path) else step
+        return self._steps[index]
 
     def __iter__(self) -> Iterator[Step]:
-        return (self[index] for index in range(len(self)))
+        return iter(self._steps)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -113,7 +103,7 @@ class Recorder:
                 "net ran twice before optimizer.step: a step of several batches is not recorded"
             )
         self._calls.restart()
-        self._handles[-1].restart()
+        self._step_hooks.restart()
         self._now = {
             "listener": Listener(self._calls),
             "inputs": (arguments, keywords),
@@ -184,11 +174,7 @@ class Recorder:
         batch = {name: self._copy_batch(name, tensor) for name, tensor in named.items()}
         kept = {field: now[field] for field in Step._fields if field in now}
         step = Step(batch=batch, weights=copy_named(self._net.named_parameters()), **kept)
-        if self._each is not None:
-            self._each(step)
-            return
-        self._held += step.nbytes
-        self._steps.append(step if self._held <= self._limit else self._spill(step))
+        (self._each or self._steps.append)(step)
 
     def _copy_batch(self, name: str, tensor: torch.Tensor) -> np.ndarray:
         """A copy; where a step takes the very tensor of the step before, the copy of then."""
@@ -198,11 +184,3 @@ class Recorder:
             self._batch[name] = (tensor, tensor._version, copy)
         assert copy is not None
         return copy
-
-    def _spill(self, step: Step) -> Path:
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="recorder-"))
-            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        path = self._folder / f"{len(self._steps)}.npz"
-        step.save(path)
-        return path

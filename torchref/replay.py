@@ -46,7 +46,7 @@ def replaying(plan: Plan, recorder: Recorder, step: Step) -> Iterator[Replay]:
                     seen(name, output)
                     views["outputs", name] = reference.look(output)
 
-        with reference, following(net, calls, note):
+        with reference, following(net, calls.begin, note):
             loss = plan.differentiate(batch)
         views["loss", "loss"] = reference.look(loss)
         for name, buffer in net.named_buffers():

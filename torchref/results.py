@@ -3,12 +3,10 @@
 import json
 import math
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from jaxnet._utils.files import write_whole
 from jaxnet.certificate import bounds
 from jaxnet.certificate.report import headline, write_text
 from jaxnet.data import Dataset, load_mnist
@@ -18,16 +16,10 @@ from jaxnet.lecture.experiments import EXPERIMENTS, find
 from jaxnet.lecture.experiments import manual_sigmoid_loss as jax_manual_sigmoid_loss
 from jaxnet.lecture.torch_results import digest_rows
 from torchref.certification import Certificate, certify_script
-from torchref.lecture import SECTIONS, run
+from torchref.lecture import SECTIONS, manual_sigmoid_loss, run
 
 Tell = Callable[[int, int, str], Any]
 """`tell(done, total, what)`: steps of torch's run with its loss, then steps certified."""
-
-
-def manual_sigmoid_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Section 2A's loss, written out."""
-    probs = torch.exp(logits) / (1 + torch.exp(logits))
-    return torch.nn.functional.binary_cross_entropy(probs, targets)
 
 
 def certify_experiment(
@@ -50,8 +42,8 @@ def certify_experiment(
 
     def build():
         net, loss, optimizer = SECTIONS[name].build()
-        if name == "manual_sigmoid":
-            loss = (manual_sigmoid_loss, jax_manual_sigmoid_loss)
+        if loss is manual_sigmoid_loss:
+            loss = (loss, jax_manual_sigmoid_loss)
         return net, loss, optimizer, (train.images, experiment.targets(train))
 
     return certify_script(
@@ -130,12 +122,3 @@ def _plain(value: Any) -> Any:
 def as_json(measured: Iterable[dict[str, Any]]) -> str:
     """The runs as `jaxnet report --torch` reads them; a number that is not finite is null."""
     return json.dumps(_plain(list(measured)), allow_nan=False) + "\n"
-
-
-def save(measured: Iterable[dict[str, Any]], path: Path) -> Path:
-    """Write the runs for `jaxnet report --torch PATH`; the file is written in full or not at all.
-
-    A number that is not finite is null.
-    """
-    write_whole(path, as_json(measured), parents=True)
-    return path

@@ -28,37 +28,30 @@ class Sighting(NamedTuple):
         return turned.reshape(like)
 
 
-class Sightings:
-    """Gathers, value by value, what is most like each of some arrays.
+def sight(named: Named, values: Mapping[int, Any]) -> dict[str, tuple[Sighting, np.ndarray]]:
+    """Of some of the port's values, by their places, what is most like each of some arrays.
 
-    >>> found = Sightings({"0": np.array([[1.0, 2.0], [3.0, 5.0]])})
-    >>> found.visit(7, np.array([[1.0, 3.0], [2.0, 5.0]]))
-    >>> found.best["0"][0]
+    >>> found = sight({"0": np.array([[1.0, 2.0], [3.0, 5.0]])}, {7: np.array([[1.0, 3], [2, 5]])})
+    >>> found["0"][0]
     Sighting(place=7, axes=(1, 0), gap=0.0)
     """
-
-    def __init__(self, named: Named) -> None:
-        self.best: dict[str, tuple[Sighting, np.ndarray]] = {}
-        self._named = {n: np.asarray(a, np.float64) for n, a in named.items() if _tells(a)}
-        self._size = {name: np.linalg.norm(array) for name, array in self._named.items()}
-
-    def visit(self, index: int, array: np.ndarray) -> None:
-        """A value that the port has computed."""
-        if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
-            return
-        size = None
-        for name, theirs in self._named.items():
-            if array.size != theirs.size:
-                continue
-            if size is None:
-                size = np.linalg.norm(array.astype(np.float64))
-            if not abs(size - self._size[name]) <= _NEAR * self._size[name]:
+    best: dict[str, tuple[Sighting, np.ndarray]] = {}
+    named = {n: np.asarray(array, np.float64) for n, array in named.items() if _tells(array)}
+    sizes = {name: np.linalg.norm(array) for name, array in named.items()}
+    for index, value in values.items():
+        array = np.asarray(value)
+        array = array if array.dtype.kind == "f" else array.astype(np.float32)  # bfloat16
+        size = np.linalg.norm(array.astype(np.float64))
+        for name, theirs in named.items():
+            near = _NEAR * sizes[name]
+            if array.size != theirs.size or not abs(size - sizes[name]) <= near:
                 continue
             for axes in list_axes(array.shape, theirs.shape):
                 turned = Sighting(index, axes, 0.0).turn(array, theirs.shape)
-                gap = float(np.linalg.norm(turned - theirs) / self._size[name])
-                if gap <= _NEAR and (name not in self.best or gap < self.best[name][0].gap):
-                    self.best[name] = Sighting(index, axes, gap), turned
+                gap = float(np.linalg.norm(turned - theirs) / sizes[name])
+                if gap <= _NEAR and (name not in best or gap < best[name][0].gap):
+                    best[name] = Sighting(index, axes, gap), turned
+    return best
 
 
 def list_axes(ours: tuple[int, ...], torchs: tuple[int, ...]) -> Iterator[tuple[int, ...] | None]:

@@ -1,6 +1,5 @@
-"""What is recorded of one training step of torch's, in memory and in a file."""
+"""What is recorded of one training step of torch's."""
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,48 +59,6 @@ class Step(NamedTuple):
     def updates(self) -> Named:
         """What the step added to the weights, up to the weights' own rounding."""
         return {name: self.weights[name] - self.weights_before[name] for name in self.grads}
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its arrays."""
-        return sum(array.nbytes for array in _flatten(self).values())
-
-    def save(self, path: Path) -> None:
-        """Write it, for `load_step`."""
-        with path.open("wb") as file:  # savez would end a name of its own in ".npz"
-            np.savez(file, **_flatten(self))  # pyright: ignore[reportArgumentType]
-
-
-def _flatten(step: Step) -> Named:
-    flat: Named = {}
-    for field, value in step._asdict().items():
-        if isinstance(value, dict):
-            flat |= {f"{field}/{name}": array for name, array in value.items()}
-        elif isinstance(value, np.ndarray):
-            flat[field] = value
-    for number, draw in enumerate(step.draws):
-        told = f"{number}/{draw.kind}/{draw.p!r}/{draw.ordered:d}/{draw.name}"
-        flat[f"draws/{told}"] = draw.values
-    return flat
-
-
-def load_step(path: Path) -> Step:
-    """A step that was saved."""
-    values: dict[str, Any] = {field: {} for field in Step._fields}
-    with np.load(path, allow_pickle=False) as file:
-        for key in file.files:
-            field, nested, name = key.partition("/")
-            if nested:
-                values[field][name] = file[key]
-            else:
-                values[field] = file[key]
-    values["draws"] = tuple(_load_draw(*each) for each in values["draws"].items())
-    return Step(**values)
-
-
-def _load_draw(told: str, array: np.ndarray) -> Drawn:
-    _, kind, p, ordered, name = told.split("/", 4)
-    return Drawn(name, kind, float(p), ordered == "1", array)
 
 
 def copy_array(tensor: Any) -> np.ndarray:

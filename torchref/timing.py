@@ -1,18 +1,17 @@
 """How long a training step takes: torch's as given, torch.compile's, and the port's."""
 
-import itertools
 import math
-import os
 import statistics
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from operator import truediv
 from typing import Any
 
 import jax
 import torch
 
-from jaxnet.certificate.timing import Timing
+from jaxnet.certificate import Timing
 from jaxnet.lecture._machine import count_cores, name_processor
 from torchref.batch import Batch
 from torchref.comparison import Comparison
@@ -21,9 +20,6 @@ from torchref.plan import Plan
 _ROUNDS = 7
 _BLOCK = 0.1
 """Seconds that a contestant's turn takes at least."""
-
-_BUSY = 0.1
-"""Of a core: what other processes may take before it is said."""
 
 Steps = Callable[[int], float]
 """Seconds that so many training steps take."""
@@ -38,30 +34,29 @@ def time_steps(comparison: Comparison) -> Timing:
     plan, begun = comparison.plan, comparison.plan.snapshot()
     try:
         _, batch = next(plan.batches())
-        contestants: dict[str, Steps] = {"torch": _run_torch(plan, batch)}
-        blocks, compiled = {"torch": _warm(contestants["torch"])[0]}, {}
-        notes = []
+        contestants: dict[str, Steps] = {}
+        blocks, compiled, notes = {}, {}, []
         for name, make in (
+            ("torch", lambda: _run_torch(plan, batch)),
             ("torch.compile", lambda: _run_torch(_compile(plan), batch)),
             ("port", lambda: comparison.time_port(_as_numpy(batch))),
         ):
             try:
-                contestants[name] = make()
-                blocks[name], compiled[name] = _warm(contestants[name])
+                run = make()
+                blocks[name], compiled[name] = _warm(run)
+                contestants[name] = run
             except Exception as error:  # whatever a compiler raises of the caller's net
-                if name == "port":
+                if name != "torch.compile":
                     raise
-                contestants.pop(name, None)
-                notes.append(f"torch.compile does not compile it: {_first_line(error)}")
-        begin = time.perf_counter(), _count_busy()
+                line = f"{type(error).__name__}: {str(error).strip()}".partition("\n")[0][:200]
+                notes.append(f"torch.compile does not compile it: {line}")
         seconds = _interleave(contestants, blocks)
-        notes += _find_others(*begin)
     finally:
         begun.restore()
-    theirs = seconds["torch"]
+    theirs, _ = seconds["torch"], compiled.pop("torch")
     return Timing(
         {name: 1e3 * statistics.median(own) for name, own in seconds.items()},
-        {name: _ratio(theirs, own) for name, own in seconds.items() if name != "torch"},
+        {name: statistics.median(map(truediv, theirs, seconds[name])) for name in compiled},
         compiled,
         batch.num_examples,
         _ROUNDS,
@@ -110,40 +105,7 @@ def _interleave(contestants: Mapping[str, Steps], blocks: Mapping[str, int]) -> 
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     names = list(contestants)
     for turn in range(_ROUNDS):
-        for name in itertools.islice(itertools.cycle(names), turn % len(names), None):
-            if len(seconds[name]) > turn:
-                break
+        first = turn % len(names)
+        for name in (*names[first:], *names[:first]):
             seconds[name].append(contestants[name](blocks[name]) / blocks[name])
     return seconds
-
-
-def _ratio(theirs: list[float], ours: list[float]) -> float:
-    return statistics.median(t / o for t, o in zip(theirs, ours, strict=True))
-
-
-def _count_busy() -> float | None:
-    """Seconds of all processors that other processes have used; None where nothing tells."""
-    try:
-        with open("/proc/stat", encoding="ascii") as file:
-            user, nice, system, _, _, irq, soft, steal = map(int, file.readline().split()[1:9])
-    except (OSError, ValueError):
-        return None
-    own, tick = os.times(), os.sysconf("SC_CLK_TCK")
-    used = own.user + own.system + own.children_user + own.children_system
-    return (user + nice + system + irq + soft + steal) / tick - used
-
-
-def _find_others(began: float, before: float | None) -> list[str]:
-    """What is to be said of a machine that had other work meanwhile."""
-    after = _count_busy()
-    if before is None or after is None:
-        return []
-    cores = (after - before) / (time.perf_counter() - began)
-    if cores < _BUSY:
-        return []
-    return [f"The machine was busy: others took {cores:.1f} of its cores meanwhile."]
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:200]

@@ -1,17 +1,15 @@
-"""A function of arrays as a jaxpr: its values can be watched, and its random draws replaced.
+"""A function of arrays as a jaxpr: its values can be captured, and its random draws replaced.
 
 Flax's own interception sees linen modules alone, and takes tracers out of the transformations that
 they are in. A jaxpr has every value of any port, and is evaluated here equation by equation.
 """
 
-import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 UNROLLED = 32
@@ -28,8 +26,6 @@ class Value:
     """What an equation gives."""
 
     index: int
-    path: str
-    """The named scopes around it and the steps of scans, "Net/layers[3]/Dropout_0"."""
     primitive: str
     shape: tuple[int, ...]
     dtype: Any
@@ -42,11 +38,12 @@ class Draw:
     index: int
     kind: str
     """The function of `jax.random`, such as "bernoulli"; "bits" where it is another's."""
-    shape: tuple[int, ...]
-    p: float | None
-    """A Bernoulli's probability of True, where it is a constant."""
     value: Value
-    """Where and when."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of what is drawn."""
+        return self.value.shape
 
 
 class Traced:
@@ -54,7 +51,7 @@ class Traced:
 
     Equations inside which nothing is asked for are bound whole: `jax.checkpoint`, `lax.scan` and
     custom derivatives stay what they are. A function with a custom derivative has none only where a
-    draw inside is replaced.
+    draw inside is replaced. Draws in a `cond`, a `while` or a long scan are not listed.
 
     >>> traced = Traced(lambda x: jnp.sin(x) ** 2, 2.0)
     >>> [value.primitive for value in traced.values]
@@ -66,15 +63,13 @@ class Traced:
 
     def __init__(self, function: Callable, *args: Any) -> None:
         self._closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
-        self._inputs, self._outputs = jax.tree.structure(args), jax.tree.structure(shapes)
+        self._outputs = jax.tree.structure(shapes)
         self._listing = _Listing()
-        self._listing.enter(self._closed, {}, "")
-        self.values: tuple[Value, ...] = tuple(self._listing.values)
+        self._listing.enter(self._closed)
+        self.values: Sequence[Value] = self._listing.values
         """In the order of execution, those of inner functions and of steps of scans included."""
-        self.draws: tuple[Draw, ...] = tuple(self._listing.draws)
+        self.draws: Sequence[Draw] = self._listing.draws
         """In the order of execution."""
-        self.hidden: tuple[str, ...] = tuple(self._listing.hidden)
-        """Where draws are not listed, because they are in a `cond`, a `while` or a long scan."""
 
     def __call__(
         self, args: tuple, draws: Sequence[Any] | None = None, capture: Collection[int] = ()
@@ -89,52 +84,16 @@ class Traced:
         Raises:
           ValueError: an argument does not fit what was traced.
         """
-        unknown = set(capture) - set(range(len(self.values)))
-        if unknown:
-            raise ValueError(f"capture must be of {len(self.values)} values, not {min(unknown)}")
-        captured: dict[int, Any] = {}
-        outputs = self._evaluate(args, draws, frozenset(capture), captured.__setitem__)
-        return outputs, captured
-
-    def record(
-        self, args: tuple, visit: Callable[[Value, Any], Any], draws: Sequence[Any] | None = None
-    ) -> Any:
-        """The function's outputs; `visit(value, array)` sees all values of two floating-point
-        numbers or more on the way, none of which is kept here for longer than it is needed.
-
-        Raises:
-          ValueError: an argument does not fit what was traced.
-        """
-
-        def see(index: int, array: Any) -> None:
-            if jnp.issubdtype(array.dtype, jnp.floating) and array.size > 1:
-                visit(self.values[index], array)
-
-        return self._evaluate(args, draws, None, see)
-
-    def _evaluate(self, args: tuple, draws: Any, wanted: Any, see: Callable) -> Any:
-        leaves, tree = jax.tree.flatten(args)
-        if tree != self._inputs:
-            raise ValueError(f"args must have the structure {self._inputs}, not {tree}")
-        leaves = [leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf) for leaf in leaves]
+        leaves = list(map(jnp.asarray, jax.tree.leaves(args)))
         for leaf, aval in zip(leaves, self._closed.in_avals, strict=True):
             if (leaf.shape, leaf.dtype) != (aval.shape, aval.dtype):
                 raise ValueError(f"args must be as traced, {aval}, not {jax.typeof(leaf)}")
-        run = _Run(self._listing, self._cast(draws), wanted, see)
-        return jax.tree.unflatten(self._outputs, run.evaluate(self._closed, leaves))
-
-    def _cast(self, draws: Sequence[Any] | None) -> list[Any]:
-        given: list[Any] = [None] * len(self.draws) if draws is None else list(draws)
-        if len(given) != len(self.draws):
-            raise ValueError(f"draws must be {len(self.draws)}, one for each, not {len(given)}")
-        for i, (array, draw) in enumerate(zip(given, self.draws, strict=True)):
-            if array is not None:
-                if np.shape(array) != draw.shape:
-                    raise ValueError(
-                        f"draws[{i}] must have shape {draw.shape}, not {np.shape(array)}"
-                    )
-                given[i] = jnp.asarray(array, draw.value.dtype)
-        return given
+        given = [
+            array if array is None else jnp.asarray(array, draw.value.dtype)
+            for array, draw in zip(draws or [None] * len(self.draws), self.draws, strict=True)
+        ]
+        run = _Run(self._listing, given, frozenset(capture))
+        return jax.tree.unflatten(self._outputs, run.evaluate(self._closed, leaves)), run.captured
 
 
 class _Listing:
@@ -143,7 +102,6 @@ class _Listing:
     def __init__(self) -> None:
         self.values: list[Value] = []
         self.draws: list[Draw] = []
-        self.hidden: list[str] = []
         self.nodes: dict[int, tuple[str, int, int]] = {}
         """By equation, what becomes of it, and how many values and draws are listed inside."""
         self._orders: dict[int, list[tuple[JaxprEqn, set[Var]]]] = {}
@@ -160,43 +118,30 @@ class _Listing:
             self._orders[id(jaxpr)] = order[::-1]
         return self._orders[id(jaxpr)]
 
-    def enter(self, closed: ClosedJaxpr, known: dict[Var, Any], path: str) -> None:
-        """List what is inside; `known` are the arguments that are constants."""
-        known = known | dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+    def enter(self, closed: ClosedJaxpr) -> None:
+        """List what is inside."""
         for eqn, _ in self.order(closed.jaxpr):
-            constants = [a.val if isinstance(a, Literal) else known.get(a) for a in eqn.invars]
-            here, role = _join(path, eqn), _find_role(eqn)
+            role = _find_role(eqn)
             values, draws = len(self.values), len(self.draws)
             if role in ("call", "custom", "scan"):
-                inner, count = _inner(eqn), eqn.params["num_consts"] if role == "scan" else None
-                fixed = zip(inner.jaxpr.invars, constants[:count], strict=False)
-                same = {var: value for var, value in fixed if value is not None}
-                for step in [f"[{n}]" for n in _steps(eqn)] if role == "scan" else [""]:
-                    self.enter(inner, same, here + step)
-            elif role == "leaf":
-                known |= _fold(eqn, constants)
-                if any(map(_has_draws, _list_jaxprs(eqn))):
-                    self.hidden.append(f"{here}/{eqn.primitive.name}".lstrip("/"))
+                for _ in _steps(eqn) if role == "scan" else [0]:
+                    self.enter(_inner(eqn))
             inside = len(self.values) - values, len(self.draws) - draws + (role == "draw")
             self.nodes[id(eqn)] = role, *inside
-            for aval in [v.aval for v in eqn.outvars] if role not in ("call", "custom") else ():
-                given = here, eqn.primitive.name, aval.shape, aval.dtype  # pyright: ignore
+            avals: list[Any] = [v.aval for v in eqn.outvars]
+            for aval in avals if role not in ("call", "custom") else ():
+                given = eqn.primitive.name, aval.shape, aval.dtype
                 self.values.append(Value(len(self.values), *given))
             if role == "draw":
-                self._add_draw(_find_kind(eqn), constants)
-
-    def _add_draw(self, kind: str, constants: list[Any]) -> None:
-        p = constants[1] if kind == "bernoulli" else None
-        p = None if p is None or np.ndim(p) else float(p)
-        value = self.values[-1]
-        self.draws.append(Draw(len(self.draws), kind, value.shape, p, value))
+                self.draws.append(Draw(len(self.draws), _find_kind(eqn), self.values[-1]))
 
 
 class _Run:
-    """One evaluation: `see(index, array)` is shown the values in `wanted`, or all for None."""
+    """One evaluation, which captures the values in `wanted`."""
 
-    def __init__(self, listing: _Listing, draws: list[Any], wanted: Any, see: Callable) -> None:
-        self._listing, self._draws, self._wanted, self._see = listing, draws, wanted, see
+    def __init__(self, listing: _Listing, draws: list[Any], wanted: frozenset[int]) -> None:
+        self._listing, self._draws, self._wanted = listing, draws, wanted
+        self.captured: dict[int, Any] = {}
         self._value = self._draw = 0
 
     def evaluate(self, closed: ClosedJaxpr, args: Sequence[Any]) -> list[Any]:
@@ -216,8 +161,7 @@ class _Run:
     def _compute(self, eqn: JaxprEqn, inputs: list[Any]) -> list[Any]:
         role, values, draws = self._listing.nodes[id(eqn)]
         replaced = [d for d in self._draws[self._draw : self._draw + draws] if d is not None]
-        inside = range(self._value, self._value + values)
-        seen = bool(values) and (self._wanted is None or not self._wanted.isdisjoint(inside))
+        seen = not self._wanted.isdisjoint(range(self._value, self._value + values))
         outputs, opened = replaced, role in ("call", "custom", "scan") and (seen or replaced)
         if opened:
             scan = role == "scan"
@@ -227,8 +171,8 @@ class _Run:
         if not replaced and (role == "custom" or not opened):  # a derivative of its own is kept
             outputs = _bind(eqn, inputs)
         for array in outputs if role not in ("call", "custom") else ():
-            if self._wanted is None or self._value in self._wanted:
-                self._see(self._value, array)
+            if self._value in self._wanted:
+                self.captured[self._value] = array
             self._value += 1
         return outputs
 
@@ -281,20 +225,3 @@ def _inner(eqn: JaxprEqn) -> ClosedJaxpr:
 
 def _steps(eqn: JaxprEqn) -> range:
     return range(eqn.params["length"])[:: -1 if eqn.params["reverse"] else 1]
-
-
-def _fold(eqn: JaxprEqn, constants: list[Any]) -> dict[Var, Any]:
-    """The scalar that an equation makes of constants, as a rate is made of a rate."""
-    if not eqn.outvars:  # a callback
-        return {}
-    aval: Any = eqn.outvars[0].aval
-    scalar = not aval.shape and jnp.issubdtype(aval.dtype, np.number) and not _list_jaxprs(eqn)
-    if not scalar or not constants or any(value is None for value in constants):
-        return {}
-    return dict(zip(eqn.outvars, _bind(eqn, constants), strict=True))
-
-
-def _join(path: str, eqn: JaxprEqn) -> str:
-    """A path continued by an equation's own; of the scope `vmap(Net)` remains `Net`."""
-    name = str(eqn.source_info.name_stack)
-    return "/".join(filter(None, [path, *re.sub(r"\w+\(|\)", "", name).split("/")]))

@@ -1,7 +1,6 @@
 """A port that somebody wrote, compared with a torch net: its outputs, and where they come from."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -9,32 +8,28 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from jaxnet.certificate.bounds import View
-from jaxnet.certificate.causes import FORMULAS
-from jaxnet.certificate.comparison import Comparator, Diverged, Held
+from jaxnet.certificate.causes import FORMULAS, Diverged
+from jaxnet.certificate.comparison import Held
 from torchref.batch import Batch
 from torchref.candidate import Seen
-from torchref.causes import Causes
+from torchref.causes import Causes, list_net_outputs
 from torchref.comparison import Comparison
-from torchref.known import SCALES, bias_variance
 from torchref.names import name_arrays
 from torchref.plan import Plan
 from torchref.reference.float64 import Reference
+from torchref.reference.updates import find_share
 from torchref.replay import replaying
 from torchref.sighting import align, find_place, make_depends
 from torchref.steps import Drawn, Named, Step
 from torchref.user_port import UserPort
-from torchref.user_update import UserUpdate
-from torchref.whole_run import WholeRun, compare_bits
+from torchref.user_update import SCALES, UserUpdate, bias_variance
+from torchref.whole_run import WholeRun
 
 _SIGHTED = 1e-3
 """The largest gap, as a share of a layer's output, at which a value is followed on."""
 
 _DOUBTFUL, _TRIES = 0.3, 3
 """The share of a layer's bound from which known mistakes are tried, and of how many layers."""
-
-_KEPT = 2**30
-"""Bytes of draws that are kept for the whole run."""
 
 
 class UserComparison(Comparison):
@@ -44,7 +39,7 @@ class UserComparison(Comparison):
     for among its values, to say where a divergence begins.
 
     Args:
-      plan, port, comparator, progress: as for `Comparison`.
+      plan, port, progress: as for `Comparison`.
       known: names of differences that are granted.
     """
 
@@ -54,33 +49,29 @@ class UserComparison(Comparison):
         self,
         plan: Plan,
         port: UserPort,
-        comparator: Comparator,
         *,
         known: Collection[str] = (),
         progress: Callable[[int], Any] | None = None,
     ) -> None:
-        super().__init__(plan, port, comparator, optax=True, progress=progress)
-        self.update = UserUpdate(plan, port, comparator, self.reference, known)
+        super().__init__(plan, port, progress=progress)
+        self.update = UserUpdate(plan, port, self.comparator, self.reference, known)
         self._known = frozenset(known)
         self._causes = Causes(plan, self.recorder, port)
         self._proven: tuple[str, ...] = ()
         """What a layer does otherwise whose difference the net's outputs do not show."""
         self._taken: list[tuple[np.ndarray, tuple[Drawn, ...]]] = []
-        self._bytes = 0
         self.matches = {**port.weights.how, **port.buffers.how}
-        self.whole = WholeRun(plan, port, comparator, self._run_alone, self._is_known)
+        self.whole = WholeRun(plan, port, self.comparator, self._run_alone, self._is_known)
 
     def compare_initial(self, weights: Named, buffers: Named) -> None:
         """The port's weights are torch's; it is told where it has others of its own."""
         try:
             super().compare_initial(weights, buffers)
         except Diverged as diverged:
-            equal = [how for how in self.port.weights.how.values() if "by name alone" not in how]
-            causes = diverged.divergence.causes
-            if not equal:
+            if all("by name alone" in how for how in self.port.weights.how.values()):
                 own = "the port has initial weights of its own"
-                causes = (f"{own}: load torch's, or give port_from_torch", *causes)
-            raise Diverged(replace(diverged.divergence, causes=causes)) from None
+                raise diverged.because(f"{own}: load torch's, or give port_from_torch") from None
+            raise
 
     def check_rows(self, epoch: int, rows: np.ndarray) -> None:
         """The port takes torch's rows."""
@@ -88,8 +79,7 @@ class UserComparison(Comparison):
 
     def give_draws(self, step: Step, batch: Batch) -> tuple[Drawn, ...]:
         """The port takes torch's draws."""
-        self._bytes += sum(draw.values.nbytes for draw in step.draws)
-        self._taken.append((self._rows, step.draws if self._bytes <= _KEPT else ()))
+        self._taken.append((self._rows, step.draws))
         return step.draws
 
     def compare_step(self, step: Step) -> None:
@@ -98,8 +88,7 @@ class UserComparison(Comparison):
             super().compare_step(step)
         except Diverged as diverged:
             causes = self._proven or self._causes.find(step, diverged.divergence, self.views)
-            known = (*causes, *diverged.divergence.causes)
-            raise Diverged(replace(diverged.divergence, causes=known)) from None
+            raise diverged.because(*causes) from None
 
     def observe(self, step: Step, arguments: Sequence[Any]) -> Seen:
         """The port's step, and in it the outputs of torch's layers; they are looked for once."""
@@ -121,8 +110,8 @@ class UserComparison(Comparison):
         """The net's outputs; those of layers that are found in the port; buffers."""
         ours = name_arrays(seen.outputs)
         self._causes.note(arguments, ours, seen)
-        for key, name in self._net_outputs(step):
-            self._compare_output(step, key, name, ours, arguments)
+        for key, name in list_net_outputs(step):
+            self._compare_output(step, key, name, ours)
         self._compare_inner(step, seen.inner)
         if self.comparator.step == 1:
             found = {name for stage, name in self.comparator.tensors if stage == "outputs"}
@@ -149,29 +138,20 @@ class UserComparison(Comparison):
             if held.agrees or self._proven:
                 self.comparator.accept("outputs", name, array, theirs, view, held)
 
-    def _net_outputs(self, step: Step) -> list[tuple[str, str]]:
-        """By their names among torch's recorded outputs, the port's names of the net's own."""
-        own = [name for name in step.outputs if not name or name[0] == "["]
-        return [(name, name) for name in own] or [(list(step.outputs)[-1], "")]
-
-    def _compare_output(
-        self, step: Step, key: str, name: str, ours: Named, arguments: Sequence[Any]
-    ) -> None:
+    def _compare_output(self, step: Step, key: str, name: str, ours: Named) -> None:
         theirs, shown = step.outputs[key], key if key and key[0] != "[" else f"(net){key}"
         if name not in ours:
             self.comparator.missing("outputs", shown, "an output that the port has not")
         array = align(ours[name], theirs.shape)
         if ("outputs", key) not in self.views:
-            return compare_bits(self.comparator, "outputs", shown, array, theirs)
+            return self.comparator.exactly("outputs", shown, array, theirs)
         if array.shape == theirs.shape:
             held = self.look_at("outputs", key, array, theirs)
             if not held.agrees:
-                self._diverge(step, key, array, held, arguments, shown)
+                self._diverge(step, key, array, held, shown)
         self.hold("outputs", key, array, theirs, shown=shown)
 
-    def _diverge(
-        self, step: Step, key: str, ours: Any, held: Held, arguments: Sequence[Any], shown: str
-    ) -> None:
+    def _diverge(self, step: Step, key: str, ours: Any, held: Held, shown: str) -> None:
         """Report the first layer that the port has not, with its numbers that are nearest."""
         best = self.port.sight(step.outputs)
 
@@ -204,14 +184,10 @@ class UserComparison(Comparison):
                 held = self.comparator.hold("buffers", name, ours, theirs, biased)
                 if held.agrees:
                     self.comparator.accept("buffers", name, ours, theirs, biased, held)
-                    self._grant("batchnorm-variance", biased, view)
+                    share = find_share(biased.exact, view.exact)
+                    self.update.grant({"batchnorm-variance": share})
                     return
         self.hold("buffers", name, ours, theirs)
-
-    def _grant(self, name: str, changed: View, view: View) -> None:
-        scale = np.abs(view.exact).max(initial=0.0)
-        share = np.abs(changed.exact - view.exact).max(initial=0.0) / scale if scale else 0.0
-        self.update.grant({name: float(share)})
 
     def time_port(self, batch: Batch) -> Callable[[int], float]:
         """Of the port's forward, its gradient and its optimizer in one compiled function."""
@@ -219,7 +195,7 @@ class UserComparison(Comparison):
 
     def compare_whole_run(self, begin: Named, stream: torch.Tensor) -> None:
         """The port by itself, unless its steps have been granted another size."""
-        if SCALES & self.granted.keys():
+        if SCALES & self.update.granted.keys():
             self.comparator.count("whole run", "losses", 0, 1)
             self.comparator.why["whole run", "losses"] = "its steps are granted another size"
         else:
@@ -228,7 +204,7 @@ class UserComparison(Comparison):
     def _is_known(self, name: str) -> bool:
         """Whether a granted difference decides a tensor at the end of the whole run."""
         other = name.rpartition(".")[2] == "running_var" or name.startswith("(outputs)")
-        return other and bool(FORMULAS.keys() & self.granted.keys())
+        return other and bool(FORMULAS.keys() & self.update.granted.keys())
 
     def _run_alone(
         self, params: Any, model_state: Any, opt_state: Any, still: Any

@@ -12,7 +12,7 @@ import optax
 from torchref.candidate import Port, Seen
 from torchref.forms import Form, explain_call
 from torchref.matching.linear import WeightMap
-from torchref.sighting import Sighting, Sightings, list_axes
+from torchref.sighting import Sighting, list_axes, sight
 from torchref.steps import Drawn, Named
 from torchref.traced import Draw, Traced
 
@@ -62,10 +62,7 @@ class UserPort(Port):
 
     def sight(self, layers: Named) -> dict[str, tuple[Sighting, np.ndarray]]:
         """What is most like each of torch's layers in the last step, as torch has it."""
-        found = Sightings(layers)
-        for index, array in self._captured.items():
-            found.visit(index, _on_host(array))
-        return found.best
+        return sight(layers, self._captured)
 
     def drops(self, batch: Any) -> bool:
         """Whether the port scales what its dropouts keep: it takes masks, or draws them."""

@@ -115,7 +115,7 @@ class WholeRun:
         comparator.trajectory("whole run", "loss", self.losses, self.own, bound, where=counted)
         for name, buffer in buffers.items():
             if name not in floats:
-                compare_bits(comparator, "whole run", name, np.asarray(buffer), runs.own.last[name])
+                comparator.exactly("whole run", name, buffer, runs.own.last[name])
         for name, ours in floats.items():
             if not self._skip(name):
                 self._compare_last(name, ours, runs)
@@ -176,11 +176,3 @@ def _find_off(ours: np.ndarray, own: np.ndarray, bound: Any) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         near = (ours == own) | (np.isnan(ours) & np.isnan(own)) | (np.abs(ours - own) <= bound)
     return ~near & np.isfinite(bound)
-
-
-def compare_bits(
-    comparator: Comparator, stage: str, name: str, ours: np.ndarray, torchs: np.ndarray
-) -> None:
-    """Integers and bits; torch counts in int64, JAX in int32."""
-    integer = torchs.dtype.kind == "i"
-    comparator.exactly(stage, name, ours.astype(torchs.dtype) if integer else ours, torchs)

@@ -1,7 +1,9 @@
-"""Causes of a difference: what the two arrays show, and what a stage suggests to look at."""
+"""A divergence and its causes: what the two arrays show, what a stage suggests to look at."""
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +12,7 @@ from jaxnet.certificate.bounds import OTHER_NORMALS, Numbers
 FOLLOWED = ("AVX2", "AVX512")
 """The kernels of torch whose numbers jaxnet draws, as `get_cpu_capability` names them."""
 
-_BY_STAGE = {
+HINTS = {
     "initial weights": (
         "are the weights torch's, under torch's names or in a leaf of their own?",
         "does the initializer draw in torch's order, weight before bias, with its bounds?",
@@ -60,6 +62,52 @@ _BY_STAGE = {
     ),
     "stream": ("does something draw more or fewer random numbers than torch?",),
 }
+"""What is worth a look where a stage diverges, in sentences."""
+
+STAGES = tuple(HINTS)
+"""In the order in which an error travels."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first place where a port diverges from torch."""
+
+    epoch: int
+    """Counted from 1; 0 before the first."""
+    step: int
+    """Counted from 1 over the whole run; 0 before the first."""
+    stage: str
+    tensor: str
+    jax: Any
+    torch: Any
+    causes: tuple[str, ...]
+    """What the numbers show, and what was tried and makes them agree; the best first."""
+    hints: tuple[str, ...] = ()
+    """What is worth a look at this stage."""
+    index: tuple[int, ...] | None = None
+    """Of the element that is furthest off; None where shapes differ or something is missing."""
+    exact: Any = None
+    """The element in float64; None where it is an integer or a choice."""
+    ulps: float | None = None
+    """Between the two, in float32's spacing at torch's value."""
+    error: float | None = None
+    """The port's, against float64."""
+    torch_error: float | None = None
+    """torch's, of the same element."""
+    bound: float | None = None
+
+
+class Diverged(Exception):
+    """Ends the comparison; `divergence` says where."""
+
+    def __init__(self, divergence: Divergence) -> None:
+        self.divergence = divergence
+        super().__init__(divergence.stage)
+
+    def because(self, *causes: str) -> "Diverged":
+        """The same with causes that were tried, before what the numbers show."""
+        causes = *causes, *self.divergence.causes
+        return Diverged(replace(self.divergence, causes=causes))
 
 
 def kernel_causes(
@@ -100,11 +148,6 @@ FORMULAS = {
 def list_causes(jax: Numbers | None, torch: Numbers | None) -> tuple[str, ...]:
     """What the two arrays show, in sentences."""
     return () if jax is None or torch is None else tuple(_seen(jax, torch))
-
-
-def list_hints(stage: str) -> tuple[str, ...]:
-    """What is worth a look where a stage diverges, in sentences."""
-    return _BY_STAGE[stage]
 
 
 def _seen(jax: Numbers, torch: Numbers) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """Compares two computations of the same numbers with the exact ones; stops where they diverge."""
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -16,60 +15,9 @@ from jaxnet.certificate.bounds import (
     Numbers,
     View,
 )
-from jaxnet.certificate.causes import list_causes, list_hints
+from jaxnet.certificate.causes import HINTS, Diverged, Divergence, list_causes
 
-STAGES = (
-    "initial weights",
-    "rows",
-    "masks",
-    "outputs",
-    "buffers",
-    "loss",
-    "gradients",
-    "update",
-    "weights",
-    "evaluation",
-    "whole run",
-    "stream",
-)
-"""In the order in which an error travels."""
-
-
-@dataclass(frozen=True)
-class Divergence:
-    """The first place where a port diverges from torch."""
-
-    epoch: int
-    """Counted from 1; 0 before the first."""
-    step: int
-    """Counted from 1 over the whole run; 0 before the first."""
-    stage: str
-    tensor: str
-    jax: Any
-    torch: Any
-    causes: tuple[str, ...]
-    """What the numbers show, and what was tried and makes them agree; the best first."""
-    hints: tuple[str, ...] = ()
-    """What is worth a look at this stage."""
-    index: tuple[int, ...] | None = None
-    """Of the element that is furthest off; None where shapes differ or something is missing."""
-    exact: Any = None
-    """The element in float64; None where it is an integer or a choice."""
-    ulps: float | None = None
-    """Between the two, in float32's spacing at torch's value."""
-    error: float | None = None
-    """The port's, against float64."""
-    torch_error: float | None = None
-    """torch's, of the same element."""
-    bound: float | None = None
-
-
-class Diverged(Exception):
-    """Ends the comparison; `divergence` says where."""
-
-    def __init__(self, divergence: Divergence) -> None:
-        self.divergence = divergence
-        super().__init__(divergence.stage)
+_TINY, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 class Stage(NamedTuple):
@@ -112,9 +60,15 @@ class Held(NamedTuple):
 
 def _find_share(error: Any, bound: Any) -> float:
     """The largest error as a share of its bound."""
-    tiny = float(np.finfo(np.float32).tiny)
     with np.errstate(invalid="ignore", over="ignore"):
-        return float(np.nan_to_num(np.max(error / np.maximum(bound, tiny), initial=0.0)))
+        return float(np.nan_to_num(np.max(error / np.maximum(bound, _TINY), initial=0.0)))
+
+
+def _find_worst(error: Any, bound: Any) -> tuple[Any, ...]:
+    """The element that is furthest out of its bound."""
+    with np.errstate(invalid="ignore"):
+        over = np.where(error > bound, error - bound, -1.0)
+    return np.unravel_index(int(np.argmax(over)), over.shape)
 
 
 class Comparator:
@@ -162,11 +116,7 @@ class Comparator:
     ) -> Numbers:
         """Numbers with rounding errors, each within its bound; gives which were compared.
 
-        Args:
-          stage, tensor: for the report.
-          jax, torch: the port's and torch's.
-          view: what the reference knows of torch's.
-          own: as for `hold`.
+        `view` is what the reference knows of torch's, `own` is as for `hold`.
         """
         held = self.hold(stage, tensor, jax, torch, view, own=own)
         self.accept(stage, tensor, jax, torch, view, held)
@@ -185,8 +135,7 @@ class Comparator:
         size = view.size
         known = np.isfinite(torch) & np.isfinite(view.exact) & np.isfinite(size)
         known &= (size == 0) | (size >= SMALLEST)
-        largest = np.finfo(np.float32).max
-        known &= size <= largest  # beyond, terms may overflow in either
+        known &= size <= _LARGEST  # beyond, terms may overflow in either
         with np.errstate(invalid="ignore", over="ignore"):
             error, torch_error = np.abs(jax - view.exact), np.abs(torch - view.exact)
             seen = torch_error if own else np.zeros_like(torch_error)
@@ -203,15 +152,9 @@ class Comparator:
         if not np.isfinite(torch).all():
             free = stage == "gradients" and not self.finite
             error = np.where(_is_odd(jax, torch, view) & (not free), np.inf, error)
+        error = np.where(_is_gross(jax, torch, view, seen) & ~compared, np.inf, error)
         with np.errstate(invalid="ignore", over="ignore"):
             bound = np.where(known, EPS * size * (DRAWN * rounded + floor), 0.0)
-            # What is not compared may not be anything: only what rounding might make of it.
-            gross = GROSS * (np.nan_to_num(seen) + EPS * size) + SMALLEST
-            beside = np.isfinite(torch) & np.isfinite(view.exact) & ~np.isnan(size) & ~compared
-            # Of an infinite size, where rounding may make any number, it makes no nan.
-            strange = np.where(np.isinf(size), np.isnan(jax), ~(np.abs(jax - view.exact) <= gross))
-            beside &= ((size <= largest) | np.isinf(size)) & strange
-        error = np.where(beside, np.inf, error)
         why = "" if compared.any() else _tell_why(torch, view)
         return Held(error, np.where(compared, torch_error, 0.0), bound, compared, rounded, why)
 
@@ -222,9 +165,7 @@ class Comparator:
         self.why[stage, tensor] = held.why
         self.note(stage, tensor, held.error, held.bound, view.exact, held.torch_error)
         if not held.agrees:
-            with np.errstate(invalid="ignore"):
-                over = np.where(held.error > held.bound, held.error - held.bound, -1.0)
-            worst = np.unravel_index(int(np.argmax(over)), over.shape)
+            worst = _find_worst(held.error, held.bound)
             figures = {
                 "exact": view.exact[worst].item(),
                 "error": held.error[worst].item(),
@@ -255,8 +196,7 @@ class Comparator:
         seen = np.where(where, error, 0.0), np.where(where, bound, 0.0)
         self.note(stage, tensor, *seen, torch, np.zeros_like(error))
         if (error > bound).any():
-            over = np.where(error > bound, error - bound, -1.0)
-            worst = np.unravel_index(int(np.argmax(over)), over.shape)
+            worst = _find_worst(error, bound)
             figures = {"error": error[worst].item(), "bound": bound[worst].item()}
             self._diverge(stage, tensor, worst, jax, torch, **figures)
 
@@ -281,9 +221,8 @@ class Comparator:
         self, stage: str, tensor: str, error: Any, bound: Any, exact: Any, torch_error: Any
     ) -> None:
         """The figures of a tensor, for the table."""
-        tiny = float(np.finfo(np.float32).tiny)
         exact = np.asarray(exact)
-        scale = float(np.max(np.abs(exact), where=np.isfinite(exact), initial=tiny))
+        scale = float(np.max(np.abs(exact), where=np.isfinite(exact), initial=_TINY))
         share = _find_share(error, bound)
         with np.errstate(invalid="ignore", over="ignore"):
             errors = [float(np.max(e, initial=0.0)) / (EPS * scale) for e in (error, torch_error)]
@@ -317,7 +256,7 @@ class Comparator:
         **figures: Any,
     ) -> NoReturn:
         place = self.epoch, self.step, stage, tensor
-        raise Diverged(Divergence(*place, jax, torch, causes, list_hints(stage), **figures))
+        raise Diverged(Divergence(*place, jax, torch, causes, HINTS[stage], **figures))
 
 
 def _tell_why(torch: Numbers, view: View) -> str:
@@ -327,9 +266,23 @@ def _tell_why(torch: Numbers, view: View) -> str:
     with np.errstate(invalid="ignore"):
         if not (view.size >= SMALLEST).any():
             return "they are below float32's normal numbers: float64, or data on another scale"
-        if not (view.size <= np.finfo(np.float32).max).any():
+        if not (view.size <= _LARGEST).any():
             return "their terms are beyond float32: float64, or data on another scale"
     return "rounding may make anything of them: float64, more rows or a smaller rate"
+
+
+def _is_gross(jax: Numbers, torch: Numbers, view: View, seen: Numbers) -> Numbers:
+    """Where a number is more than what rounding might make of it, by `GROSS` times what was seen.
+
+    What is not compared may not be anything.
+    """
+    size = view.size
+    with np.errstate(invalid="ignore", over="ignore"):
+        gross = GROSS * (np.nan_to_num(seen) + EPS * size) + SMALLEST
+        # Of an infinite size, where rounding may make any number, it makes no nan.
+        strange = np.where(np.isinf(size), np.isnan(jax), ~(np.abs(jax - view.exact) <= gross))
+    known = np.isfinite(torch) & np.isfinite(view.exact) & ((size <= _LARGEST) | np.isinf(size))
+    return known & strange
 
 
 def _is_odd(jax: Numbers, torch: Numbers, view: View) -> Numbers:
@@ -338,8 +291,7 @@ def _is_odd(jax: Numbers, torch: Numbers, view: View) -> Numbers:
     Where the exact number is inf or nan itself, the port must be so too. Where it is finite, and it
     or its terms are too large for float32, inf and nan are as good, and finite numbers anyway.
     """
-    largest = np.finfo(np.float32).max
     with np.errstate(invalid="ignore"):
-        beyond = (np.abs(view.exact) > largest) | ~(view.size <= largest) | np.isfinite(jax)
+        beyond = (np.abs(view.exact) > _LARGEST) | ~(view.size <= _LARGEST) | np.isfinite(jax)
         free = beyond & np.isfinite(view.exact)
         return ~np.isfinite(torch) & ~free & ~((jax == torch) | (np.isnan(jax) & np.isnan(torch)))

@@ -26,6 +26,11 @@ def _certify(argument, says, kind=ValueError, **changes):
     return Row("torchref.certify", argument, lambda _: certify(**changes), says, kind)
 
 
+class _Nothing(torch.nn.Module):
+    def forward(self, x):
+        return 3
+
+
 def _changed(value, change):
     change(value)
     return value
@@ -58,6 +63,10 @@ def _hand_over(argument, says, kind=ValueError, lines=False, **changes):
 ROWS = [
     _certify("net", "must be torch's Module, not str", TypeError, net="net"),
     _certify("net", "must be float32, not .*float64", net=torch.nn.Linear(2, 1).double()),
+    _certify("net", "must have dense gradients: .* has sparse=True",
+             net=torch.nn.Sequential(torch.nn.Embedding(5, 2, sparse=True))),
+    _certify("net", "must return tensors, not int", TypeError, net=_Nothing(),
+             port=(lambda variables, x: x, {"params": {}}, jaxnet.optim.sgd())),
     _certify("data", "same number of rows", data=(ONES, torch.ones(3, 1))),
     _certify("data", r"must be \(X, y\), not Tensor", TypeError, data=ONES),
     _certify("data", r"same number of rows.*and \(3,\)", data=((ONES, torch.ones(3)), ONES)),

@@ -36,7 +36,8 @@ def page(tmp_path_factory) -> Path:
         torch_results.measure("minibatch", data[(0, 1)], epochs=0),
         torch_results.measure("logits", data[(0, 1)], epochs=1),
     ]
-    torch = load_torch(torch_results.save(found, folder / "torch.json"))
+    (folder / "torch.json").write_text(torch_results.as_json(found))
+    torch = load_torch(folder / "torch.json")
     results = [lecture.run(experiment, data[experiment.classes]) for experiment in chosen]
     return write_report(results, data, folder / "report.html", torch=torch)
 

@@ -68,7 +68,7 @@ def end_here(self: Any, *_: Any) -> None:
 
 def test_drawn_mutants_are_caught(monkeypatch, record_property, count=100):
     """Changes of operators, constants and axes in the lines that the cases run."""
-    monkeypatch.setattr("torchref.certification.Comparator", Listening)
+    monkeypatch.setattr("torchref.comparison.Comparator", Listening)
     # Step by step is enough to see them: a whole run would show them later, and compile again.
     monkeypatch.setattr(OwnComparison, "compare_whole_run", end_here)
     small = [name for name in CASES if name not in ("converged", "short", "README")]

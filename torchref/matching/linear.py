@@ -1,7 +1,12 @@
-"""Linear maps from torch's tensors to the leaves of a port's tree."""
+"""Linear maps from torch's tensors to the leaves of a port's tree: `leaf = M tensors`.
+
+A port's gradient is compared as torch's through the transpose, its updates through
+`M^T (M M^T)^-1`, the smallest change of torch's tensors that gives them. Where each number of
+torch's is one number of the port's, both are the inverse.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,46 +14,6 @@ import numpy as np
 
 from torchref.matching.spelling import name_path, parent
 from torchref.steps import Named
-
-
-class WeightMap(Protocol):
-    """`leaf = M tensors`: how a port's tree holds torch's tensors.
-
-    A port's gradient is compared as torch's through the transpose, its updates through
-    `M^T (M M^T)^-1`, the smallest change of torch's tensors that gives them. Where each number of
-    torch's is one number of the port's, both are the inverse.
-    """
-
-    without: Mapping[str, str]
-    """torch's tensors that no leaf holds, and why that is thought."""
-    how: Mapping[str, str]
-    """By the path of each leaf, what it holds and how that was decided."""
-    terms: Mapping[str, int]
-    """torch's tensors of which a leaf holds sums, and of how many tensors each."""
-
-    def place(self, tree: Any, named: Named) -> Any:
-        """The tree with torch's tensors in it; what `named` lacks stays the tree's."""
-        ...
-
-    def pull(self, tree: Any) -> Named:
-        """A tree of updates, or of differences of weights, under torch's names."""
-        ...
-
-    def pull_grads(self, tree: Any) -> Named:
-        """A tree of gradients under torch's names."""
-        ...
-
-    def push_grads(self, tree: Any, named: Named) -> Any:
-        """The tree of gradients which `pull_grads` takes to `named`."""
-        ...
-
-    def others(self, tree: Any) -> Named:
-        """Leaves that hold nothing of torch's, by their paths."""
-        ...
-
-    def layers(self) -> dict[str, str]:
-        """By the path of a layer of the port's, torch's layer whose tensors alone it holds."""
-        ...
 
 
 class Leaf(NamedTuple):
@@ -108,7 +73,8 @@ class IndexMap:
       tree: the port's, for the paths of its leaves.
       held: by the leaf's position, the places of the numbers that make it, `(terms, *shape)`; -1
         where a sum has fewer terms.
-      how, without: as `WeightMap` has them.
+      how: by the path of each leaf, what it holds and how that was decided.
+      without: torch's tensors that no leaf holds, and why that is thought.
     """
 
     def __init__(
@@ -123,28 +89,33 @@ class IndexMap:
         self._paths = [leaf.path for leaf in list_leaves(tree)]
         self._owners = {at: layout.owners(places) for at, places in held.items()}
         self._names = [name for name in layout.shapes if name not in without]
-        self.how: Mapping[str, str] = how
-        self.without: Mapping[str, str] = without
+        self.how, self.without = how, without
         self.terms: Mapping[str, int] = {
             name: len(places)
             for at, places in held.items()
             for name in self._owners[at]
             if len(places) > 1
         }
+        """torch's tensors of which a leaf holds sums, and of how many tensors each."""
 
     def place(self, tree: Any, named: Named) -> Any:
+        """The tree with torch's tensors in it; what `named` lacks stays the tree's."""
         return self._put(tree, named, shared=False)
 
     def push_grads(self, tree: Any, named: Named) -> Any:
+        """The tree of gradients which `pull_grads` takes to `named`."""
         return self._put(tree, named, shared=True)
 
     def pull(self, tree: Any) -> Named:
+        """A tree of updates, or of differences of weights, under torch's names."""
         return self._take(tree, shared=True)
 
     def pull_grads(self, tree: Any) -> Named:
+        """A tree of gradients under torch's names."""
         return self._take(tree, shared=False)
 
     def others(self, tree: Any) -> Named:
+        """Leaves that hold nothing of torch's, by their paths."""
         leaves = jax.tree.leaves(tree)
         return {
             path: np.asarray(leaves[at])
@@ -153,6 +124,7 @@ class IndexMap:
         }
 
     def layers(self) -> dict[str, str]:
+        """By the path of a layer of the port's, torch's layer whose tensors alone it holds."""
         found: dict[str, set[str]] = {}
         for at, owners in self._owners.items():
             found.setdefault(parent(self._paths[at]), set()).update(map(parent, owners))
@@ -189,7 +161,7 @@ def _count(places: np.ndarray) -> np.ndarray:
 
 
 class FunctionMap:
-    """The caller's own linear function of torch's tensors.
+    """The caller's own linear function of torch's tensors, used as an `IndexMap` is.
 
     Raises:
       ValueError: the function gives another tree, is not linear, or makes one number of torch's
@@ -244,8 +216,8 @@ class FunctionMap:
         return {}
 
     def _complete(self, mine: Named, named: Named) -> dict[str, Any]:
-        known = {name: named[name] for name in self._zeros if name in named}
-        return self._zeros | mine | {name: jnp.float32(array) for name, array in known.items()}
+        known = {name: jnp.float32(named[name]) for name in self._zeros if name in named}
+        return self._zeros | mine | known
 
     def _divide(self, tree: Any) -> Any:
         return jax.tree.map(lambda leaf, n: leaf / jnp.where(n == 0, 1, n), tree, self._count)
@@ -292,6 +264,10 @@ class FunctionMap:
                 "port_from_torch must make each number of torch's one number of the port's: copies "
                 "would be trained apart"
             )
+
+
+WeightMap = IndexMap | FunctionMap
+"""How a port's tree holds torch's tensors."""
 
 
 def _alike(ours: Any, theirs: Any) -> bool:

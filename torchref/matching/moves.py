@@ -4,12 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 
+from torchref.batch import Batch
+from torchref.construction import stream_kept
+from torchref.forms import Form
 from torchref.matching.linear import IndexMap
 from torchref.matching.numbers import Prints
+from torchref.names import name_outputs
+from torchref.plan import Plan
+from torchref.sighting import align
 from torchref.steps import Named
 
 _SUMS = 2
@@ -18,32 +23,31 @@ _SHARE = 0.3
 branch that starts at 0 shows what lies before it."""
 
 
-def make_move(
-    net: torch.nn.Module,
-    forward: Callable[[], Any],
-    predict: Callable[[Any], Any],
-    params: Any,
-    named: Named,
-) -> Callable[[IndexMap], Prints]:
-    """What `match` asks for.
+def make_move(plan: Plan, form: Form, batch: Batch, named: Named) -> Callable[[IndexMap], Prints]:
+    """What `match` asks for, of outputs in evaluation mode; the plan is put back as it is.
 
     Args:
-      net: torch's, in evaluation mode while it is asked, with gradients and weights put back.
-      forward: torch's outputs of a few rows, a list of tensors.
-      predict: the port's of the same rows from its parameters, a list of arrays.
-      params: the port's.
+      plan: torch's run.
+      form: the port.
+      batch: a few rows.
       named: torch's parameters.
     """
 
     def move(found: IndexMap) -> Prints:
-        moved = _jiggle(named, found)
-        sums = np.random.default_rng(1)
-        outputs = jax.eval_shape(predict, params)
-        cotangents = [
-            [np.float32(sums.normal(size=o.shape)) for o in outputs] for _ in range(_SUMS)
-        ]
-        ours = _port_prints(predict, found.place(params, moved), cotangents)
-        return Prints(_torch_prints(net, forward, moved, cotangents), ours)
+        moved, begun = _jiggle(named, found), plan.snapshot()
+        with stream_kept():
+            try:
+                outputs = _forward(plan, moved, batch)
+                sums = np.random.default_rng(1)
+                cotangents = [
+                    {k: np.float32(sums.normal(size=o.shape)) for k, o in outputs.items()}
+                    for _ in range(_SUMS)
+                ]
+                theirs = _torch_prints(plan.net, outputs, cotangents)
+            finally:
+                begun.restore()
+        placed = found.place(form.params, moved)
+        return Prints(theirs, _port_prints(form, placed, batch, cotangents))
 
     return move
 
@@ -60,45 +64,43 @@ def _jiggle(named: Named, found: IndexMap) -> Named:
     return moved
 
 
-def _port_prints(predict: Callable, params: Any, cotangents: list[Any]) -> list[np.ndarray]:
+def _forward(plan: Plan, moved: Named, batch: Batch) -> dict[str, torch.Tensor]:
+    """The outputs with other weights."""
+    with torch.no_grad():
+        for name, array in moved.items():
+            plan.net.get_parameter(name).copy_(torch.from_numpy(array))
+    plan.net.eval()
+    outputs = name_outputs("", plan.forward(jax.tree.map(torch.from_numpy, batch)))
+    return {name: each for name, each in outputs.items() if each.is_floating_point()}
+
+
+def _torch_prints(net: torch.nn.Module, outputs: dict[str, Any], cotangents: list[Any]) -> Named:
+    named = dict(net.named_parameters())
+    prints = {name: np.zeros((_SUMS, *tensor.shape)) for name, tensor in named.items()}
+    asked = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
+    for row, cotangent in enumerate(cotangents):
+        grads = torch.autograd.grad(
+            list(outputs.values()), list(asked.values()),
+            [torch.from_numpy(each) for each in cotangent.values()],
+            retain_graph=True, allow_unused=True,
+        )  # fmt: skip
+        for name, grad in zip(asked, grads, strict=True):
+            if grad is not None:
+                prints[name][row] = grad.numpy()
+    return prints
+
+
+def _port_prints(form: Form, params: Any, batch: Batch, cotangents: list[Any]) -> list[np.ndarray]:
+    def predict(params: Any) -> Any:
+        outputs = name_outputs("", form.apply(params, form.state, *batch[:2], train=False)[0])
+        return {name: align(outputs[name], each.shape) for name, each in cotangents[0].items()}
+
     @jax.jit
     def grads(params: Any, cotangent: Any) -> Any:
-        _, back = jax.vjp(predict, params)
-        return back(cotangent)[0]
+        return jax.vjp(predict, params)[1](cotangent)[0]
 
-    found = [jax.tree.leaves(grads(params, list(map(jnp.asarray, c)))) for c in cotangents]
+    found = [jax.tree.leaves(grads(params, each)) for each in cotangents]
     return [
         np.stack([np.asarray(leaf, np.float64) for leaf in each])
         for each in zip(*found, strict=True)
     ]
-
-
-def _torch_prints(
-    net: torch.nn.Module, forward: Callable, moved: Named, cotangents: list[Any]
-) -> Named:
-    tensors = dict(net.named_parameters())
-    kept = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-    asked = [tensor for tensor in tensors.values() if tensor.requires_grad]
-    try:
-        with torch.no_grad():
-            for name, array in moved.items():
-                tensors[name].copy_(torch.as_tensor(array))
-        outputs = forward()
-        found = [
-            torch.autograd.grad(
-                outputs, asked, [torch.from_numpy(c) for c in cotangent],
-                retain_graph=True, allow_unused=True,
-            )
-            for cotangent in cotangents
-        ]  # fmt: skip
-    finally:
-        with torch.no_grad():
-            for name, tensor in tensors.items():
-                tensor.copy_(kept[name])
-    names = [name for name, tensor in tensors.items() if tensor.requires_grad]
-    prints = {name: np.zeros((_SUMS, *tensor.shape)) for name, tensor in tensors.items()}
-    for at, name in enumerate(names):
-        for row, grads in enumerate(found):
-            if grads[at] is not None:
-                prints[name][row] = grads[at].numpy()
-    return prints

@@ -37,10 +37,10 @@ def match(
     """
     search = _Search(named, tree, beside)
     search.by_name()
-    search.by_value()
+    search.pair_alone("by its values")
     search.by_lookup()
     search.beside_others()
-    search.by_elimination()
+    search.pair_alone("alone with its values")
     for _ in range(_ROUNDS if move is not None else 0):
         if not search.open_leaves() or not search.open_tensors():
             break
@@ -48,7 +48,7 @@ def match(
         before = len(search.held)
         search.by_numbers(move(search.finish()))
         search.beside_others()
-        search.by_elimination()
+        search.pair_alone("alone with its values")
         if len(search.held) == before:
             break
     search.by_name_alone()
@@ -155,10 +155,6 @@ class _Search:
             return next((each for each in found if np.array_equal(each, usual)), found[0])
         return found[0]
 
-    def by_value(self) -> None:
-        """Leaves and tensors that alone have their values, in the one layout that fits."""
-        self._pair_alone("by its values")
-
     def by_lookup(self) -> None:
         """Parts of tensors, stacks and sums of them, number by number."""
         pool = Pool(self._layout, self.open_tensors())
@@ -169,8 +165,11 @@ class _Search:
 
     def beside_others(self) -> None:
         """A bias goes as the rows of the weight beside it do."""
-        layers = self._weights_beside()
         named = self.open_tensors()
+        layers: dict[str, list[np.ndarray]] = {}
+        for leaf in self._leaves:
+            if leaf.position in self.held:
+                layers.setdefault(parent(leaf.path), []).append(self.held[leaf.position][0])
         for leaf in self.open_leaves():
             for weight in layers.get(parent(leaf.path), ()):
                 places = self._follow_rows(leaf, weight, named)
@@ -178,24 +177,17 @@ class _Search:
                     self._hold(leaf, places, "beside its layer's weight")
                     break
 
-    def _weights_beside(self) -> dict[str, list[np.ndarray]]:
-        """By the path of a layer, the places of the tensors that it holds."""
-        found: dict[str, list[np.ndarray]] = {}
-        for leaf in self._leaves:
-            if leaf.position in self.held:
-                found.setdefault(parent(leaf.path), []).append(self.held[leaf.position][0])
-        return found
-
     def _follow_rows(self, leaf: Leaf, weight: np.ndarray, named: Named) -> np.ndarray | None:
         """The places of a bias whose numbers go with the first axis of torch's weight."""
         shape = leaf.value.shape
         if weight.ndim <= len(shape) or not leaf.value.size:
             return None
-        for rows in (weight.reshape(-1, *shape)[0], _leading(weight, shape)):
-            if rows is None or rows.shape != shape:
+        leading = weight.reshape(*weight.shape[: len(shape)], -1)[..., 0]
+        for rows in (weight.reshape(-1, *shape)[0], leading):
+            if rows.shape != shape:
                 continue
             places = self._beside(rows, named)
-            if places is not None and np.array_equal(self._look(places), leaf.value):
+            if places is not None and np.array_equal(self._numbers()[places], leaf.value):
                 return places
         return None
 
@@ -215,15 +207,12 @@ class _Search:
             found[mine] = self._layout.offsets[bias] + row
         return found if len(np.unique(found)) == found.size else None
 
-    def _look(self, places: np.ndarray) -> np.ndarray:
-        joined = self._layout.join(self._named)
-        return joined[places].astype(np.float32)
+    def _numbers(self) -> np.ndarray:
+        """torch's numbers by their places."""
+        return self._layout.join(self._named)[:-1].astype(np.float32)
 
-    def by_elimination(self) -> None:
-        """What alone is left with its values, whatever its name."""
-        self._pair_alone("alone with its values")
-
-    def _pair_alone(self, how: str) -> None:
+    def pair_alone(self, how: str) -> None:
+        """Leaves and tensors that alone have their values, in the one layout that fits."""
         tensors = _group(self.open_tensors().items())
         for key, found in _group((leaf, leaf.value) for leaf in self.open_leaves()).items():
             if len(found) == len(tensors.get(key, ())) == 1:
@@ -260,7 +249,7 @@ class _Search:
                 self._hold(leaf, places, "by how it moves the outputs")
 
     def _follow(self, leaf: Leaf, prints: Prints) -> None:
-        joined = self._layout.join(self._named)[:-1].astype(np.float32)
+        joined = self._numbers()
         free = np.flatnonzero(~self._taken[:-1] & np.isin(joined, leaf.value))
         if free.size < leaf.value.size or not np.isin(leaf.value, joined[free]).all():
             return
@@ -307,10 +296,3 @@ def _group(pairs: Iterable[tuple[Any, np.ndarray]]) -> dict[bytes, list[Any]]:
 
 def _flat(prints: np.ndarray) -> np.ndarray:
     return prints.reshape(len(prints), -1)
-
-
-def _leading(weight: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The first of a weight's numbers along the axes after the leading ones of this shape."""
-    if weight.shape[: len(shape)] != shape:
-        return None
-    return weight.reshape(*shape, -1)[..., 0]

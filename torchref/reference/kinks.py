@@ -13,13 +13,10 @@ import torch
 
 from jaxnet.certificate.bounds import DRAWN, EPS, LIMIT, MOST, NEAR, View
 from jaxnet.certificate.comparison import Comparator, Held
-from torchref.plan import Plan
-from torchref.recorder import Recorder
 from torchref.reference.choices import Kink, Near, is_choice, is_seen, list_known, list_possible
 from torchref.reference.float64 import Reference
 from torchref.reference.operations import Call
-from torchref.replay import replaying
-from torchref.steps import Step
+from torchref.replay import Replay
 
 _WORST = 4096
 """Elements of a tensor that choose which kinks are turned; afterwards all are compared."""
@@ -86,11 +83,11 @@ class _Finder(Reference):
 Given = Mapping[str, tuple[Any, np.ndarray, View]]
 """By parameter: the port's gradient, torch's, and what the reference knows of it."""
 
+Exact = dict[str, np.ndarray]
+
 
 def explain(
-    plan: Plan,
-    recorder: Recorder,
-    step: Step,
+    replay: Replay,
     given: Given,
     held: Mapping[str, Held],
     *,
@@ -104,7 +101,7 @@ def explain(
     """
 
     def hold(turned: Sequence[Kink]) -> tuple[dict[str, Held], int] | None:
-        views = run(_Finder(turned, draws=2))
+        views = _run(replay, _Finder(turned, draws=2))
         found = {
             # torch is on the other side, and tells nothing of rounding on this one.
             name: comparator.hold("gradients", name, ours, torchs, views[name], own=False)
@@ -112,45 +109,42 @@ def explain(
         }
         return (found, len(turned)) if all(each.agrees for each in found.values()) else None
 
-    with replaying(plan, recorder, step) as replay:
+    def run(*turned: Kink) -> Exact:
+        return _list_exact(_run(replay, _Finder(turned)))
 
-        def run(finder: _Finder) -> dict[str, View]:
-            views = replay(finder, finder.name)
-            return {name: view for (stage, name), view in views.items() if stage == "gradients"}
-
-        finder = _Finder(shown=shown, draws=2)
-        exact = _list_exact(run(finder))
-        known, possible = (list(dict.fromkeys(k)) for k in (finder.known, finder.possible))
-        if known and (found := hold(known)):
-            return found
-        if not possible:
-            return None
-        # A number on the very edge may be turned to both sides: of all, the last one counts.
-        whole = [
-            _subtract(_list_exact(run(_Finder([*known, *order]))), exact)
-            for order in (possible, possible[::-1])
-        ]
-        reached = {name: np.maximum(*(np.abs(each[name]) for each in whole)) for name in exact}
-        if not _may_explain(reached, held):
-            return None
-        if len(possible) > MOST:
-            return _leave_out(reached, held), len(possible)
-        begin = _list_exact(run(_Finder(known))) if known else exact
-        effects = [_subtract(_list_exact(run(_Finder([*known, kink]))), begin) for kink in possible]
-        shares = _solve(effects, begin, given, held)
-        chosen = [k for k, share in zip(possible, shares, strict=True) if share > 0.5]
-        return hold([*known, *chosen]) if chosen else None
+    finder = _Finder(shown=shown, draws=2)
+    exact = _list_exact(_run(replay, finder))
+    known, possible = (list(dict.fromkeys(kinks)) for kinks in (finder.known, finder.possible))
+    if known and (found := hold(known)):
+        return found
+    if not possible:
+        return None
+    # A number on the very edge may be turned to both sides: of all, the last one counts.
+    whole = [_subtract(run(*known, *order), exact) for order in (possible, possible[::-1])]
+    reached = {name: np.maximum(*(np.abs(each[name]) for each in whole)) for name in exact}
+    if not _may_explain(reached, held):
+        return None
+    if len(possible) > MOST:
+        return _leave_out(reached, held), len(possible)
+    begin = run(*known) if known else exact
+    effects = [_subtract(run(*known, kink), begin) for kink in possible]
+    shares = _solve(effects, begin, given, held)
+    chosen = [kink for kink, share in zip(possible, shares, strict=True) if share > 0.5]
+    return hold([*known, *chosen]) if chosen else None
 
 
-def _list_exact(views: Mapping[str, View]) -> dict[str, np.ndarray]:
+def _run(replay: Replay, finder: _Finder) -> dict[str, View]:
+    """The gradients of the step, with the finder's kinks turned."""
+    views = replay(finder, finder.name)
+    return {name: view for (stage, name), view in views.items() if stage == "gradients"}
+
+
+def _list_exact(views: Mapping[str, View]) -> Exact:
     return {name: view.exact for name, view in views.items()}
 
 
 def _solve(
-    effects: list[dict[str, np.ndarray]],
-    begin: dict[str, np.ndarray],
-    given: Given,
-    held: Mapping[str, Held],
+    effects: list[Exact], begin: Exact, given: Given, held: Mapping[str, Held]
 ) -> np.ndarray:
     """How much of each kink's effect is in the port's gradients: 0 or 1, where it explains them."""
     columns, rest = [], []
@@ -168,7 +162,7 @@ def _solve(
     return solved
 
 
-def _may_explain(effects: dict[str, np.ndarray], held: Mapping[str, Held]) -> bool:
+def _may_explain(effects: Exact, held: Mapping[str, Held]) -> bool:
     """Whether the choices, all turned, reach most of what is out of bounds."""
     reached = [
         effects[name][off] * MOST >= each.error[off]
@@ -178,7 +172,7 @@ def _may_explain(effects: dict[str, np.ndarray], held: Mapping[str, Held]) -> bo
     return bool(np.concatenate(reached).mean() > 0.5) if reached else True
 
 
-def _leave_out(effects: dict[str, np.ndarray], held: Mapping[str, Held]) -> dict[str, Held]:
+def _leave_out(effects: Exact, held: Mapping[str, Held]) -> dict[str, Held]:
     found = {}
     for name, each in held.items():
         effect = effects[name]
@@ -192,5 +186,5 @@ def _leave_out(effects: dict[str, np.ndarray], held: Mapping[str, Held]) -> dict
     return found
 
 
-def _subtract(ours: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _subtract(ours: Exact, others: Exact) -> Exact:
     return {name: value - others[name] for name, value in ours.items()}

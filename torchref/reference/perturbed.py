@@ -196,7 +196,7 @@ def evaluate(plan: Plan) -> Evaluation:
     net, stream = plan.net.eval(), torch.get_rng_state()
     calls = Calls(net)
     listener = Listener(calls)
-    with torch.no_grad(), plan.dropping(), following(net, calls, calls.end), listener:
+    with torch.no_grad(), plan.dropping(), following(net, calls.begin, calls.end), listener:
         outputs = name_outputs("", plan.forward(plan.data))
     torch.set_rng_state(stream)
     return Evaluation(copy_named(outputs.items()), stream, tuple(listener.draws))

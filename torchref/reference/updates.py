@@ -50,7 +50,7 @@ def grant(
     for causes, other in others:
         changed = view._replace(exact=other)
         if comparator.hold("update", name, ours, change, changed, own=False).agrees:
-            return changed, dict.fromkeys(causes, _find_share(other, view.exact))
+            return changed, dict.fromkeys(causes, find_share(other, view.exact))
     return view, {}
 
 
@@ -58,7 +58,7 @@ def find_decay(others: Updates, view: View) -> dict[str, float]:
     """How much of a step torch's rounding of a decay's factor makes, where there is a decay."""
     for causes, other in others:
         if causes == (DECAY,):
-            return {DECAY: _find_share(other, view.exact)}
+            return {DECAY: find_share(other, view.exact)}
     return {}
 
 
@@ -78,7 +78,8 @@ def describe_decay(optimizer: torch.optim.Optimizer) -> str | None:
     return None
 
 
-def _find_share(other: np.ndarray, exact: np.ndarray) -> float:
+def find_share(other: np.ndarray, exact: np.ndarray) -> float:
+    """How much a difference makes of a tensor's largest number."""
     scale = np.abs(exact).max(initial=0.0)
     return float(np.abs(other - exact).max(initial=0.0) / scale) if scale else 0.0
 
