@@ -56,6 +56,12 @@ def test_a_precision_is_obeyed_and_said(tmp_path, ran):
     assert json.loads(results.read_text())[0]["precision"] == "float64"
 
 
+def test_devices_are_a_mesh(ran):
+    """That a run on one is the lecture is in tests/test_mesh.py."""
+    assert call(*LOGITS, "--devices", "3").exit_code == 0
+    assert ran["options"]["placement"].mesh.devices.size == 3
+
+
 def test_a_missed_figure_is_marked_and_makes_the_exit_status_1(tmp_path, monkeypatch):
     published = lecture.Published(0.99)
     missed = dataclasses.replace(lecture.EXPERIMENTS["logits"], published=published)

@@ -1,6 +1,7 @@
 """What a person sees of a run, on a terminal and elsewhere."""
 
 import io
+import json
 import re
 import sys
 import time
@@ -17,9 +18,11 @@ import jaxnet.callbacks.progress
 import jaxnet.lecture.cli
 import jaxnet.lecture.figures
 import torchref.cli
+from benchmarks import readme
 from jaxnet import nn, optim
 from jaxnet.callbacks import Progress, Report
 from jaxnet.callbacks.progress import count
+from jaxnet.lecture import _machine
 from jaxnet.lecture.report import page
 from tests.tiny import ACCURACY, LOSS, X, Y
 
@@ -118,6 +121,7 @@ COMMANDS: dict[str, tuple[click.Command, str, str]] = {
     "certify": (TORCHREF, "certify {}/net.py:build --epochs 2", "step 2 of 2"),
     "benchmarks": (benchmarks.__main__.main, "--only logits --rounds 1", "measured"),
 }
+MEASURED = json.loads(readme.RESULTS.read_text(encoding="utf-8"))["experiments"][0]
 NET = """
 import torch
 def build():
@@ -133,6 +137,8 @@ def test_every_command_shows_that_it_works_on_a_terminal_alone(name, tmp_path, m
     main, line, says = COMMANDS[name]
     command = [part.format(tmp_path) for part in line.split()]
     (tmp_path / "net.py").write_text(NET)
+    monkeypatch.setattr(_machine, "_ask_torch", lambda: "AVX2")  # a process that imports torch
+    monkeypatch.setattr(benchmarks.__main__, "compare", lambda *_: MEASURED)
     monkeypatch.setattr(jaxnet.lecture.figures, "draw_lecture", lambda *_, **__: [])
     monkeypatch.setattr(page, "write_report", lambda _, data, path, **__: path.write_text(""))
     found = {}

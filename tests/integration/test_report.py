@@ -18,6 +18,7 @@ import jaxnet.lecture.cli
 import torchref.cli
 import torchref.lecture
 from jaxnet import lecture
+from jaxnet.lecture.figures import studies
 from jaxnet.lecture.report import write_report
 from jaxnet.lecture.report.page import read_code
 from jaxnet.lecture.torch_results import load_torch
@@ -26,6 +27,15 @@ from tests.test_report import SHORT, TOLD, load_few, make_torch, no_pictures, sh
 from torchref import results as torch_results
 
 __all__ = ["no_pictures", "short"]  # fixtures
+
+
+CURVES = {size: np.ones(4) for size in studies.CURVE_BATCHES}
+# What the pictures of the studies are drawn of: tests/slow trains their nets.
+STUDIED = {
+    "overfit": lambda data: (0.8, {p: {4: (0.5, 0.5), 8: (0.9, 0.8)} for p in (0.0, 0.9)}),
+    "vary_batches": lambda data: (CURVES, np.ones(len(studies.NOISE_BATCHES))),
+    "predict_codes": lambda data: np.ones(len(data[1].labels)),
+}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +53,10 @@ def page(tmp_path_factory) -> Path:
     ]
     torch = load_torch(torch_results.save(found, folder / "torch.json"))
     results = [lecture.run(experiment, data[experiment.classes]) for experiment in chosen]
-    return write_report(results, data, folder / "report.html", torch=torch)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, found in STUDIED.items():
+            patch.setattr(studies, name, found)
+        return write_report(results, data, folder / "report.html", torch=torch)
 
 
 def without_scripts(page: Path) -> str:
@@ -191,6 +204,10 @@ class Seen:
         )
         return self.wrong + [f"missing: {alt}" for alt in missing]
 
+    def wait(self) -> "Seen":
+        self.view.wait_for_selector("html[data-ready]", timeout=60_000)
+        return self
+
 
 SCREENS = {
     "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
@@ -237,25 +254,21 @@ def test_a_reader_can_hover_and_switch(browser, page):
 
 
 def test_on_paper_nothing_overlaps_or_is_cut_off(browser, page):
-    """Whatever the window was: A4 is 703 CSS pixels wide between its margins."""
-    view = Seen(browser, page).wait().view
-    for width in (1280, 500):
-        view.set_viewport_size({"width": width, "height": 900})
-        view.evaluate("window.dispatchEvent(new Event('beforeprint'))")
-        view.emulate_media(media="print")
-        view.set_viewport_size({"width": 703, "height": 1000})
-        boxes = view.evaluate(
-            "[...document.querySelectorAll('.chart .main-svg:first-child')]"
-            ".map(e => e.getBoundingClientRect()).map(r => [r.left, r.top, r.right, r.bottom])"
-        )
-        assert len(boxes) == 8
-        for one, other in itertools.combinations(boxes, 2):
-            apart = one[2] <= other[0] or other[2] <= one[0]
-            assert apart or one[3] <= other[1] or other[3] <= one[1], (one, other)
-        widths = view.evaluate("[...document.querySelectorAll('table')].map(t => t.scrollWidth)")
-        assert max(widths) <= 703 and max(box[2] for box in boxes) <= 703
-        view.evaluate("window.dispatchEvent(new Event('afterprint'))")
-        view.emulate_media(media="screen")
+    """A4 is 703 CSS pixels wide between its margins, and the window was wider."""
+    view = Seen(browser, page, viewport={"width": 1280, "height": 900}).wait().view
+    view.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    view.emulate_media(media="print")
+    view.set_viewport_size({"width": 703, "height": 1000})
+    boxes = view.evaluate(
+        "[...document.querySelectorAll('.chart .main-svg:first-child')]"
+        ".map(e => e.getBoundingClientRect()).map(r => [r.left, r.top, r.right, r.bottom])"
+    )
+    assert len(boxes) == 8
+    for one, other in itertools.combinations(boxes, 2):
+        apart = one[2] <= other[0] or other[2] <= one[0]
+        assert apart or one[3] <= other[1] or other[3] <= one[1], (one, other)
+    widths = view.evaluate("[...document.querySelectorAll('table')].map(t => t.scrollWidth)")
+    assert max(widths) <= 703 and max(box[2] for box in boxes) <= 703
     assert view.pdf(format="A4").startswith(b"%PDF")
     view.close()
 
