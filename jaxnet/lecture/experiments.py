@@ -1,6 +1,6 @@
 """Experiments by name: the lecture's, with the accuracies that it published, and one beyond."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -280,16 +280,6 @@ def _check_arguments(experiment: Any, data: Any, device: Any, placement: Any) ->
         if not isinstance(rows, Dataset):
             kind = type(rows).__name__
             raise TypeError(f"data must be (train, test), a Dataset each, not {kind}")
-
-
-def check_results(results: Iterable[Any]) -> list[Result]:
-    """The finished experiments as a list; rejected where there is none, or something else."""
-    results = list(results)
-    if strange := [result for result in results if not isinstance(result, Result)]:
-        raise TypeError(f"results must be jaxnet.lecture.Results, not {type(strange[0]).__name__}")
-    if not results:
-        raise ValueError("results must hold at least one finished experiment, not 0")
-    return results
 
 
 def missed(record: dict[str, Any]) -> list[str]:
