@@ -1,4 +1,4 @@
-"""The report: what it says, that its code is the runs' code, and how it does in a real browser."""
+"""The report: what it says of runs that differ, and which torch runs it takes."""
 
 import dataclasses
 import math
@@ -12,14 +12,13 @@ import pytest
 from jaxnet import lecture
 from jaxnet.data import Dataset, load_mnist
 from jaxnet.lecture.figures import training
-from jaxnet.lecture.report import write_report
-from jaxnet.lecture.report.page import _read
+from jaxnet.lecture.report import page, write_report
 from jaxnet.lecture.torch_results import TorchRun, check_same, digest_rows, load_torch
 from torchref import results as torch_results
 
 SHORT = {"dropout": 50, "minibatch": 2, "logits": 10, "three_class": 10}
 """Epochs: those of `logits` and `minibatch` are the lecture's, as torch's run has them."""
-TOLD = tomllib.loads(_read("sections.toml"))
+TOLD = tomllib.loads(page._read("sections.toml"))
 
 
 def load_few(classes: tuple[int, ...]) -> tuple[Dataset, Dataset]:
@@ -45,6 +44,13 @@ def short() -> tuple[lecture.Result, dict[tuple[int, ...], tuple[Dataset, Datase
     return lecture.run(experiment, data[experiment.classes]), data
 
 
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Pages without pictures, which take most of their time."""
+    monkeypatch.setattr(page, "_draw", lambda *_: {})
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_a_missed_figure_and_a_parted_certificate_are_said(short, tmp_path):
     result, data = short
     wrong = {"agrees": False, "headline": "DIVERGE in <b>", "epochs": 1, "text": "</script>"}

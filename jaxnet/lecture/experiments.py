@@ -1,6 +1,6 @@
 """Experiments by name: the lecture's, with the accuracies that it published, and one beyond."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -168,8 +168,8 @@ def find(name: str) -> Experiment:
 def make_record(
     experiment: Experiment,
     reports: Sequence[dict[str, Any]],
-    accuracies: tuple[float, float],
-    seconds: tuple[float, float],
+    accuracies: Sequence[float],
+    seconds: Sequence[float],
     **how: Any,
 ) -> dict[str, Any]:
     """A run of an experiment as JSON has it, whichever framework ran it.
@@ -239,18 +239,25 @@ def run(
         placement=placement,
     )
     with use(precision):
-        train_accuracy, test_accuracy = (
+        accuracies = [
             evaluate(experiment.net, state, xy, metrics=chosen)["accuracy"]
             for xy in (train_xy, test_xy)
-        )
+        ]
+    return Result(_record(experiment, state, history, accuracies), state, history)
+
+
+def _record(
+    experiment: Experiment, state: TrainState, history: History, accuracies: Sequence[float]
+) -> dict[str, Any]:
+    """What `make_record` makes of a run of jaxnet's."""
     random = "jax"
     if isinstance(state.generator, Generator):
         random = "torch" if state.generator.cuda is None else "torch cuda"
     used = sorted(jax.tree.leaves(state.params)[0].sharding.device_set, key=str)
-    record = make_record(
+    return make_record(
         experiment,
         [{"epoch": r.epoch, "loss": r.loss, **r.metrics} for r in history.reports],
-        (train_accuracy, test_accuracy),
+        accuracies,
         (history.compile_seconds, history.run_seconds),
         steps=int(state.step),
         device=used[0].platform,
@@ -258,7 +265,6 @@ def run(
         precision=history.precision,
         devices=len(used),
     )
-    return Result(record, state, history)
 
 
 def _check_arguments(experiment: Any, data: Any, device: Any, placement: Any) -> None:
@@ -274,16 +280,6 @@ def _check_arguments(experiment: Any, data: Any, device: Any, placement: Any) ->
         if not isinstance(rows, Dataset):
             kind = type(rows).__name__
             raise TypeError(f"data must be (train, test), a Dataset each, not {kind}")
-
-
-def check_results(results: Iterable[Any]) -> list[Result]:
-    """The finished experiments as a list; rejected where there is none, or something else."""
-    results = list(results)
-    if strange := [result for result in results if not isinstance(result, Result)]:
-        raise TypeError(f"results must be jaxnet.lecture.Results, not {type(strange[0]).__name__}")
-    if not results:
-        raise ValueError("results must hold at least one finished experiment, not 0")
-    return results
 
 
 def missed(record: dict[str, Any]) -> list[str]:

@@ -36,6 +36,16 @@ def of_values(name: str, argument: str, call: Callable[[Any], Any], *table: Any)
     ]
 
 
+def of(name: str, call: Callable[..., Any], **bad: Any) -> list[Row]:
+    """Rows of a call that is right but for one argument: of each, what it must not be, such as a
+    kind of `tests.bad_calls.kinds`."""
+    return [
+        row
+        for argument, table in bad.items()
+        for row in of_values(name, argument, lambda v, a=argument: call(**{a: v}), *table)
+    ]
+
+
 def of_files(name: str, read: Callable[[Path], Any], *table: Any) -> list[Row]:
     """A row for each file that `read` must refuse, which the message names."""
     return [Row(name, file, lambda at, f=file: read(at / f), *rest) for file, *rest in table]

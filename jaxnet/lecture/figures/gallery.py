@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from jaxnet._utils.files import as_path
-from jaxnet.lecture.experiments import Result, Split, check_results, find
+from jaxnet.lecture.experiments import Result, Split, find
 from jaxnet.lecture.figures import digits, studies, training
 from jaxnet.lecture.torch_results import TorchRun
 
@@ -28,6 +29,16 @@ def draw_lecture(
     for path, draw in zip(paths, pictures.values(), strict=True):
         draw(path=path)
     return paths
+
+
+def check_results(results: Iterable[Any]) -> list[Result]:
+    """The finished experiments as a list; rejected where there is none, or something else."""
+    results = list(results)
+    if strange := [result for result in results if not isinstance(result, Result)]:
+        raise TypeError(f"results must be jaxnet.lecture.Results, not {type(strange[0]).__name__}")
+    if not results:
+        raise ValueError("results must hold at least one finished experiment, not 0")
+    return results
 
 
 def list_pictures(

@@ -22,8 +22,8 @@ from pygments.lexers import PythonLexer
 import jaxnet
 from jaxnet._utils.files import as_path, write_whole
 from jaxnet.lecture._machine import describe
-from jaxnet.lecture.experiments import EXPERIMENTS, Result, Split, check_results, missed
-from jaxnet.lecture.figures.gallery import list_pictures
+from jaxnet.lecture.experiments import EXPERIMENTS, Result, Split, missed
+from jaxnet.lecture.figures.gallery import check_results, list_pictures
 from jaxnet.lecture.figures.training import relative_gaps
 from jaxnet.lecture.torch_results import TorchRun
 from jaxnet.sweep.result import short
