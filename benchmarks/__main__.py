@@ -10,10 +10,12 @@ from benchmarks.contest import NAMES, compare_peers, make_task
 from benchmarks.experiments import compare
 from benchmarks.gpu_check import check_card
 from benchmarks.growth import compare_growth
+from benchmarks.peers.floor import measure_peak
 from benchmarks.processes import compare_processes
 from benchmarks.runs import compare_runs
 from benchmarks.scaling import compare_scaling
 from benchmarks.tables import LAYOUTS, WIDTH, list_tables, say_machine
+from benchmarks.task import Missing
 from benchmarks.timing import as_json, describe_machine
 from jaxnet._utils.files import check_file, check_folder
 from jaxnet._utils.streams import prepare_streams
@@ -57,7 +59,7 @@ def measure(name: str, rounds: int, peers: tuple[str, ...]) -> dict[str, Any]:
 @click.option("--json", "json_path", type=FILE)
 @click.option("--figures", type=FOLDER, help="Draw them there.")
 @click.option(
-    "--gpu-check", is_flag=True, help="This alone, on an NVIDIA card: certificates, speed."
+    "--gpu-check", is_flag=True, help="This alone, on an NVIDIA card: masks, certificates, speed."
 )
 @QUIET
 def main(
@@ -88,7 +90,8 @@ def main(
             raise click.UsageError("--gpu-check goes with --json and --quiet alone")
         sys.exit(check_card(json_path, output, quiet=quiet))
     chosen = list(dict.fromkeys(only or (["peers"] if peers else PARTS)))
-    results: dict[str, Any] = {"machine": describe_machine(), "rounds": rounds}
+    peak = {"peak_gflops": _find_peak()}
+    results: dict[str, Any] = {"machine": describe_machine(), "rounds": rounds, **peak}
     with count("benchmarks", len(chosen), quiet=quiet) as tell:
         for done, name in enumerate(chosen):
             tell(done, name)
@@ -117,6 +120,13 @@ def conclude(
             output.say(f"the figures are in {figures}")
     differ = any(row["agree"] is False for part in LAYOUTS for row in results.get(part, ()))
     return output.status(int(differ))
+
+
+def _find_peak() -> float | None:
+    try:
+        return measure_peak()
+    except Missing:
+        return None
 
 
 if __name__ == "__main__":

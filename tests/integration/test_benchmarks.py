@@ -1,8 +1,10 @@
 """The benchmarks run in a small size, show no time where sides disagree, and fill the pages."""
 
 import json
+import platform
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ from click.testing import CliRunner
 import benchmarks.__main__
 from benchmarks import contest, growth, processes, readme, runs
 from benchmarks.__main__ import main
-from benchmarks.peers import contestants
+from benchmarks.peers import contestants, floor
+from benchmarks.peers.floor import measure_peak
 from benchmarks.tables import LAYOUTS, list_tables
 from benchmarks.task import Contestant, Missing, Task, Trained
 from benchmarks.timing import interleave
@@ -81,12 +84,12 @@ def check_runs(form: Contestant, task: Task) -> None:
                 assert apart <= 1e-3, name
 
 
-@pytest.mark.parametrize("stream", ["torch", "own"])
+@pytest.mark.parametrize("stream", ["torch", "none", "own"])
 def test_a_contestant_that_is_wrong_is_not_timed(stream, task, monkeypatch):
     """Weights a tenth too large and losses that show it."""
 
     def prepare(task):
-        train, read = contest.LECTURE.prepare(task)
+        train, read = contest.LECTURE.prepare(task._replace(p=0.0 if stream == "none" else task.p))
 
         def read_wrongly(trained):
             params, losses = read(trained)
@@ -213,3 +216,55 @@ def test_rows_that_disagree_show_no_time(part):
     assert all(all(column.cells) for column in right.columns[first : first + 1])
     for shown, same in zip(cells[:first] + cells[last:], right.columns, strict=False):
         assert len(shown) == len([*same.cells]) == right.row_count
+
+
+TARGETS = {  # by gcc's name: what a processor must have to run it, of /proc/cpuinfo
+    "x86-64": set(),
+    "haswell": {"avx2", "fma", "bmi1", "bmi2", "movbe"},
+    "skylake-avx512": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+}
+
+
+def read_features() -> set[str]:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return set(next(line for line in lines if line.startswith("flags")).split())
+
+
+@pytest.fixture(scope="module")
+def thirteen(task) -> tuple[Task, Any]:
+    """Batches of 13 rows, the last of 5, and torch's run: every target has blocks of all sizes.
+
+    Every pixel has a value, so that every weight changes: the digits' edges are empty.
+    """
+    x = np.random.default_rng(0).random(task.x.shape, np.float32)
+    plain = task._replace(x=x, p=0.0, batch_size=13)
+    return plain, contest.train_once(contest.LECTURE, plain)
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="x86's targets")
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_floor_trains_in_vectors_of_every_width(target, thirteen, monkeypatch):
+    """Of 4, 8 and 16 floats: each compiles without a warning, and trains where it can run."""
+    accepts = [floor.COMPILER, f"-march={target}", "-E", "-x", "c", "/dev/null"]
+    if subprocess.run(accepts, capture_output=True).returncode:
+        pytest.skip(f"{floor.COMPILER} knows no {target}")
+    library = floor.load_library(f"-march={target}", "-Wall", "-Wextra", "-Werror")
+    if not TARGETS[target] <= read_features():
+        pytest.skip(f"it compiles, and this processor runs no {target}")
+    monkeypatch.setattr(floor, "load_library", lambda: library)
+    assert 1 < measure_peak(tries=1) < 1000
+    plain, reference = thirteen
+    train, read = floor.prepare_floor(plain)
+    found = contest.judge("none", read(train()), reference, plain)
+    assert found["agree"], found
+
+
+def test_more_than_all_of_a_peak_is_an_error(monkeypatch, tmp_path):
+    """No row says "717% of peak": the run ends in an error, its results kept to look at."""
+    path = tmp_path / "results.json"
+    row = KEPT["experiments"][0]
+    monkeypatch.setattr(benchmarks.__main__, "compare", lambda *_: row)
+    monkeypatch.setattr(benchmarks.__main__, "_find_peak", lambda: 0.5)
+    done = run("--only", row["experiment"], "--rounds", "1", "--json", str(path))
+    assert done.exit_code == 1 and "nothing can reach more than all of it" in done.output
+    assert f"{row['ratio']:.2f}" not in done.output and path.exists()
