@@ -2,7 +2,6 @@
 
 import statistics
 import time
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -37,12 +36,12 @@ def make_task(data: Dataset, epochs: int = 2) -> Task:
     return Task(np.ascontiguousarray(data.images), y, params, epochs=epochs)
 
 
-def compare_peers(task: Task, rounds: int, names: Collection[str]) -> list[dict[str, Any]]:
+def compare_peers(task: Task, rounds: int, names: list[str] | None = None) -> list[dict[str, Any]]:
     """A row for each contestant: what it computes, held against torch, and seconds of training.
 
     A contestant's first run compiles and is checked; `rounds` more are timed, all taking turns.
     """
-    chosen = [c for c in contestants() if c.name in {OURS, *names}]
+    chosen = [c for c in contestants() if names is None or c.name in names or c.name == OURS]
     references = {p: train_once(LECTURE, task._replace(p=p)) for p in (task.p, 0.0)}
     rows, calls = [], {}
     for contestant in chosen:
@@ -61,7 +60,7 @@ def compare_peers(task: Task, rounds: int, names: Collection[str]) -> list[dict[
         row |= judge(contestant.stream, trained, reference, task)
         if row["agree"]:
             calls[contestant.name] = lambda train=train: clock(train)
-    seconds = interleave(calls, rounds)
+    seconds = interleave(calls, rounds, warm=True)
     for row in rows:
         if taken := seconds.get(row["name"]):
             row["seconds"], row["step_seconds"] = taken, [each / task.steps for each in taken]

@@ -34,7 +34,7 @@ def compare(name: str, rounds: int) -> dict[str, Any]:
         "torch": lambda: torchref.lecture.run(name, data).record["run_seconds"],
         "jaxnet": lambda: run(experiment, data).record["run_seconds"],
     }
-    seconds = interleave(sides, rounds)
+    seconds = interleave(sides, rounds, warm=True)
     return {
         "experiment": name,
         "agree": agree,

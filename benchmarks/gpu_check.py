@@ -187,7 +187,7 @@ def check_speed(place: Place, name: str, sizes: Sizes) -> dict[str, Any]:
             "jaxnet": lambda: train_jaxnet(place, name, (train, test)).run_seconds,
         }
         rounds = int(np.clip(sizes.seconds / (first + history.run_seconds), 3, 15))
-        seconds = interleave(sides, rounds)
+        seconds = interleave(sides, rounds, warm=True)
     pace = {side: len(losses) / float(np.median(values)) for side, values in seconds.items()}
     ratio = median_ratio(seconds["jaxnet"], seconds["torch"])
     paces = "jaxnet {jaxnet:,.0f} steps/s, torch {torch:,.0f}".format(**pace)

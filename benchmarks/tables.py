@@ -155,6 +155,20 @@ LAYOUTS = {
         ],
         [_GAP],
     ),
+    "memory": Layout(
+        [("side", "side")],
+        [("batch size", "batch_size")],
+        [
+            (heading, _number(key, ".0f"))
+            for heading, key in (
+                ("data", "data"),
+                ("imports", "imported"),
+                ("with data", "loaded"),
+                ("peak", "peak"),
+                ("training's own", "own"),
+            )
+        ],
+    ),
     "runs": Layout(
         [("run", "run"), ("beside", "beside")],
         [_NUMBER],
