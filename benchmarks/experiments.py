@@ -9,7 +9,7 @@ import torchref.lecture
 from benchmarks.timing import interleave, median_ratio
 from jaxnet.certificate.bounds import TRAJECTORY
 from jaxnet.data import load_mnist
-from jaxnet.lecture.experiments import EXPERIMENTS, run
+from jaxnet.lecture.experiments import EXPERIMENTS, HIDDEN, PIXELS, Experiment, run
 
 
 def compare(name: str, rounds: int) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def compare(name: str, rounds: int) -> dict[str, Any]:
         "torch": lambda: torchref.lecture.run(name, data).record["run_seconds"],
         "jaxnet": lambda: run(experiment, data).record["run_seconds"],
     }
-    seconds = interleave(sides, rounds)
+    seconds = interleave(sides, rounds, warm=True)
     return {
         "experiment": name,
         "agree": agree,
@@ -46,7 +46,20 @@ def compare(name: str, rounds: int) -> dict[str, Any]:
         "compile_seconds": first_jax.record["compile_seconds"],
         "ratio": median_ratio(seconds["jaxnet"], seconds["torch"]),
         "threads": torch.get_num_threads(),
+        "flops": count_flops(experiment, len(data[0].images)),
     }
+
+
+def count_flops(experiment: Experiment, rows: int) -> int:
+    """Multiplications and additions in the matrix products of a run with its reports.
+
+    A step has a product in each layer, one for each weight's gradient, and one for the hidden
+    units'; a report has the first two alone.
+    """
+    outputs = 1 if len(experiment.classes) == 2 else len(experiment.classes)
+    first, second = 2 * PIXELS * HIDDEN, 2 * HIDDEN * outputs
+    reports = experiment.epochs // experiment.report_every
+    return rows * (experiment.epochs * (2 * first + 3 * second) + reports * (first + second))
 
 
 def _list_accuracies(record: dict[str, Any]) -> list[float]:

@@ -1,10 +1,11 @@
-"""What a graphics card gives: the lecture certified, steps a second.
+"""What a graphics card gives: its masks beside torch's, the lecture certified, steps a second.
 
-`python -m benchmarks --gpu-check` has two parts. Certificates: jaxnet's side (each step, its masks
-and orders, a whole `jaxnet.fit`) runs on the card; torch's side and its float64 reference run on
-the CPU, as the stream of torch's CPU generator is the one that is proved, and both draw from it.
-Speed: both train on the card, with masks from its stream. Each part takes a `Place`:
-`make_place("cpu")` runs the same lines on a CPU.
+`python -m benchmarks --gpu-check` has three parts. Masks: `torch.nn.functional.dropout` on the
+card, beside what JAX computes there from the same seed and the card's size, bit for bit.
+Certificates: jaxnet's side (each step, its masks and orders, a whole `jaxnet.fit`) runs on the
+card; torch's side and its float64 reference run on the CPU, as the stream of torch's CPU generator
+is the one that is proved, and both sides draw from it. Speed: both train on the card, with masks
+from its stream. Each part takes a `Place`: `make_place("cpu")` runs the same lines on a CPU.
 """
 
 import re
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +37,9 @@ from torchref.lecture import SECTIONS, ignore
 from torchref.results import certify_experiment
 
 RESULTS = Path(__file__).parent / "results"
+SEEDS = 1, 2**40 + 1  # the card's stream, other than the CPU's, takes all 64 bits
+PROBABILITIES = 0.9, 0.5, 0.04
+SHAPES = [(12665, 32), (16, 32), (9, 32), (16, 3), (5, 8), (3, 4), (5, 2), (33, 7), (1,)]
 
 
 class Place(NamedTuple):
@@ -48,14 +53,17 @@ class Place(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """How much of everything: epochs certified, and steps of each that is in batches; training
-    rows, all if None; seconds of timing an experiment; which experiments."""
+    """How much of everything: masks of each shape, seed and probability; epochs certified, and
+    steps of each that is in batches; training rows, all if None; seconds of timing an experiment;
+    which experiments; and the seconds after which nothing else begins."""
 
+    turns: int = 3
     epochs: int = 3
     batches: int = 50
     rows: int | None = None
     seconds: float = 4.0
     names: tuple[str, ...] = tuple(EXPERIMENTS)
+    limit: float = 240.0
 
 
 SIZES = Sizes()
@@ -89,6 +97,32 @@ def make_place(kind: str = "cuda") -> Place:
     card = {"name": seen.name, **size, "capability": f"{seen.major}.{seen.minor}"}
     card |= {"memory_bytes": seen.total_memory, "cuda_of_torch": torch.version.cuda}
     return Place("cuda", device, card, {"device": "cuda", **size})
+
+
+def list_shapes(place: Place) -> list[tuple[int, ...]]:
+    """Counts that 1, 2, 4, 8 or 16 divide, of one turn of the card's threads and of several."""
+    stream = random.manual_seed(0, **place.stream).cuda
+    threads = 256 if stream is None else stream.threads(2**40)
+    # In a turn each thread makes four numbers at most.
+    return [*SHAPES, *((8 * threads + more,) for more in (1, 2, 4, 8, 16))]
+
+
+def check_masks(place: Place, shapes: Sequence[tuple[int, ...]], turns: int) -> dict[str, Any]:
+    """Masks in sequence from each seed, of every probability and shape in turn, bit for bit."""
+    masks, numbers, differing, first = 0, 0, 0, ""
+    for seed in SEEDS:
+        torch.manual_seed(seed)
+        generator = random.manual_seed(seed, **place.stream)
+        for call, (_, p, shape) in enumerate(product(range(turns), PROBABILITIES, shapes)):
+            with jax.default_device(place.jax):
+                generator, keep = random.dropout_mask(generator, p, shape)
+            dropped = torch.nn.functional.dropout(torch.ones(shape, device=place.torch), p)
+            apart = np.flatnonzero(np.asarray(keep) != (dropped != 0).cpu().numpy())
+            if len(apart) and not first:
+                first = f", first element {apart[0]} of {shape}, p={p}, seed {seed}, call {call}"
+            masks, numbers, differing = masks + 1, numbers + keep.size, differing + len(apart)
+    found = f"{masks} masks, {numbers:,} numbers; {differing:,} differ{first}"
+    return {"agree": differing == 0, "found": found, "numbers": numbers, "differing": differing}
 
 
 def thin(data: Dataset, rows: int | None) -> Dataset:
@@ -153,7 +187,7 @@ def check_speed(place: Place, name: str, sizes: Sizes) -> dict[str, Any]:
             "jaxnet": lambda: train_jaxnet(place, name, (train, test)).run_seconds,
         }
         rounds = int(np.clip(sizes.seconds / (first + history.run_seconds), 3, 15))
-        seconds = interleave(sides, rounds)
+        seconds = interleave(sides, rounds, warm=True)
     pace = {side: len(losses) / float(np.median(values)) for side, values in seconds.items()}
     ratio = median_ratio(seconds["jaxnet"], seconds["torch"])
     paces = "jaxnet {jaxnet:,.0f} steps/s, torch {torch:,.0f}".format(**pace)
@@ -170,20 +204,22 @@ def check_speed(place: Place, name: str, sizes: Sizes) -> dict[str, Any]:
 
 def list_checks(place: Place, sizes: Sizes) -> list[Check]:
     """Every check, each to be run whatever becomes of the others."""
-    parts = (("certificates", check_certificate), ("speed", check_speed))
-    return [
-        (part, name, partial(check, place, name, sizes))
-        for part, check in parts
-        for name in sizes.names
+    shapes = list_shapes(place)
+    several = [*((str(shape), [shape]) for shape in shapes), ("all in turn", shapes)]
+    checks: list[Check] = [
+        ("masks", name, partial(check_masks, place, some, sizes.turns)) for name, some in several
     ]
+    for part, check in (("certificates", check_certificate), ("speed", check_speed)):
+        checks += [(part, name, partial(check, place, name, sizes)) for name in sizes.names]
+    return checks
 
 
-def attempt(check: Check) -> dict[str, Any]:
-    """A check's row, which tells what was raised."""
+def attempt(check: Check, late: bool) -> dict[str, Any]:
+    """A check's row, which tells what was raised; nothing begins when it is late."""
     (part, name, call), begin = check, time.perf_counter()
     row: dict[str, Any] = {"part": part, "name": name, "agree": False}
     try:
-        row |= call()
+        row |= {"error": "not begun: the time was over"} if late else call()
     except Exception as error:  # the others still run
         row["error"] = f"{type(error).__name__}: {error}"
     return row | {"took_seconds": time.perf_counter() - begin}
@@ -206,7 +242,7 @@ def check_card(path: Path | None, output: Output, *, quiet: bool) -> int:
     with count("gpu check", len(checks), quiet=quiet) as tell:
         for done, check in enumerate(checks, 1):
             tell(done - 1, f"{check[0]}: {check[1]}")
-            row = attempt(check)
+            row = attempt(check, time.perf_counter() - begin > SIZES.limit)
             verdict = "FAILED" if "error" in row else "agrees" if row["agree"] else "DIFFERS"
             found = row.get("error", row.get("found", "")).partition("\n")[0]
             table.add_row(row["part"], row["name"], verdict, found)

@@ -46,9 +46,12 @@ SWEEPS: dict[str, list[Setting]] = {
     "epochs": [Setting(epochs=epochs) for epochs in (1, 2, 4, 8, 16)],
     "rows": [Setting(rows=rows) for rows in (512, 2048, 8192, 32_768)],
 }
+QUICK = {"batch_size": (16, 1024), "width": (32, 512)}
 
 
-def compare_growth(x: np.ndarray, y: np.ndarray, rounds: int) -> list[dict[str, Any]]:
+def compare_growth(
+    x: np.ndarray, y: np.ndarray, rounds: int, *, quick: bool = False
+) -> list[dict[str, Any]]:
     """A row for each size of each sweep: seconds of training on both sides, and how far apart.
 
     A setting that two sweeps share is measured once. Slopes are of the logarithms, from the size
@@ -60,6 +63,8 @@ def compare_growth(x: np.ndarray, y: np.ndarray, rounds: int) -> list[dict[str, 
         before: dict[str, Any] = {}
         for setting in settings:
             size = getattr(setting, sweep)
+            if quick and size not in QUICK.get(sweep, ()):
+                continue
             row = {"sweep": sweep, "size": size, **compare(setting)}
             for side in ("torch", "jaxnet") if before else ():
                 now, then = (statistics.median(r[f"seconds_{side}"]) for r in (row, before))
@@ -84,7 +89,7 @@ def compare_setting(setting: Setting, x: np.ndarray, y: np.ndarray, rounds: int)
     torch_run, train_jax = first[threads], make_jax(setting, x, y)
     jax_run = train_jax()
     sides = {"torch": lambda: tries[threads]().seconds, "jaxnet": lambda: train_jax().seconds}
-    seconds = interleave(sides, rounds)
+    seconds = interleave(sides, rounds, warm=True)
     loss_gap = np.abs(jax_run.losses - torch_run.losses).max() / torch_run.losses.mean()
     change_gap = find_change_gap(jax_run, torch_run)
     return {

@@ -42,7 +42,7 @@ def compare_processes(rounds: int) -> list[dict[str, Any]]:
             name: lambda command=command: clock(lambda: _run(command, caches))
             for name, command in commands.items()
         }
-        seconds = interleave(calls, rounds)
+        seconds = interleave(calls, rounds, warm=True)
     script = next(iter(commands))
     rows = []
     for name in commands:

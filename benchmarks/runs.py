@@ -36,7 +36,7 @@ def compare(what: str, beside: str, ours: Side, other: Side, rounds: int, bound:
     """
     gap = float(np.abs(ours()[0] / other()[0] - 1).max())
     calls = {"ours": lambda: ours()[1], "other": lambda: other()[1]}
-    seconds = interleave(calls, rounds)
+    seconds = interleave(calls, rounds, warm=True)
     row = {"run": what, "beside": beside, "agree": gap <= bound, "loss_gap": gap}
     return row | {"seconds": seconds["ours"], "seconds_other": seconds["other"]}
 

@@ -105,7 +105,7 @@ def compare_scaling(
             if count > 1:
                 sent.append(row | describe(case, count, facts["collectives"]))
             calls[case, count] = partial(_time_step, process, case, facts["steps"])
-        seconds: dict[Any, list[float]] = interleave(calls, rounds)
+        seconds: dict[Any, list[float]] = interleave(calls, rounds, warm=True)
     for (case, count), row in steps.items():
         row["seconds"] = seconds[case, count]
         row["seconds_other"] = seconds[case._replace(weights="replicated"), devices[0]]

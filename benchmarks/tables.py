@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import click
 import numpy as np
 from rich.table import Table
 
@@ -19,6 +20,10 @@ WIDTH = 100
 Row = dict[str, Any]
 Column = tuple[str, str | Callable[[Row], str]]
 """A heading, and the key of what is shown as it is, or a function of the row."""
+
+
+class ImpossibleShare(click.ClickException):
+    """A result is more than all of a peak, so that one of the two was measured wrongly."""
 
 
 class Layout(NamedTuple):
@@ -91,6 +96,21 @@ def _accuracies(row: Row) -> str:
     return " not ".join(dict.fromkeys(said))
 
 
+def _share_of_peak(row: Row) -> str:
+    """Of as many threads as XLA gives the products: one for a minibatch, else all."""
+    if (peak := row["peak_gflops"]) is None:
+        return ""
+    threads = 1 if row["experiment"] == "minibatch" else row["threads"]
+    share = row["flops"] / statistics.median(row["seconds_jaxnet"]) / (1e9 * peak * threads)
+    if not share <= 1:
+        raise ImpossibleShare(
+            f"{row['experiment']} reaches {share:.0%} of the measured peak, {threads} x "
+            f"{peak:.3g} GFLOP/s, and nothing can reach more than all of it: the probe of the peak "
+            "(floor.c), the count of operations or the seconds are wrong"
+        )
+    return f"{share:.0%}"
+
+
 _GAP: Column = ("loss\ngap", _number("loss_gap", ".0e"))
 _RATIO: Column = ("ratio", _number("ratio", ".2f"))
 _NUMBER: Column = ("n", lambda row: str(len(row["seconds"])))
@@ -116,6 +136,7 @@ LAYOUTS = {
             *_SIDES,
             ("compile\ns", _number("compile_seconds", ".2f")),
             _RATIO,
+            ("of\npeak", _share_of_peak),
         ],
     ),
     "processes": Layout(
@@ -133,6 +154,20 @@ LAYOUTS = {
             ("slope\njaxnet", _number("slope_jaxnet", ".2f")),
         ],
         [_GAP],
+    ),
+    "memory": Layout(
+        [("side", "side")],
+        [("batch size", "batch_size")],
+        [
+            (heading, _number(key, ".0f"))
+            for heading, key in (
+                ("data", "data"),
+                ("imports", "imported"),
+                ("with data", "loaded"),
+                ("peak", "peak"),
+                ("training's own", "own"),
+            )
+        ],
     ),
     "runs": Layout(
         [("run", "run"), ("beside", "beside")],
@@ -170,16 +205,21 @@ LAYOUTS = {
 def list_tables(results: dict[str, Any]) -> dict[str, Table]:
     """A table for each part that was measured."""
     return {
-        part: layout.fill(results[part]) for part, layout in LAYOUTS.items() if results.get(part)
+        part: layout.fill([row | {"peak_gflops": results["peak_gflops"]} for row in results[part]])
+        for part, layout in LAYOUTS.items()
+        if results.get(part)
     }
 
 
 def say_machine(results: dict[str, Any]) -> str:
     """What the figures were measured on, in sentences."""
-    machine = results["machine"]
+    machine, peak = results["machine"], results["peak_gflops"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    return (
+    said = (
         f"{machine['processor']}, {machine['cores']} cores; JAX on {machine['device']}, torch on "
         f"{machine['torch threads']} threads; Python {machine['python']}, {versions}; "
         f"{machine['date']}; rounds: {results['rounds']}."
     )
+    if peak is not None:
+        said += f" One core, measured: {peak:.0f} GFLOP/s of float32 multiply-adds."
+    return said

@@ -58,4 +58,4 @@ class Contestant(NamedTuple):
     threads: int = 1
     """How many threads it may use."""
     stream: str = "own"
-    """Whose dropout masks: "torch" for those of torch's CPU generator, or its "own"."""
+    """Whose dropout masks: "torch" for those of torch's CPU generator, "own", or "none"."""

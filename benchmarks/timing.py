@@ -23,17 +23,20 @@ def clock(call: Callable[[], Any]) -> float:
 
 
 def interleave(
-    contestants: Mapping[str, Callable[[], float]], rounds: int
+    contestants: Mapping[str, Callable[[], float]], rounds: int, *, warm: bool = False
 ) -> dict[str, list[float]]:
-    """The seconds that each contestant, warmed up, gives, `rounds` times, in turn.
+    """The seconds that each contestant gives, `rounds` times, in turn.
 
-    Each round begins with another contestant, so that none always follows the same one.
+    Each round begins with another contestant, so that none always follows the same one. `warm`
+    says that all are warmed up; otherwise each runs once more, before the first round.
 
     >>> interleave({"one": lambda: 1.0, "two": lambda: 2.0}, rounds=2)
     {'one': [1.0, 1.0], 'two': [2.0, 2.0]}
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     names = list(contestants)
+    for name in [] if warm else names:
+        contestants[name]()
     for turn in range(rounds):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
@@ -58,7 +61,7 @@ def as_json(results: Any) -> str:
 
 def describe_machine() -> dict[str, Any]:
     """What the figures depend on: processor, cores, threads, versions."""
-    names = ["jax", "jaxlib", "flax", "optax", "torch", "numpy", "equinox", "keras"]
+    names = ["jax", "jaxlib", "flax", "optax", "torch", "numpy", "equinox", "keras", "scikit-learn"]
     return {
         "processor": name_processor(),
         "cores": count_cores(),

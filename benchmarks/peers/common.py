@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -20,9 +21,9 @@ def need(module: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise Missing(
-            f"{module.partition('.')[0]} is not installed: pip install '.[bench]'"
-        ) from error
+        package = module.partition(".")[0]
+        package = {"sklearn": "scikit-learn"}.get(package, package)
+        raise Missing(f"{package} is not installed: pip install '.[bench]'") from error
 
 
 def slices(task: Task) -> list[slice]:
@@ -98,7 +99,7 @@ def scan_epochs(step: Callable, carry: Any, xy: Any, task: Task) -> tuple[Any, A
 
 
 def kernels(params: Params) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(kernel, bias) of both layers, kernels (in, out) as Flax and Keras have them.
+    """(kernel, bias) of both layers, kernels (in, out) as Flax, Keras and scikit-learn have them.
 
     Copied: a framework that updates in place must not reach the task's own weights.
     """
@@ -112,3 +113,17 @@ def torch_names(layers: Any) -> Params:
         for layer, pair in zip("03", layers, strict=True)
         for name, value in zip(("weight", "bias"), pair, strict=True)
     }
+
+
+def make_blas_limit(threads: int) -> Callable[[], AbstractContextManager[Any]]:
+    """A function that gives a context in which BLAS takes `threads` threads.
+
+    Looking for the BLAS libraries takes milliseconds: it is done once. Without threadpoolctl, which
+    scikit-learn brings, the context does nothing.
+    """
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return nullcontext
+    controller = ThreadpoolController()
+    return lambda: controller.limit(limits=threads, user_api="blas")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.peers.common import kernels, need, slices, torch_names
+from benchmarks.peers.common import kernels, make_blas_limit, slices, torch_names
 from benchmarks.task import Contestant, Prepared, Task, Trained
 
 CLAMP = np.float32(-100)  # torch's BCELoss: no logarithm less than this
@@ -72,11 +72,11 @@ def train_epoch(net: Net, task: Task, rng: np.random.Generator) -> np.ndarray:
 
 def prepare_numpy(task: Task) -> Prepared:
     """In-place updates; BLAS on one thread."""
-    blas = need("threadpoolctl").ThreadpoolController()  # looks for the libraries, once
+    one_thread = make_blas_limit(1)
 
     def train():
         net, rng = Net(task), np.random.default_rng(task.seed)
-        with blas.limit(limits=1, user_api="blas"):
+        with one_thread():
             losses = [train_epoch(net, task, rng) for _ in range(task.epochs)]
         return net, np.concatenate(losses)
 

@@ -62,6 +62,8 @@ CALLS = [
     Call("sweep minibatch --resume", "--resume needs --out DIR"),
     Call("sweep minibatch --lr 0.1 --lr 0.1", "must hold different values; 0.1 is there twice"),
     Call("sweep minibatch --seeds 0:99999999999999999999", "at most 1,000,000 of them"),
+    Call("show --out {}/new.xyz", "Format 'xyz' is not supported .*png"),
+    Call("show --out {}/file/new.png", "--out needs the folder .*file, but .*file is a file"),
     Call("doctor --json {}/file/new.json", "--json needs the folder .*file, but .*file is a file"),
     Call("sing", "No such command 'sing'"),
     Call("certify", "Missing argument 'FILE:FUNCTION'", **CERTIFY),

@@ -7,7 +7,7 @@ import sys
 import click
 
 import jaxnet
-from jaxnet.lecture.cli import doctor, lecture, report, sweep
+from jaxnet.lecture.cli import doctor, lecture, report, show, sweep
 from jaxnet.lecture.cli.output import Commands
 
 
@@ -29,5 +29,5 @@ def main() -> None:
     atexit.register(lambda: "torch" in sys.modules or gc.freeze())
 
 
-for _module in (lecture, sweep, report, doctor):
+for _module in (lecture, sweep, report, show, doctor):
     main.add_command(_module.command)
