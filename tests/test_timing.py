@@ -81,3 +81,12 @@ def test_each_contestant_begins_a_round_in_its_turn(monkeypatch):
     seconds = timing._interleave(runs, {"a": 1, "b": 2, "c": 4})
     assert order[:9] == [*"abcbcacab"] and len(order) == 3 * timing._ROUNDS
     assert seconds == {name: [1.0] * timing._ROUNDS for name in "abc"}
+
+
+def test_others_that_keep_the_machine_busy_are_named(monkeypatch):
+    times = iter([0.0, 6.0])
+    monkeypatch.setattr(timing, "_count_busy", lambda: next(times))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: 5.0)
+    begun = 1.0, timing._count_busy()
+    said = "The machine was busy: others took 1.5 of its cores meanwhile."
+    assert timing._find_others(*begun) == [said]

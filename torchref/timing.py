@@ -1,6 +1,7 @@
 """How long a training step takes: torch's as given, torch.compile's, and the port's."""
 
 import math
+import os
 import statistics
 import time
 import warnings
@@ -20,6 +21,9 @@ from torchref.plan import Plan
 _ROUNDS = 7
 _BLOCK = 0.1
 """Seconds that a contestant's turn takes at least."""
+
+_BUSY = 0.1
+"""Of a core: what other processes may take before it is said."""
 
 Steps = Callable[[int], float]
 """Seconds that so many training steps take."""
@@ -50,7 +54,9 @@ def time_steps(comparison: Comparison) -> Timing:
                     raise
                 line = f"{type(error).__name__}: {str(error).strip()}".partition("\n")[0][:200]
                 notes.append(f"torch.compile does not compile it: {line}")
+        begin = time.perf_counter(), _count_busy()
         seconds = _interleave(contestants, blocks)
+        notes += _find_others(*begin)
     finally:
         begun.restore()
     theirs, _ = seconds["torch"], compiled.pop("torch")
@@ -109,3 +115,26 @@ def _interleave(contestants: Mapping[str, Steps], blocks: Mapping[str, int]) -> 
         for name in (*names[first:], *names[:first]):
             seconds[name].append(contestants[name](blocks[name]) / blocks[name])
     return seconds
+
+
+def _count_busy() -> float | None:
+    """Seconds of all processors that other processes have used; None where nothing tells."""
+    try:
+        with open("/proc/stat", encoding="ascii") as file:
+            user, nice, system, _, _, irq, soft, steal = map(int, file.readline().split()[1:9])
+    except (OSError, ValueError):
+        return None
+    own, tick = os.times(), os.sysconf("SC_CLK_TCK")
+    used = own.user + own.system + own.children_user + own.children_system
+    return (user + nice + system + irq + soft + steal) / tick - used
+
+
+def _find_others(began: float, before: float | None) -> list[str]:
+    """What is to be said of a machine that had other work meanwhile."""
+    after = _count_busy()
+    if before is None or after is None:
+        return []
+    cores = (after - before) / (time.perf_counter() - began)
+    if cores < _BUSY:
+        return []
+    return [f"The machine was busy: others took {cores:.1f} of its cores meanwhile."]

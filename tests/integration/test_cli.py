@@ -51,6 +51,13 @@ def run_shell(command: str, **options) -> subprocess.CompletedProcess:
     )
 
 
+def test_show_draws_digits(tmp_path):
+    out = tmp_path / "new" / "digits.png"
+    done = call("show", "--out", str(out))
+    assert done.exit_code == 0 and str(out) in done.output
+    assert out.read_bytes().startswith(PNG)
+
+
 @pytest.mark.parametrize(
     ("streams", "status", "output", "errors"),
     [

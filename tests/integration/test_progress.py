@@ -112,6 +112,7 @@ COMMANDS: dict[str, tuple[click.Command, str, str]] = {
     "figures": (JAXNET, "lecture --only logits --figures {}/figures", "drawing"),
     "sweep": (JAXNET, "sweep logits --seeds 0:2 --epochs 1", "2 of 2 runs"),
     "report": (JAXNET, "report --only logits --out {}/report.html", "drawing and writing"),
+    "show": (JAXNET, "show --out {}/digits.png", "drawing"),
     "doctor": (JAXNET, "doctor", "measuring"),
     "torch": (
         TORCHREF,

@@ -217,6 +217,7 @@ COMMANDS = [
     "jaxnet --help",
     "jaxnet --version",
     "jaxnet lecture --help",
+    "jaxnet show --out digits.png",
     "jaxnet lecture --only logits --json a.json --jsonl b.jsonl --checkpoint runs --quiet",
     "jaxnet lecture --only logits --figures figures",
     "jaxnet sweep logits --seeds 0:2 --epochs 2 --out sweep",
