@@ -20,8 +20,7 @@ from jaxnet.callbacks import Callback, Checkpoint, Report, Run
 from jaxnet.lecture import EXPERIMENTS
 from jaxnet.losses import binary_cross_entropy_with_logits, cross_entropy
 from jaxnet.precision import use
-from jaxnet.train import OnMesh
-from jaxnet.train.epoch import count_capacity, make_epochs
+from jaxnet.train import OnMesh, epoch
 from tests.helpers import compilations
 
 ROWS = 153  # the last batch of 16 has 9, as the lecture's
@@ -211,9 +210,9 @@ def count_collectives(devices: int) -> dict[str, Any]:
     with compilations() as compiled:
         jaxnet.fit(LECTURE.net, load(), loss=fresh, callbacks=[watcher], **options)
     run = watcher.run
-    train = make_epochs(run.program, run.batching, count_capacity(run.batching))
+    train = epoch._compile_epochs(run.program, run.batching, epoch.count_capacity(run.batching))
     with use(run.precision):
-        text = jax.jit(train).lower(run.state, run.source.arrays, 1).compile().as_text() or ""
+        text = train.lower(run.state, run.source.arrays, 1).compile().as_text() or ""
     kinds = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
     counts = [len(re.findall(rf"= .*\b{kind}(?:-start)?\(", text)) for kind in kinds]
     return {"counts": np.array(counts), "programs": np.array(compiled.count("run"))}

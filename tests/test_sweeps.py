@@ -64,18 +64,20 @@ def assert_lane_is(found: Sweep, lane: int, net: Any = NET, **options: Any) -> N
             assert row[f"{part}_accuracy"] == expected
 
 
-def one_group(monkeypatch) -> None:
-    """All lanes of a program in one group: a core alone computes."""
+def one_group(monkeypatch, width: int = 1) -> None:
+    """All lanes of a program in one group: a core alone computes, so many of them side by side."""
     monkeypatch.setattr(_programs, "_count_workers", lambda: 1)
+    monkeypatch.setattr(_programs, "_find_width", lambda: (width, max(width, _programs._GROUP)))
 
 
 @pytest.mark.parametrize("shuffle, width", [(True, 4)])
-def test_a_lane_is_the_solo_run_of_its_seed(shuffle, width):
+def test_a_lane_is_the_solo_run_of_its_seed(shuffle, width, monkeypatch):
     """With minibatches, a short last one, masks and reports; side by side, in turn in the slow
     tier, as the sweeps below are."""
+    one_group(monkeypatch, width)
     options: dict[str, Any] = {"batch_size": 8, "shuffle": shuffle, "metrics": ACCURACY}
     options |= {"report_every": 2, "report_loader": True}
-    found = sweep(test=HELD, width=width, **options)
+    found = sweep(test=HELD, **options)
     for lane, seed in enumerate(SEEDS):
         assert found.table[lane]["seed"] == seed
         assert_lane_is(found, lane, optimizer=SGD, seed=seed, **options)
@@ -153,7 +155,7 @@ def test_a_lane_is_torchs_run(monkeypatch, lane=7):
 
 def test_the_size_of_a_group_is_found_from_what_one_lane_needs(monkeypatch):
     """XLA's own figure for one lane, divided into the memory; two programs are compiled at most."""
-    one_group(monkeypatch)
+    one_group(monkeypatch, 40)
     compiled: list[tuple[int, int]] = []
     compile_group = _programs._compile
 
@@ -163,7 +165,7 @@ def test_the_size_of_a_group_is_found_from_what_one_lane_needs(monkeypatch):
         return group
 
     monkeypatch.setattr(_programs, "_compile", note)
-    options: dict[str, Any] = {"net": LINEAR, "seeds": range(40), "width": 40}
+    options: dict[str, Any] = {"net": LINEAR, "seeds": range(40)}
     whole = sweep(**options)
     (one, needs), (size, together) = compiled
     assert (one, size, whole.group_sizes) == (1, 40, (40,)) and needs < together
@@ -185,9 +187,9 @@ def test_the_budget_is_a_share_of_what_is_free():
 
 
 def test_a_lane_that_becomes_nan_disturbs_no_other(tmp_path, monkeypatch):
-    one_group(monkeypatch)
+    one_group(monkeypatch, 4)
     grid = {"lr": [0.1, 1e38]}
-    options: dict[str, Any] = {"net": PLAIN, "test": HELD, "width": 4, "batch_size": 8}
+    options: dict[str, Any] = {"net": PLAIN, "test": HELD, "batch_size": 8}
     found = sweep(grid=grid, seeds=[1, 2], metrics=ACCURACY, **options)
     assert np.isnan([row["loss"] for row in found.table]).tolist() == [False, False, True, True]
     assert found.group_sizes == (4,)

@@ -214,7 +214,7 @@ ROWS = [
         Row(D + name, "data", lambda _, s=source, v=rows: s(v), says, kind)
         for name, source in (("InMemory", data.InMemory), ("Mapped", data.Mapped))
         for rows, says, kind in (
-            ((X, Y[:3]), r"same number of rows.* \(4, 2\) and \(3, 1\)", ValueError),
+            ((X, Y[:3]), r"same number of rows.* x \(4, 2\) and y \(3, 1\)", ValueError),
             ({"a": X, "b": Y[:3]}, r"same number of rows.*\['a'\]", ValueError),
             ((X[:0], Y[:0]), "at least one", ValueError),
             ({"a": np.float32(1)}, "at least one", ValueError),

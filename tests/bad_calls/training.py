@@ -54,9 +54,9 @@ def _experiment(argument, says, kind=ValueError, data=(DIGITS, DIGITS), **change
 
 
 _DATA = (
-    ((X, Y[:3]), r"same number of rows.* \(4, 2\) and \(3, 1\)", ValueError),
-    ((X[:0], Y[:0]), r"at least one; .* \(0, 2\) and \(0, 1\)", ValueError),
-    ((np.float32(1), Y), r"shapes are \(\) and \(4, 1\)", ValueError),
+    ((X, Y[:3]), r"same number of rows.* x \(4, 2\) and y \(3, 1\)", ValueError),
+    ((X[:0], Y[:0]), r"at least one; .* x \(0, 2\) and y \(0, 1\)", ValueError),
+    ((np.float32(1), Y), r"shapes: x \(\) and y \(4, 1\)", ValueError),
     ((X, Y, X), r"must be \(x, y\).*two things, not 3", ValueError),
     (X, r"must be \(x, y\).*not .*ndarray", TypeError),
 )
@@ -66,7 +66,7 @@ _VALUES = (
     ("x", ([[1.0], [1.0, 2.0], [1.0], [1.0]], Y), "must hold real numbers, not a list of object",
      TypeError),
     ("y", (X, Y.astype(str)), "must hold real numbers, not <U32", TypeError),
-    ("data", (X, {0: 1, 1: 1}), r"the same number of rows.*\[1\]\[0\]", ValueError),
+    ("data", (X, {0: 1, 1: 1}), r"the same number of rows.* y\[0\]", ValueError),
     ("x", (X[:, :1], Y), r"must have shape \(..., 2\), not \(., 1\)", ValueError),
     ("x", (X.astype(np.uint8), Y), "must be floating-point, not uint8", TypeError),
 )  # fmt: skip
