@@ -116,7 +116,7 @@ PLAIN: dict[str, Any] = dict(batch_size=None, shuffle=False, report=None)
 RESUMED: dict[str, dict[str, Any]] = {
     "shuffled": {},
     "accuracy": dict(report=Report(2, {"m": jaxnet.metrics.logit_is_right}, loader=True)),
-    "key": dict(seed=jax.random.key(3), batch_size=4, report=None),
+    "key": dict(seed=jax.random.key(3), net=LINEAR, report=None),
     "rbg": PLAIN | dict(seed=jax.random.key(3, impl="rbg"), report=Report(3)),
     "float64": dict(precision="float64"),
     "loader": PLAIN | dict(data=LOADER, report=Report(), net=LINEAR, optimizer=SCHEDULED),

@@ -34,7 +34,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def found(folder) -> dict[Any, dict[str, np.ndarray]]:
     """What came of the runs, by the number of devices; 0 is without a mesh."""
-    many = {count: sharded.find(count, folder, (*RUNS, "collectives")) for count in DEVICES}
+    many = {count: sharded.find(count, folder, RUNS) for count in DEVICES}
     return {0: sharded.find(0, folder, RUNS), **many}
 
 
@@ -89,9 +89,9 @@ def test_lanes_are_sharded_and_stay_themselves(found):
 @pytest.mark.parametrize("devices", DEVICES)
 def test_a_step_communicates_once(found, devices):
     """One all-reduce in the program: of the full batches; those of 9 rows are computed whole."""
-    counts = found[devices]["collectives.counts"]
+    counts = found[devices]["lecture.counts"]
     assert counts.tolist() == ([1, 0, 0, 0, 0] if devices > 1 else [0, 0, 0, 0, 0])
-    assert found[devices]["collectives.programs"] == 1, "a second chunk compiles nothing"
+    assert found[devices]["lecture.later"] == 0, "a second chunk compiles nothing"
 
 
 def test_weights_are_sharded_where_specs_say_so(found):

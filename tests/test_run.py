@@ -101,15 +101,9 @@ def begin(seed: int = 1) -> Any:
     return start(ADAM, variables, generator)
 
 
-@pytest.mark.parametrize(
-    "options, streamed", [({}, False), ({"batch_size": 8, "shuffle": True}, True)]
-)
-def test_the_step_of_a_net_is_what_fit_trains_by(options, streamed, tmp_path):
-    data: Any = (X, Y)
-    if streamed:
-        np.save(tmp_path / "x.npy", X)
-        data = np.load(tmp_path / "x.npy", mmap_mode="r"), Y
-    steps = make_train_step(NET, LOSS, ADAM), begin(), data
+def test_the_step_of_a_net_is_what_fit_trains_by():
+    options: dict[str, Any] = {"batch_size": 8, "shuffle": True}
+    steps = make_train_step(NET, LOSS, ADAM), begin(), (X, Y)
     found = jaxnet.train.run(*steps, draw=make_draws(NET, X), epochs=4, **options)
     expected = jaxnet.fit(NET, (X, Y), loss=LOSS, optimizer=ADAM, epochs=4, seed=1, **options)
     assert_same_run(found, expected)

@@ -175,7 +175,7 @@ def test_a_bad_step_is_named_as_from_memory(tmp_path):
     """A row so large that the weights overflow when it comes for the second time."""
     x = X.copy()
     x[7] *= 1e25
-    options = {**RUN, "optimizer": optim.sgd(1.0), "shuffle": True, "epochs": 3}
+    options = {**RUN, "optimizer": optim.sgd(1.0), "epochs": 3}
     found = []
     for data in ((x, Y), as_pair(tmp_path, x)):
         with pytest.raises(NotFinite) as caught:
@@ -214,10 +214,10 @@ def test_evaluation_counts_the_same_rows(precision, tmp_path):
 def test_a_mesh_reads_each_row_once():
     """On four devices: the numbers of one, the short batch on every device, no row read twice."""
     read: list[int] = []
-    data, run = as_dataset(before=read.append), {**RUN, "shuffle": True}
+    data, run = as_dataset(before=read.append), {**RUN, "optimizer": optim.sgd(), "shuffle": True}
     placement = OnMesh(jax.make_mesh((4,), ("data",)))
-    alone, expected = jaxnet.fit(NET, (X, Y), epochs=2, **run)
-    state, found = jaxnet.fit(NET, data, epochs=2, placement=placement, **run)
+    alone, expected = jaxnet.fit(PLAIN, (X, Y), epochs=2, **run)
+    state, found = jaxnet.fit(PLAIN, data, epochs=2, placement=placement, **run)
     assert len(jax.tree.leaves(state.params)[0].devices()) == 4
     jax.tree.map(assert_same_bits, state.generator, alone.generator)
     np.testing.assert_allclose(found.losses, expected.losses, rtol=TRAJECTORY)
