@@ -13,11 +13,12 @@ import torch
 
 import jaxnet
 import torchref.lecture
-from jaxnet import lecture, losses, metrics, nn, optim
+from jaxnet import lecture, losses, metrics, nn
 from jaxnet.callbacks import Report
 from jaxnet.certificate.bounds import TRAJECTORY_FLOAT64
 from jaxnet.data import load_mnist
 from jaxnet.precision import MEANINGS, cast, use
+from jaxnet.train import start
 from tests import test_train
 from tests.helpers import assert_same_bits, assert_same_state, compilations, to_numpy
 from tests.test_train import assert_same_tree, torch_run
@@ -50,8 +51,8 @@ def test_use_sets_and_restores():
 
 def test_the_products_of_a_net_have_the_precision():
     def program():
-        variables = NET.init(jax.random.key(0), X)
-        return str(jax.make_jaxpr(lambda x: NET.apply(variables, x))(X))
+        variables = jax.eval_shape(NET.init, jax.random.key(0), X)
+        return str(jax.make_jaxpr(NET.apply)(variables, X))
 
     for name in MEANINGS:
         with jax.default_matmul_precision("high"), use(name):
@@ -155,7 +156,8 @@ def test_predict_obeys_what_is_set_for_all_of_jax():
             seen.append(settings())
             return flax.linen.Dense(1)(x)
 
-    state, _ = fit(net=Net(), seed=jax.random.key(0))
+    variables = jax.jit(Net().init)(jax.random.key(0), X)
+    state = start(SGD, variables, jaxnet.random.manual_seed(0))
     seen.clear()
     jaxnet.predict(Net(), state, X)
     with jax.default_matmul_precision("high"):
@@ -239,31 +241,25 @@ def test_the_lectures_last_figures_are_computed_as_its_run(name: Any = "fast"):
 
 def test_buffers_and_integer_targets():
     """Running averages are widened with the weights; classes stay integers."""
-
-    class Net(flax.linen.Module):
-        @flax.linen.compact
-        def __call__(self, x, train: bool):
-            x = flax.linen.BatchNorm(use_running_average=not train)(flax.linen.Dense(4)(x))
-            return flax.linen.Dense(2)(x)
-
-    seen = []
+    net, seen = nn.Sequential([nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)]), []
 
     def loss(outputs, y):
         seen.append(y.dtype)
         return losses.cross_entropy(outputs, y)
 
     data = (X, Y[:, 0].astype(np.int64))
-    state, _ = fit("float64", net=Net(), data=data, loss=loss, seed=jax.random.key(0))
-    kinds = {leaf.dtype for leaf in jax.tree.leaves((state.params, state.model_state))}
-    assert kinds == {np.dtype(np.float64)}
+    state, _ = fit("float64", net=net, data=data, loss=loss)
+    floats = {name: leaf.dtype for name, leaf in state.model_state["batch_stats"]["1"].items()}
+    assert floats["running_mean"] == floats["running_var"] == np.float64
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {np.dtype(np.float64)}
     assert all(np.issubdtype(kind, np.integer) for kind in seen)
-    fit("float64", net=Net(), data=data, loss=loss, seed=None, state=state)
-    assert jaxnet.predict(Net(), state, X).dtype == np.float64
+    fit("float64", net=net, data=data, loss=loss, seed=None, state=state)
+    assert jaxnet.predict(net, state, X).dtype == np.float64
 
 
 def test_a_net_without_weights_has_no_precision_of_its_own():
     net = nn.Sequential([nn.Sigmoid()])
-    state = jaxnet.train.start(optim.sgd(), {"params": {}}, jaxnet.random.manual_seed(0))
+    state = start(SGD, {"params": {}}, jaxnet.random.manual_seed(0))
     assert jaxnet.predict(net, state, Y).dtype == np.float32
     with use("float64"):
         assert jaxnet.predict(net, state, Y.astype(np.float64)).dtype == np.float64
