@@ -161,13 +161,3 @@ def test_nan_in_the_data_is_the_steps_own_affair(tmp_path):
     for data in ((np.array(x), np.zeros(4)), (x, np.zeros(4))):
         state, _ = jaxnet.train.run(count, jnp.float32(0), data, epochs=2, batch_size=2, seed=0)
         assert float(state.params) == 2
-
-
-def test_a_run_goes_on_from_the_state_that_a_callback_gives():
-    def reset(chunk):
-        return chunk.state._replace(params=jnp.float32(8)) if chunk.epoch == 2 else None
-
-    data = np.zeros(4, np.float32), np.zeros(4, np.float32)
-    around = Report(), reset
-    _, history = jaxnet.train.run(halve, jnp.ones(()), data, epochs=4, seed=0, callbacks=around)
-    assert history.losses.tolist() == [1, 0.5, 8, 4]

@@ -249,17 +249,3 @@ def test_the_figure_asked_about_is_the_published_one_or_the_own_seeds(few):
     expected = {"full_batch": ("test_accuracy", 0.9986), "three_class": ("train_accuracy", 0.9827)}
     for name, figure in expected.items():
         assert command.find_figure(EXPERIMENTS[name], data)[:2] == figure
-
-
-@each_row(
-    "arguments, message",
-    [
-        (["minibatch", "--lr", "x"], "'x' is not a valid float"),
-        (["minibatch", "--lr", "-1"], "grid at lr=-1.0: lr is -1.0, expected a number of at least"),
-        (["logits", "--p", "0.5"], "grid has 'p'"),
-    ],
-)
-def test_bad_input_to_the_command_is_one_sentence_and_exit_status_2(arguments, message):
-    done = call(*arguments)
-    assert done.exit_code == 2, done.output
-    assert message in " ".join(done.output.split())
