@@ -198,9 +198,8 @@ def _locate_files(root: StrPath) -> dict[str, Path]:
 
 
 def _find_files(root: Path) -> dict[str, Path]:
-    """Those of the four files that are there."""
+    """Those of the four files that are there; of several of one name, the one in the last place."""
     found = {}
-    # Of several the last one is taken.
     for folder, end in (("MNIST/raw", ".gz"), ("MNIST/raw", ""), (".", ".gz"), (".", "")):
         paths = {name: root / folder / (name + end) for name in MNIST_MD5}
         found |= {name: path for name, path in paths.items() if path.is_file()}
