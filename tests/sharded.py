@@ -16,12 +16,11 @@ from jax.sharding import PartitionSpec
 import jaxnet
 from jaxnet import nn
 from jaxnet._utils.processes import fetch
-from jaxnet.callbacks import Callback, Checkpoint, Report, Run
+from jaxnet.callbacks import Callback, Checkpoint, Chunk, Report, Run
 from jaxnet.lecture import EXPERIMENTS
 from jaxnet.losses import binary_cross_entropy_with_logits, cross_entropy
 from jaxnet.precision import use
-from jaxnet.train import OnMesh
-from jaxnet.train.epoch import count_capacity, make_epochs
+from jaxnet.train import OnMesh, epoch
 from tests.helpers import compilations
 
 ROWS = 153  # the last batch of 16 has 9, as the lecture's
@@ -97,8 +96,8 @@ def list_runs(devices: int, folder: Path) -> dict[str, Any]:
     bce: dict[str, Any] = {"loss": LECTURE.loss, "optimizer": sgd}
     logits: dict[str, Any] = {"loss": binary_cross_entropy_with_logits, "optimizer": adam}
 
-    def report() -> list[Any]:
-        return [Report(metrics={"accuracy": LECTURE.metric}, loader=True)]
+    def report() -> Report:
+        return Report(metrics={"accuracy": LECTURE.metric}, loader=True)
 
     def fit(net: Any, data: Any, seed: Any = 1, **options: Any) -> dict[str, Any]:
         options = {"placement": placement, "epochs": 2} | options
@@ -127,10 +126,16 @@ def list_runs(devices: int, folder: Path) -> dict[str, Any]:
             path = Path(place, "rows.npy")
             np.save(path, x)
             mapped = np.load(path, mmap_mode="r")
-        return fit(LECTURE.net, (mapped, y), **bce, **SHUFFLED, callbacks=report())
+        return fit(LECTURE.net, (mapped, y), **bce, **SHUFFLED, callbacks=[report()])
+
+    def lecture() -> dict[str, Any]:
+        watcher = Watcher()
+        with compilations() as watcher.compiled:
+            found = fit(LECTURE.net, (x, y), batch_size=16, **bce, callbacks=[report(), watcher])
+        return found | (count_collectives(watcher) if devices else {})
 
     return {
-        "lecture": lambda: fit(LECTURE.net, (x, y), batch_size=16, **bce, callbacks=report()),
+        "lecture": lecture,
         "order_and_masks": lambda: fit(dropped, (integers, integers[:, :1]), **exact, **SHUFFLED),
         "masks_of_one_step": lambda: fit(dropped, (integers[:144], integers[:144, :1]), **exact),
         "full_batch": lambda: fit(LECTURE.net, (x[:144], y[:144]), **bce),
@@ -148,7 +153,6 @@ def list_runs(devices: int, folder: Path) -> dict[str, Any]:
         "saved": lambda: collect(*save(placement, folder / str(devices), 1)),
         "streamed": streamed,
         "sweep": sweep,
-        "collectives": lambda: count_collectives(devices),
     }
 
 
@@ -193,30 +197,26 @@ def train_wide(devices: int, folder: Path) -> dict[str, Any]:
 
 
 class Watcher(Callback):
-    """Sees a run, which is cut after each epoch."""
+    """Sees a run, and how many programs are compiled by the end of each of its chunks."""
 
-    def next_epoch(self, epoch: int) -> int:
-        return epoch + 1
+    compiled: list[str]
 
     def on_start(self, run: Run) -> None:
-        self.run = run
+        self.run, self.counts = run, list[int]()
+
+    def on_chunk(self, chunk: Chunk) -> None:
+        self.counts.append(len(self.compiled))
 
 
-def count_collectives(devices: int) -> dict[str, Any]:
-    """The collectives of the program that trains the lecture's net, by kind."""
-    options: dict[str, Any] = {"placement": OnMesh(make_mesh(devices)), "batch_size": 16, "seed": 1}
-    options |= {"optimizer": LECTURE.optimizer, "epochs": 3}
-    fresh = lambda outputs, y: LECTURE.loss(outputs, y)  # noqa: E731, no program is remembered
-    watcher = Watcher()
-    with compilations() as compiled:
-        jaxnet.fit(LECTURE.net, load(), loss=fresh, callbacks=[watcher], **options)
-    run = watcher.run
-    train = make_epochs(run.program, run.batching, count_capacity(run.batching))
+def count_collectives(watcher: Watcher) -> dict[str, Any]:
+    """The collectives of a run's program, by kind; what its chunks after the first compiled."""
+    run, capacity = watcher.run, epoch.count_capacity(watcher.run.batching)
+    train = epoch._compile_epochs(run.program, run.batching, capacity)
     with use(run.precision):
-        text = jax.jit(train).lower(run.state, run.source.arrays, 1).compile().as_text() or ""
+        text = train.lower(run.state, run.source.arrays, 1).compile().as_text() or ""
     kinds = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
     counts = [len(re.findall(rf"= .*\b{kind}(?:-start)?\(", text)) for kind in kinds]
-    return {"counts": np.array(counts), "programs": np.array(compiled.count("run"))}
+    return {"counts": np.array(counts), "later": np.array(watcher.counts[-1] - watcher.counts[0])}
 
 
 def find(devices: int, folder: Path, names: Iterable[str] = BASIC) -> dict[str, np.ndarray]:

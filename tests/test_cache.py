@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxnet import cache
+from jaxnet._utils import disk
 from jaxnet.cache import kept_programs
 
 
@@ -20,9 +21,9 @@ def hits(monkeypatch, tmp_path):
     JAX's settings are its own defaults, not those that the suite runs with.
     """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    before = dict(zip(cache._NAMES, read_settings(), strict=True))
-    defaults = {name: default for name, (default, _) in cache._SETTINGS.items()}
-    cache._set({"jax_compilation_cache_dir": None, **defaults})
+    before = dict(zip(disk._NAMES, read_settings(), strict=True))
+    defaults = {name: default for name, (default, _) in disk._SETTINGS.items()}
+    disk._set({"jax_compilation_cache_dir": None, **defaults})
     found: list[str] = []
 
     def listen(event, **_):
@@ -32,7 +33,7 @@ def hits(monkeypatch, tmp_path):
     jax.monitoring.register_event_listener(listen)
     yield found
     jax.monitoring.unregister_event_listener(listen)
-    cache._set(before)
+    disk._set(before)
 
 
 def compile_something(number=1.0):
@@ -41,7 +42,7 @@ def compile_something(number=1.0):
 
 
 def read_settings():
-    return [getattr(jax.config, name) for name in cache._NAMES]
+    return [getattr(jax.config, name) for name in disk._NAMES]
 
 
 def test_a_small_program_is_compiled_once(hits, tmp_path):
@@ -49,7 +50,7 @@ def test_a_small_program_is_compiled_once(hits, tmp_path):
     with kept_programs() as folder:
         first = compile_something()
         assert folder is not None
-        assert folder == str(tmp_path / "jaxnet" / "programs" / cache.name_target())
+        assert folder == str(tmp_path / "jaxnet" / "programs" / disk.name_target())
         assert list(Path(folder).glob("jit_*"))
         assert not hits
         assert compile_something() == first
@@ -59,20 +60,20 @@ def test_a_small_program_is_compiled_once(hits, tmp_path):
 
 def test_one_line_keeps_the_rest_of_a_process(hits, tmp_path):
     folder = cache.enable()
-    assert folder == str(tmp_path / "jaxnet" / "programs" / cache.name_target())
+    assert folder == str(tmp_path / "jaxnet" / "programs" / disk.name_target())
     compile_something()
     assert not hits and list(Path(folder).glob("jit_*"))
     compile_something()
     assert hits
-    assert cache.enable(tmp_path / "mine") == str(tmp_path / "mine" / cache.name_target())
+    assert cache.enable(tmp_path / "mine") == str(tmp_path / "mine" / disk.name_target())
     assert jax.config.jax_compilation_cache_dir.startswith(str(tmp_path / "mine"))  # pyright: ignore
 
 
 def test_the_folder_is_of_this_kind_of_processor(monkeypatch):
-    name = cache.name_target()
+    name = disk.name_target()
     monkeypatch.setattr(Path, "read_text", lambda path, **_: "flags : fpu avx2\n")
-    other = cache.name_target()
-    assert other != name and other == cache.name_target()
+    other = disk.name_target()
+    assert other != name and other == disk.name_target()
     assert name.startswith(platform.machine())
 
 
@@ -140,7 +141,7 @@ def test_the_users_own_folder_decides(hits, tmp_path):
 
 def test_the_folder_stays_within_its_limit(hits, monkeypatch):
     limit = 20_000  # a few of these programs
-    monkeypatch.setitem(cache._SETTINGS, "jax_compilation_cache_max_size", (-1, limit))
+    monkeypatch.setitem(disk._SETTINGS, "jax_compilation_cache_max_size", (-1, limit))
     with kept_programs() as name:
         folder = Path(str(name))
         for number in range(8):

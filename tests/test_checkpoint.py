@@ -19,13 +19,8 @@ import jaxnet.checkpoint.folder
 import jaxnet.lecture.cli
 from jaxnet import nn
 from jaxnet.callbacks import Checkpoint, Report
-from jaxnet.checkpoint import (
-    CheckpointMismatchError,
-    Checkpoints,
-    CorruptCheckpointError,
-    list_epochs,
-)
-from jaxnet.checkpoint._contents import name_leaves, pack
+from jaxnet.checkpoint import CheckpointMismatchError, Checkpoints
+from jaxnet.checkpoint._contents import pack
 from jaxnet.data import DataLoader
 
 RNG = np.random.default_rng(0)
@@ -80,10 +75,22 @@ def folder(tmp_path):
     return tmp_path / "run"
 
 
+@pytest.fixture(scope="module")
+def five_epochs(tmp_path_factory):
+    """The folder of a run that saved each of its epochs, and its last state and history."""
+    place = tmp_path_factory.mktemp("saved") / "run"
+    checkpoints = Checkpoints(place)
+    run = fit(5, save_each(checkpoints), report=Report())
+    checkpoints.close()
+    return place, run
+
+
 @pytest.fixture
-def saved(folder):
-    """A run of five epochs that saved each, and its last state and history."""
-    return fit(5, save_each(Checkpoints(folder)), report=Report())
+def saved(five_epochs, folder):
+    """The same run, in a folder of the test's own."""
+    place, run = five_epochs
+    shutil.copytree(place, folder)
+    return run
 
 
 @pytest.fixture
@@ -102,16 +109,17 @@ def damaged(monkeypatch):
 
 
 LOADER = DataLoader(
-    (X, Y), batch_size=5, shuffle=True, generator=jaxnet.random.manual_seed(7), drop_last=True
+    (jnp.asarray(X, jnp.bfloat16), Y), 5, True, True, generator=jaxnet.random.manual_seed(7)
 )
+SCHEDULED = jaxnet.optim.sgd(jaxnet.optim.cosine_annealing_lr(0.5, T_max=30))
 PLAIN: dict[str, Any] = dict(batch_size=None, shuffle=False, report=None)
 RESUMED: dict[str, dict[str, Any]] = {
     "shuffled": {},
     "accuracy": dict(report=Report(2, {"m": jaxnet.metrics.logit_is_right}, loader=True)),
-    "key": dict(seed=jax.random.key(3), batch_size=4, report=None),
+    "key": dict(seed=jax.random.key(3), net=LINEAR, report=None),
     "rbg": PLAIN | dict(seed=jax.random.key(3, impl="rbg"), report=Report(3)),
     "float64": dict(precision="float64"),
-    "loader": PLAIN | dict(data=LOADER, report=Report(), net=LINEAR),
+    "loader": PLAIN | dict(data=LOADER, report=Report(), net=LINEAR, optimizer=SCHEDULED),
 }
 QUICK = ("shuffled", "key", "loader")
 """The others are resumed in `tests/slow`."""
@@ -130,13 +138,6 @@ def test_a_state_and_its_history_resume_without_a_folder():
     assert_same_run(fit(7, state=fit(3), seed=None), fit(7))
 
 
-def test_a_schedule_resumes_where_it_was(folder):
-    sgd = jaxnet.optim.sgd(jaxnet.optim.cosine_annealing_lr(0.5, T_max=30))
-    options: dict[str, Any] = PLAIN | dict(net=LINEAR, optimizer=sgd)
-    fit(2, Checkpoint(folder), **options)
-    assert_same_run(fit(6, resume(folder), **options), fit(6, **options))
-
-
 def test_at_most_one_save_a_second_and_the_last_one_always(folder, monkeypatch):
     saves, save = [], Checkpoints.save
 
@@ -147,10 +148,6 @@ def test_at_most_one_save_a_second_and_the_last_one_always(folder, monkeypatch):
     monkeypatch.setattr(Checkpoints, "save", count)
     fit(50, Checkpoint(folder), report=Report())
     assert saves[0] == 1 and saves[-1] == 50 and len(saves) < 10
-
-
-def test_as_many_stay_as_are_kept(saved, folder):
-    assert Checkpoints(folder).list_epochs() == [3, 4, 5]
 
 
 def list_files(folder):
@@ -221,6 +218,7 @@ def _put_foreign(folder):
 def test_what_cannot_be_read_is_named_and_skipped(damage, saved, folder):
     damage(folder / "5")
     checkpoints = Checkpoints(folder, keep=1)
+    assert checkpoints.list_epochs() == [3, 4, 5], "as many stay as are kept"
     with pytest.warns(UserWarning, match="run/5 cannot be read: .*; it is skipped"):
         found = checkpoints.restore(like=saved[0])
     assert found is not None and len(found[1].losses) == 4 * 5
@@ -233,93 +231,12 @@ def test_what_cannot_be_read_is_named_and_skipped(damage, saved, folder):
     assert_same_run(restored, saved)
 
 
-@pytest.mark.usefixtures("damaged")
-def test_a_run_resumes_from_the_newest_checkpoint_that_is_whole(folder):
-    whole = fit(4, Checkpoint(folder, seconds=0), report=Report())
-    _truncate(folder / "4")
-    with pytest.warns(UserWarning, match="run/4 cannot be read: .*; it is skipped"):
-        again = fit(4, resume(folder), report=Report())
-    assert_same_run(again, whole)
-    assert_same_run(fit(4, resume(folder), report=Report()), whole)
-
-
-@pytest.mark.usefixtures("damaged")
-def test_where_none_can_be_read_that_is_said(saved, folder):
-    for epoch in (3, 4, 5):
-        _truncate(folder / str(epoch))
-    unreadable = pytest.raises(CorruptCheckpointError, match="no checkpoint that can be read")
-    with pytest.warns(UserWarning), unreadable:
-        Checkpoints(folder).restore(like=saved[0])
-
-
 def test_a_callbacks_numbers_of_jax_and_numpy_are_saved_as_numbers(folder):
     def add(chunk):
         chunk.report.metrics.update(norm=jnp.float32(0.5), rows=np.int64(22))
 
     first = fit(2, Checkpoint(folder), add, report=Report())[1]
     assert fit(3, resume(folder), add, report=Report())[1].reports[:2] == first.reports
-
-
-def test_bfloat16_is_saved_and_restored(folder):
-    options: dict[str, Any] = PLAIN | dict(data=(jnp.asarray(X, jnp.bfloat16), Y))
-    fit(2, Checkpoint(folder), **options)
-    assert_same_run(fit(4, resume(folder), **options), fit(4, **options))
-
-
-def test_an_epoch_that_cannot_be_saved_again_stays(saved, folder, monkeypatch):
-    """Resumed from before it, as after damage that went away: what was there is put back."""
-    checkpoints = Checkpoints(folder)
-    assert checkpoints.restore(like=saved[0]) is not None
-    checkpoints.saved = 4
-    with monkeypatch.context() as patch:
-        patch.setattr(jaxnet.checkpoint.folder, "write", _fail)
-        with pytest.warns(UserWarning, match="epoch 5 could not be saved in .*: OSError: full"):
-            assert not checkpoints.save(5, *saved)
-    assert checkpoints.list_epochs() == [3, 4, 5] == list_epochs(folder)
-    found = Checkpoints(folder).restore(like=saved[0])
-    assert found is not None
-    assert_same_run(found, saved)
-    assert checkpoints.save(5, *saved)
-    checkpoints.close()
-    assert sorted(path.name for path in folder.iterdir()) == list("345")
-
-
-def _fail(*_):
-    raise OSError("full")
-
-
-def test_a_full_folder_is_not_begun_anew(saved, folder):
-    with pytest.raises(ValueError, match=r"up to epoch 5: resume=True resumes"):
-        fit(2, Checkpoint(folder))
-    with pytest.raises(ValueError, match="of a run that was not restored"):
-        Checkpoints(folder).save(6, *saved)
-    assert Checkpoints(folder).list_epochs() == [3, 4, 5]
-
-
-def test_fewer_epochs_than_are_saved_are_rejected(folder):
-    fit(5, Checkpoint(folder), report=Report())
-    with pytest.raises(ValueError, match="epochs must be at least the 5 .*, not 4"):
-        fit(4, resume(folder), report=Report())
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        (dict(keep=0), "keep must be an integer of at least 1, not 0"),
-        (dict(seconds=-1), "seconds must be a number of at least 0, not -1"),
-        (dict(changed=["seed"]), "changed needs resume=True"),
-    ],
-)
-def test_bad_arguments_are_rejected(options, message, folder):
-    with pytest.raises(ValueError, match=message):
-        Checkpoint(folder, **options)
-    assert not folder.exists()
-
-
-def test_a_folder_that_cannot_be_written_is_rejected_before_the_run(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
-        fit(1, Checkpoint(tmp_path / "file" / "run"))
 
 
 @pytest.mark.filterwarnings("default:epoch 10 could not be saved")
@@ -339,11 +256,6 @@ def test_the_command_line_says_that_the_end_is_not_saved(tmp_path, monkeypatch):
     assert "Warning: epoch 10 could not be saved" in done.stderr
     assert "what was saved before stays" in done.stderr
     assert done.stderr.splitlines()[-1] == "Error: the end of logits could not be saved."
-
-
-def test_the_names_of_a_states_arrays_are_its_own():
-    state, _ = fit(1)
-    assert len(name_leaves(state)) == len(jax.tree.leaves(state))
 
 
 def test_a_folder_that_a_run_filled_is_restored_by_its_arrays_alone(tmp_path):

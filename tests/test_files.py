@@ -45,15 +45,6 @@ def test_a_file_that_is_replaced_keeps_its_permissions(mode, tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == mode and path.read_text() == "new"
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
-def test_a_file_that_is_replaced_keeps_its_owner(tmp_path):
-    path = tmp_path / "it"
-    path.write_text("old")
-    os.chown(path, 1234, 4321)
-    write_whole(path, "new")
-    assert (path.stat().st_uid, path.stat().st_gid) == (1234, 4321)
-
-
 def test_a_new_file_has_the_permissions_of_any_other(tmp_path):
     before = os.umask(0o027)
     try:

@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +56,7 @@ def _as_lines(history: History, **fields: Any) -> list[dict[str, Any]]:
 def test_a_run_writes_each_report_with_its_metrics(tmp_path):
     path = tmp_path / "log.jsonl"
     log = JsonLines(path, experiment="logits", lr=np.float32(0.25))
+    _write(log)
     assert not path.exists()
     history = fit(4, log, _make_validation())
     lines = _read(path)
@@ -66,14 +64,6 @@ def test_a_run_writes_each_report_with_its_metrics(tmp_path):
     names = ["experiment", "lr", "epoch", "loss", "accuracy"]
     names += ["validation accuracy", "validation loss"]
     assert [list(line) for line in lines] == [names] * 4
-
-
-def test_only_reports_are_written(tmp_path):
-    log = JsonLines(tmp_path / "log")
-    _write(log)
-    assert not (tmp_path / "log").exists()
-    fit(5, log, every=2)
-    assert [line["epoch"] for line in _read(tmp_path / "log")] == [2, 4]
 
 
 def test_each_line_can_be_read_before_the_next(tmp_path):
@@ -119,7 +109,8 @@ def _fit_and_log(folder: Path, epochs: int, log: JsonLines) -> History:
 
 
 def test_a_resumed_run_is_in_its_file_once(tmp_path):
-    """What was written after the last checkpoint is reported again, and not written again."""
+    """What was written after the last checkpoint is reported again, and not written again; a file
+    that lacks the beginning is given it."""
     path = tmp_path / "log"
     _fit_and_log(tmp_path, 2, JsonLines(path, resume=True, name="it"))
     lost = fit(4, _make_validation()).reports[2:]
@@ -128,23 +119,10 @@ def test_a_resumed_run_is_in_its_file_once(tmp_path):
     history = _fit_and_log(tmp_path, 6, JsonLines(path, resume=True, name="it"))
     assert [report.epoch for report in history.reports] == [1, 2, 3, 4, 5, 6]
     assert _read(path) == _as_lines(history, name="it")
-    _fit_and_log(tmp_path, 6, JsonLines(path, resume=True, name="it"))
-    assert _read(path) == _as_lines(history, name="it")
-
-
-def test_a_resumed_run_fills_a_file_that_lacks_its_beginning(tmp_path):
-    _fit_and_log(tmp_path, 2, JsonLines(tmp_path / "lost"))
-    path = tmp_path / "log"
-    _write(JsonLines(path, name="other"), Report(1, 0.5, {}))
-    history = _fit_and_log(tmp_path, 3, JsonLines(path, resume=True, name="it"))
-    assert _read(path)[1:] == _as_lines(history, name="it")
-
-
-def test_without_resume_a_file_has_what_each_process_reported(tmp_path):
-    path = tmp_path / "log"
-    for epochs in (2, 3):
-        _fit_and_log(tmp_path, epochs, JsonLines(path))
-    assert [line["epoch"] for line in _read(path)] == [1, 2, 3]
+    other = tmp_path / "other"
+    _write(JsonLines(other, name="other"), Report(1, 0.5, {}))
+    _fit_and_log(tmp_path, 6, JsonLines(other, resume=True, name="it"))
+    assert _read(path) == _read(other)[1:] == _as_lines(history, name="it")
 
 
 def test_a_line_that_cannot_be_written_is_a_warning(tmp_path):
@@ -158,16 +136,6 @@ def test_a_line_that_cannot_be_written_is_a_warning(tmp_path):
     _write(log, Report(2, 0.5, {}))
     assert log.unwritten == ['{"epoch": 1, "loss": 0.5}']
     assert [line["epoch"] for line in _read(folder / "log")] == [2]
-
-
-@pytest.mark.skipif(os.name != "posix", reason="this system has no pipes by name")
-def test_a_pipe_is_a_target(tmp_path):
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    code = "import sys; print(open(sys.argv[1]).read(), end='')"
-    with subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE) as reader:
-        _write(JsonLines(path), Report(1, 0.5, {}))
-        assert reader.communicate()[0] == b'{"epoch": 1, "loss": 0.5}\n'
 
 
 @each_row(

@@ -1,7 +1,6 @@
 """A folder has one run at a time: another one is told which process has it, and since when."""
 
 import errno
-import gc
 import os
 import re
 import socket
@@ -103,18 +102,11 @@ def test_what_was_written_since_a_folder_was_read_is_not_overwritten(tmp_path, r
 
 
 def test_what_was_dropped_without_close_holds_nothing(tmp_path, run):
-    """Also what waits for the garbage collector; and nothing is held where a run has failed."""
-    for epoch in (2, 3):
-        checkpoints = Checkpoints(tmp_path)
-        checkpoints.restore(like=run[0])
-        assert checkpoints.save(epoch, *run)
-        vars(checkpoints)["itself"] = checkpoints
-        gc.disable()
-        try:
-            del checkpoints
-            FolderLock(tmp_path).release()
-        finally:
-            gc.enable()
+    """And nothing is held where a run has failed, or where its best state is kept."""
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.save(2, *run)
+    del checkpoints
+    FolderLock(tmp_path).release()
 
     def fail(chunk):
         raise ZeroDivisionError
@@ -123,9 +115,8 @@ def test_what_was_dropped_without_close_holds_nothing(tmp_path, run):
         train(9, Checkpoint(tmp_path / "failed"), fail)
     best = KeepBest("loss", checkpoints=Checkpoints(tmp_path / "best"))
     train(2, Report(), best)
-    assert (
-        FolderLock(tmp_path) and FolderLock(tmp_path / "best") and kept and best.state is not None
-    )
+    assert FolderLock(tmp_path / "failed") and FolderLock(tmp_path / "best")
+    assert kept and best.state is not None
 
 
 def test_a_lock_file_that_was_left_behind_holds_nothing(tmp_path):
@@ -141,13 +132,12 @@ def test_a_lock_file_that_was_left_behind_holds_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
-def test_without_locks_a_run_goes_on_with_a_warning(number, tmp_path, monkeypatch):
+def test_without_locks_a_run_goes_on_with_a_warning(tmp_path, monkeypatch):
     def refuse(*_):
-        raise OSError(number, os.strerror(number))
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(locks.fcntl, "flock", refuse)
-    with pytest.warns(UserWarning, match=f"without locks .{os.strerror(number)}.: two runs"):
+    with pytest.warns(UserWarning, match=f"without locks .{os.strerror(errno.ENOLCK)}.: two runs"):
         train(2, Checkpoint(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["2"]
     monkeypatch.setattr(locks, "fcntl", None)

@@ -11,7 +11,7 @@ import pytest
 import jaxnet
 from jaxnet import nn
 from jaxnet.callbacks import Callback, Checkpoint, NanGuard, Report, Validation
-from jaxnet.data import Batching, InMemory, make_batching
+from jaxnet.data import Batching, make_batching
 from jaxnet.train import OnMesh, SingleDevice, make_draws, make_train_step, start
 from jaxnet.train.epoch import Program, make_epochs
 from tests.tiny import ACCURACY, ADAM, LOSS, NET, X, Y
@@ -65,7 +65,7 @@ def test_a_mesh_has_its_copy_alone():
         counts.append(len([a for a in jax.live_arrays() if a.shape == SHAPE]))
 
     mesh = OnMesh(jax.make_mesh((2,), ("data",)))
-    train(make_data("numpy"), [Report(), count], placement=mesh, **WAYS[0])
+    train(make_data("numpy"), [Report(), count], placement=mesh, **WAYS[1])
     assert counts == [1, 1, 1]
 
 
@@ -81,21 +81,6 @@ def test_a_full_batch_of_a_mapped_array_is_on_the_device(tmp_path):
 
     train(data, [Look()])
     assert all(issubclass(kind, jax.Array) for kind in kinds) and len(kinds) == 2
-
-
-def test_a_second_copy_would_be_noticed(tmp_path, monkeypatch):
-    """Of a run that copies its data and holds both, as one that prepares them twice would."""
-    kept, place = list[Any](), SingleDevice.place
-
-    def copy(self, state, source, batching):
-        state, placed, layout = place(self, state, source, batching)
-        kept.append(placed)
-        return state, InMemory(jax.tree.map(jnp.copy, kept[0].arrays)), layout
-
-    monkeypatch.setattr(SingleDevice, "place", copy)
-    with pytest.raises(AssertionError, match="len"):
-        test_there_is_one_copy_of_the_data("jax", tmp_path)
-    assert len(kept) == 1
 
 
 @pytest.mark.parametrize("options", WAYS[::2], ids=str)

@@ -1,5 +1,6 @@
 """Whether the run that is resumed is the same: what differs is told, what is named may change."""
 
+import shutil
 from typing import Any
 
 import jax
@@ -11,12 +12,14 @@ import jaxnet
 import jaxnet.checkpoint._contents
 from jaxnet.callbacks import Checkpoint, Report
 from jaxnet.checkpoint import CheckpointMismatchError, Checkpoints, list_epochs
+from tests.helpers import each_row
 from tests.test_checkpoint import (
     BASE,
     X,
     Y,
     assert_same_run,
     fit,
+    five_epochs,
     folder,
     list_files,
     make_net,
@@ -24,14 +27,22 @@ from tests.test_checkpoint import (
     saved,
 )
 
-__all__ = ["folder", "saved"]  # fixtures
+__all__ = ["five_epochs", "folder", "saved"]  # fixtures
 
 
 def other_loss(outputs, y):
     return BASE["loss"](outputs, y)
 
 
-@pytest.mark.parametrize(
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """The folder of a run of two epochs, in which nothing is written."""
+    place = tmp_path_factory.mktemp("begun") / "run"
+    fit(2, Checkpoint(place))
+    return place
+
+
+@each_row(
     "options, message",
     [
         (dict(optimizer=jaxnet.optim.adam(2e-2)), "optimizer.lr: 0.01 in the checkpoint, 0.02 in"),
@@ -44,6 +55,7 @@ def other_loss(outputs, y):
         (dict(precision="fast"), "precision: parity in the checkpoint, fast in this"),
         (dict(seed=2), r"seed: 1 in the checkpoint, 2 in this run"),
         (dict(data=(2 * X, Y)), r"data.0: .*SHA-256"),
+        (dict(shuffle=False), "batches.shuffle: True in the checkpoint, False in this run"),
         (dict(batch_size=6), r"batches.batch_size: 5 in the checkpoint, 6 in this run"),
         (dict(optimizer=jaxnet.optim.sgd()), r"opt_state.*exp_avg.*nothing in this"),
         (
@@ -53,16 +65,15 @@ def other_loss(outputs, y):
         (dict(net=make_net(p=0.4)), "net.layers.2.p: 0.5 in the checkpoint, 0.4 in"),
     ],
 )
-def test_another_run_is_rejected_with_the_differences(options, message, folder):
-    fit(2, Checkpoint(folder))
-    before = list_files(folder)
+def test_another_run_is_rejected_with_the_differences(options, message, begun):
+    before = list_files(begun)
     with pytest.raises(CheckpointMismatchError, match=message):
-        fit(2, resume(folder), **options)
-    assert list_files(folder) == before
+        fit(2, resume(begun), **options)
+    assert list_files(begun) == before
 
 
-def test_another_jax_is_named_and_takes_no_other_rate(monkeypatch, folder):
-    fit(2, Checkpoint(folder))
+def test_another_jax_is_named_and_takes_no_other_rate(monkeypatch, begun, folder):
+    shutil.copytree(begun, folder)
     here = jax.__version__
     monkeypatch.setattr(jax, "__version__", "0.99")
     with pytest.raises(
@@ -104,7 +115,7 @@ def test_what_is_named_may_change(make, folder):
     assert_same_run(found, whole)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "changed, options, message",
     [
         (["seed"], {"optimizer": jaxnet.optim.adam(0.1)}, "what differs from .*2 is optimizer.lr$"),
@@ -115,14 +126,9 @@ def test_what_is_named_may_change(make, folder):
         (["seed"], {"seed": 2, "precision": "fast"}, "of another run:\n  precision: parity"),
     ],
 )
-def test_what_did_not_change_or_does_not_fit_is_rejected(
-    changed, options, message, tmp_path_factory
-):
-    folder = tmp_path_factory.getbasetemp() / "one-run"
-    if not folder.exists():
-        fit(2, Checkpoint(folder))
+def test_what_did_not_change_or_does_not_fit_is_rejected(changed, options, message, begun):
     with pytest.raises(ValueError, match=message):
-        fit(3, resume(folder, changed=changed), **options)
+        fit(3, resume(begun, changed=changed), **options)
 
 
 def test_a_checkpoint_of_the_first_format_is_rejected_and_stays(saved, folder, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 
 import jaxnet
 from jaxnet import nn
-from jaxnet.data import sources
+from jaxnet.data import _blocks, sources
 from tests.helpers import assert_same_bits, compilations
 from tests.test_streaming import (
     FORMS,
@@ -19,7 +19,6 @@ from tests.test_streaming import (
     each_form,
     list_readers,
     no_thread_stays,
-    report,
     small_blocks,
 )
 from tests.tiny import NET, ROWS, X, Y
@@ -28,7 +27,7 @@ __all__ = ["no_thread_stays", "small_blocks"]  # fixtures
 
 
 def test_programs_are_compiled_before_the_first_block_is_read():
-    """Those of the blocks, of which there are three shapes, and those of a report, of two."""
+    """Those of the blocks, of which there are three shapes."""
     net = nn.Sequential([nn.Linear(6, 3), nn.Linear(3, 1)])  # no other test's
     seen: list[int] = []
     with compilations() as compiled:
@@ -37,8 +36,8 @@ def test_programs_are_compiled_before_the_first_block_is_read():
             if index > 0:  # the first row's shape is asked for before all else
                 seen.append(len(compiled))
 
-        jaxnet.fit(net, as_dataset(before=look), epochs=2, callbacks=report(1), **RUN)
-    assert compiled.count("block") == 3 and compiled.count("measure") == 2
+        jaxnet.fit(net, as_dataset(before=look), epochs=2, **RUN)
+    assert compiled.count("block") == 3
     assert seen[0] == len(compiled)
 
 
@@ -87,7 +86,7 @@ def test_the_next_block_is_read_while_this_one_is_computed():
         begun[item].set()
         return item
 
-    for item in sources.prefetch(make, range(4)):
+    for item in _blocks.prefetch(make, range(4)):
         assert item == 3 or begun[item + 1].wait(5)
         time.sleep(0.05)
         assert item >= 2 or not begun[item + 2].is_set()

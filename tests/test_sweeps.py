@@ -64,18 +64,20 @@ def assert_lane_is(found: Sweep, lane: int, net: Any = NET, **options: Any) -> N
             assert row[f"{part}_accuracy"] == expected
 
 
-def one_group(monkeypatch) -> None:
-    """All lanes of a program in one group: a core alone computes."""
+def one_group(monkeypatch, width: int = 1) -> None:
+    """All lanes of a program in one group: a core alone computes, so many of them side by side."""
     monkeypatch.setattr(_programs, "_count_workers", lambda: 1)
+    monkeypatch.setattr(_programs, "_find_width", lambda: (width, max(width, _programs._GROUP)))
 
 
 @pytest.mark.parametrize("shuffle, width", [(True, 4)])
-def test_a_lane_is_the_solo_run_of_its_seed(shuffle, width):
+def test_a_lane_is_the_solo_run_of_its_seed(shuffle, width, monkeypatch):
     """With minibatches, a short last one, masks and reports; side by side, in turn in the slow
     tier, as the sweeps below are."""
+    one_group(monkeypatch, width)
     options: dict[str, Any] = {"batch_size": 8, "shuffle": shuffle, "metrics": ACCURACY}
     options |= {"report_every": 2, "report_loader": True}
-    found = sweep(test=HELD, width=width, **options)
+    found = sweep(test=HELD, **options)
     for lane, seed in enumerate(SEEDS):
         assert found.table[lane]["seed"] == seed
         assert_lane_is(found, lane, optimizer=SGD, seed=seed, **options)
@@ -84,11 +86,11 @@ def test_a_lane_is_the_solo_run_of_its_seed(shuffle, width):
 
 
 def test_a_grid_of_rates_and_dropouts_is_the_solo_runs(monkeypatch):
-    """Adam, every row at once; p = 0 draws no masks, and a Dropout in a nested net has p too."""
+    """Every row at once; p = 0 draws no masks, and a Dropout in a nested net has p too."""
     one_group(monkeypatch)
     net = nn.Sequential([nn.Sequential([nn.Dropout(0.4), nn.Linear(6, 8)]), nn.Linear(8, 1)])
     grid = {"lr": [0.1, 0.001], "p": [0.0, 0.25]}
-    found = sweep(net=net, optimizer=optim.adam, seeds=[3, 4], grid=grid, epochs=4)
+    found = sweep(net=net, seeds=[3, 4], grid=grid)
     assert [(row["lr"], row["p"], row["seed"]) for row in found.table] == [
         (lr, p, seed) for lr in (0.1, 0.001) for p in (0.0, 0.25) for seed in (3, 4)
     ]
@@ -96,8 +98,7 @@ def test_a_grid_of_rates_and_dropouts_is_the_solo_runs(monkeypatch):
         row = found.table[lane]
         inner = nn.Sequential([nn.Dropout(row["p"]), nn.Linear(6, 8)])
         solo = nn.Sequential([inner, nn.Linear(8, 1)])
-        optimizer = optim.adam(lr=row["lr"])
-        assert_lane_is(found, lane, solo, optimizer=optimizer, seed=row["seed"], epochs=4)
+        assert_lane_is(found, lane, solo, optimizer=optim.sgd(row["lr"]), seed=row["seed"])
     assert found.group_sizes == (4, 4), "a program for each p; lr is an input"
 
 
@@ -105,9 +106,8 @@ def test_a_function_makes_the_net():
     def make(width, p=0.3):
         return nn.Sequential([nn.Linear(6, width), nn.Dropout(p), nn.Linear(width, 1)])
 
-    found = sweep(net=make, grid={"width": [2, 5], "p": [0.5]}, seeds=[1])
-    assert found.state(1).params["0"]["weight"].shape == (5, 6)
-    assert_lane_is(found, 1, make(5, 0.5), optimizer=optim.sgd(), seed=1)
+    found = sweep(net=make, grid={"width": [5], "p": [0.5]}, seeds=[1])
+    assert_lane_is(found, 0, make(5, 0.5), optimizer=SGD, seed=1)
 
 
 def test_a_loader_and_a_precision_are_those_of_fit():
@@ -136,7 +136,7 @@ def few_digits(rows: int) -> Any:
 def test_a_lane_is_torchs_run(monkeypatch, lane=7):
     """The lecture's `minibatch`, in its own loop, from another seed: every loss, every report, what
     is right at the end, and the stream afterwards."""
-    data, seen = few_digits(500), []
+    data, seen = few_digits(200), []
     found = jaxnet.lecture.cli.sweep.run_experiment(EXPERIMENTS["minibatch"], data, range(100, 112))
     manual_seed = torch.manual_seed
     monkeypatch.setattr(torch, "manual_seed", lambda _: manual_seed(100 + lane))
@@ -153,7 +153,7 @@ def test_a_lane_is_torchs_run(monkeypatch, lane=7):
 
 def test_the_size_of_a_group_is_found_from_what_one_lane_needs(monkeypatch):
     """XLA's own figure for one lane, divided into the memory; two programs are compiled at most."""
-    one_group(monkeypatch)
+    one_group(monkeypatch, 40)
     compiled: list[tuple[int, int]] = []
     compile_group = _programs._compile
 
@@ -163,7 +163,7 @@ def test_the_size_of_a_group_is_found_from_what_one_lane_needs(monkeypatch):
         return group
 
     monkeypatch.setattr(_programs, "_compile", note)
-    options: dict[str, Any] = {"net": LINEAR, "seeds": range(40), "width": 40}
+    options: dict[str, Any] = {"net": LINEAR, "seeds": range(40)}
     whole = sweep(**options)
     (one, needs), (size, together) = compiled
     assert (one, size, whole.group_sizes) == (1, 40, (40,)) and needs < together
@@ -185,20 +185,20 @@ def test_the_budget_is_a_share_of_what_is_free():
 
 
 def test_a_lane_that_becomes_nan_disturbs_no_other(tmp_path, monkeypatch):
-    one_group(monkeypatch)
+    one_group(monkeypatch, 4)
     grid = {"lr": [0.1, 1e38]}
-    options: dict[str, Any] = {"net": PLAIN, "test": HELD, "width": 4, "batch_size": 8}
+    options: dict[str, Any] = {"net": PLAIN, "test": HELD}
     found = sweep(grid=grid, seeds=[1, 2], metrics=ACCURACY, **options)
     assert np.isnan([row["loss"] for row in found.table]).tolist() == [False, False, True, True]
     assert found.group_sizes == (4,)
-    assert_lane_is(found, 1, PLAIN, optimizer=optim.sgd(0.1), seed=2, batch_size=8)
+    assert_lane_is(found, 1, PLAIN, optimizer=optim.sgd(0.1), seed=2)
     assert found.to_csv().splitlines()[3].split(",")[3] == "nan"
     assert "2 ended in nan" in answer([0.9, np.nan, np.nan], 0.9)
     assert len(draw_sweep(found, tmp_path, "test_accuracy", 0.9)) == 2
 
 
 def test_the_table_is_csv_and_the_states_are_resumed_by_fit(tmp_path):
-    found = sweep(net=PLAIN, grid={"lr": [0.1]}, metrics=ACCURACY, test=HELD)
+    found = sweep(net=LINEAR, grid={"lr": [0.1]}, metrics=ACCURACY, test=HELD)
     found.to_csv(tmp_path / "it.csv")
     with open(tmp_path / "it.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -206,10 +206,10 @@ def test_the_table_is_csv_and_the_states_are_resumed_by_fit(tmp_path):
     for row, same in zip(rows, found.table, strict=True):
         assert {name: float(value) for name, value in row.items()} == same
     options: dict[str, Any] = {"loss": LOSS, "optimizer": optim.sgd(0.1)}
-    _, last = jaxnet.fit(PLAIN, (X, Y), epochs=2, state=found.state(1), **options)
-    _, whole = jaxnet.fit(PLAIN, (X, Y), epochs=5, seed=SEEDS[1], **options)
+    _, last = jaxnet.fit(LINEAR, (X, Y), epochs=2, state=found.state(1), **options)
+    _, whole = jaxnet.fit(LINEAR, (X, Y), epochs=5, seed=SEEDS[1], **options)
     assert_close(last.losses, whole.losses[3:], SMALL_LOSSES)
-    assert jaxnet.predict(PLAIN, found.state(0), X).shape == (ROWS, 1)
+    assert jaxnet.predict(LINEAR, found.state(0), X).shape == (ROWS, 1)
 
 
 def resumed(directory: Path, **options: Any) -> Sweep:
@@ -249,17 +249,3 @@ def test_the_figure_asked_about_is_the_published_one_or_the_own_seeds(few):
     expected = {"full_batch": ("test_accuracy", 0.9986), "three_class": ("train_accuracy", 0.9827)}
     for name, figure in expected.items():
         assert command.find_figure(EXPERIMENTS[name], data)[:2] == figure
-
-
-@each_row(
-    "arguments, message",
-    [
-        (["minibatch", "--lr", "x"], "'x' is not a valid float"),
-        (["minibatch", "--lr", "-1"], "grid at lr=-1.0: lr is -1.0, expected a number of at least"),
-        (["logits", "--p", "0.5"], "grid has 'p'"),
-    ],
-)
-def test_bad_input_to_the_command_is_one_sentence_and_exit_status_2(arguments, message):
-    done = call(*arguments)
-    assert done.exit_code == 2, done.output
-    assert message in " ".join(done.output.split())

@@ -21,10 +21,10 @@ import jax
 import jax.core
 import numpy as np
 
-from jaxnet._utils.calls import find_call
 from jaxnet._utils.digests import as_words, digest_array
 from jaxnet._utils.processes import fetch
 from jaxnet._utils.sources import has_source, is_library, list_names, read_source
+from jaxnet.cache import find_call
 
 KIND = ""
 """The key of what a thing is, beside those of its settings."""
@@ -33,8 +33,8 @@ _FEW = 8  # numbers of an array that is shown in full
 _SPACES = argparse.Namespace | types.SimpleNamespace | types.ModuleType
 
 
-def describe(value: Any, unread: list[str] | None = None) -> Any:
-    """A setting in words; the names of what has none that can be read are added to `unread`.
+def describe(value: Any) -> Any:
+    """A setting in words.
 
     >>> import jaxnet
     >>> describe(jaxnet.optim.sgd(0.5))["lr"], describe(jaxnet.losses.mse_loss)
@@ -42,14 +42,13 @@ def describe(value: Any, unread: list[str] | None = None) -> Any:
     >>> describe(functools.partial(math.pow, 3))
     {'': 'math.pow', '0': 3}
     """
-    return _Reader([] if unread is None else unread).read(value)
+    return _Reader().read(value)
 
 
 class _Reader:
-    """One description: what it is in, what it has described already, what it could not read."""
+    """One description: what it is in, and what it has described already."""
 
-    def __init__(self, unread: list[str]):
-        self.unread = unread
+    def __init__(self):
         self._around: dict[int, Any] = {}
         self._told: dict[int, Any] = {}
 
@@ -103,9 +102,8 @@ class _Reader:
         known = (
             callable(value) or isinstance(value, _SPACES) or not is_library(type(value).__module__)
         )
-        if dataclasses.is_dataclass(value) or (known and hasattr(value, "__dict__")):
+        if known or dataclasses.is_dataclass(value):
             return self._read_object(value)
-        self.unread.append(_name(type(value)))
         return f"an object of {_name(type(value))}"
 
     def _read_whole(self, value: Any) -> dict[str, Any]:
@@ -176,7 +174,10 @@ class _Reader:
         """The fields of a dataclass, or the attributes of another object."""
         if isinstance(value, type):
             return self._read_class(value)
-        values = getattr(value, "__dict__", {})
+        slots = [name for kind in type(value).__mro__ for name in vars(kind).get("__slots__", ())]
+        values = {name: getattr(value, name, None) for name in slots} | getattr(
+            value, "__dict__", {}
+        )
         if dataclasses.is_dataclass(value):
             # Not of a net what it is a part of.
             names = [f.name for f in dataclasses.fields(value) if f.repr or f.name != "parent"]

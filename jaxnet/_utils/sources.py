@@ -15,7 +15,7 @@ _OWN = __name__.partition(".")[0]
 def is_library(module: str | None) -> bool:
     """Whether a module is Python's, jaxnet's or an installed package's: not the user's own.
 
-    >>> is_library("math"), is_library("jaxnet.losses"), is_library("__main__")
+    >>> is_library("math"), is_library("jaxnet.losses"), is_library("my_script")
     (True, True, False)
     """
     root = (module or "").partition(".")[0]

@@ -43,16 +43,6 @@ def check_pair(data: Any, of: str = "(x, y)") -> tuple[Any, Any]:
     return parts
 
 
-def check_rows(x: Any, y: Any) -> None:
-    """Reject arrays that do not hold numbers or differ in their number of rows."""
-    check_real(x=x, y=y)
-    if np.ndim(x) == 0 or np.ndim(y) == 0 or len(x) != len(y) or len(x) == 0:
-        raise ValueError(
-            "data must be (x, y) with the same number of rows, at least one; "
-            f"their shapes are {np.shape(x)} and {np.shape(y)}"
-        )
-
-
 def check_real(**arrays: Any) -> None:
     """Reject anything but real numbers: strings, objects, complex numbers, keys."""
     for name, values in arrays.items():

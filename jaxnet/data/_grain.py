@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxnet._utils.validation import check_real
+from jaxnet.data._blocks import split_range
 
 _READERS = 4
 """Threads that read a data set: where an example is waited for, four are."""
@@ -17,11 +18,6 @@ def is_map_dataset(data: Any) -> bool:
     """Whether it is a Grain `MapDataset`; where Grain was not imported, nothing is."""
     kind = getattr(sys.modules.get("grain"), "MapDataset", None)
     return kind is not None and isinstance(data, kind)
-
-
-def split_range(count: int, size: int) -> list[range]:
-    """`range(count)` in consecutive ranges of at most `size`."""
-    return [range(begin, min(begin + size, count)) for begin in range(0, count, size)]
 
 
 def open_elements(data: Any) -> tuple[int, Callable[[np.ndarray], Any]]:

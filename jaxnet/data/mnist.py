@@ -89,7 +89,7 @@ def load_mnist(
         rows = read_digits(root, digits)
     elif all(f"train_{digit}" in BUNDLE_SHA256 for digit in digits):
         stat = BUNDLE.stat() if BUNDLE.exists() else None
-        rows = _read_bundle(BUNDLE, tuple(digits), stat and (stat.st_mtime_ns, stat.st_size))
+        rows = _read_bundle(BUNDLE, digits, stat and (stat.st_mtime_ns, stat.st_size))
     else:
         rows = read_digits(_fill_cache(digits), digits)
     train, test = (_to_dataset([rows[f"{split}_{d}"] for d in digits]) for split in SPLITS)
@@ -98,7 +98,6 @@ def load_mnist(
 
 def read_digits(root: StrPath, digits: Sequence[int]) -> dict[str, UInt8[np.ndarray, "_ 784"]]:
     """The images of each digit in the IDX files in `root`, (n, 784): `train_D` and `test_D`."""
-    digits = _check_classes(digits, "digits")
     files = _locate_files(root)
     rows = {}
     for split, prefix in SPLITS.items():
@@ -165,8 +164,8 @@ def one_hot(
     return (labels[..., None] == np.arange(num_classes)).astype(np.float32)
 
 
-def _check_classes(classes: Iterable[SupportsIndex], name: str = "classes") -> tuple[int, ...]:
-    message = f"{name} is {classes!r}; expected distinct digits from 0 to 9, such as (0, 1)"
+def _check_classes(classes: Iterable[SupportsIndex]) -> tuple[int, ...]:
+    message = f"classes is {classes!r}; expected distinct digits from 0 to 9, such as (0, 1)"
     try:
         items = tuple(classes)
         digits = tuple(operator.index(item) for item in items)
@@ -199,13 +198,11 @@ def _locate_files(root: StrPath) -> dict[str, Path]:
 
 
 def _find_files(root: Path) -> dict[str, Path]:
+    """Those of the four files that are there; of several of one name, the one in the last place."""
     found = {}
-    for name in MNIST_MD5:
-        stems = (name, name.replace("-idx", ".idx"))  # some unpackers write the dot
-        files = [stem + end for stem in stems for end in ("", ".gz")]
-        paths = [root / folder / file for folder in (".", "MNIST/raw") for file in files]
-        if path := next(filter(Path.is_file, paths), None):
-            found[name] = path
+    for folder, end in (("MNIST/raw", ".gz"), ("MNIST/raw", ""), (".", ".gz"), (".", "")):
+        paths = {name: root / folder / (name + end) for name in MNIST_MD5}
+        found |= {name: path for name, path in paths.items() if path.is_file()}
     return found
 
 

@@ -1,16 +1,14 @@
 """Where examples come from: arrays in memory, or files that are read as batches need them."""
 
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnet._utils.digests import digest_array
-from jaxnet._utils.validation import check_finite, check_pair, check_real, check_rows
-from jaxnet.data._grain import is_map_dataset, open_elements, split_range
+from jaxnet._utils.validation import check_finite, check_pair, check_real
+from jaxnet.data._grain import is_map_dataset, open_elements
 from jaxnet.precision import Precision, cast_array, use
 
 BLOCK = 2**22
@@ -19,8 +17,6 @@ BLOCK = 2**22
 _SAMPLE = 64
 """At most so many examples are digested of a source that is too large to be read."""
 
-_Item = TypeVar("_Item")
-_Made = TypeVar("_Made")
 _Read = Callable[[np.ndarray], Any]
 """`read(indices)`: some examples as they are stored, in memory of their own."""
 
@@ -52,10 +48,6 @@ class Source(Protocol):
 
     def convert(self, precision: Precision, *, finite: bool = True) -> "Source":
         """The source with its floating-point numbers in a precision; called inside `use`."""
-        ...
-
-    def list_blanks(self) -> list[Any]:
-        """Sources of the shapes in which this one is evaluated, to compile with."""
         ...
 
     def digest(self) -> list[str]:
@@ -114,10 +106,6 @@ class InMemory:
         made.arrays = arrays
         return made
 
-    def list_blanks(self) -> list[Any]:
-        """Itself."""
-        return [self]
-
     def digest(self) -> list[str]:
         """Type, shape and SHA-256 of each array."""
         leaves = jax.tree.leaves(self.arrays)
@@ -131,7 +119,7 @@ class Mapped:
       data: a pytree of arrays of which one at least is a `numpy.memmap`, `(x, y)` for example; or a
         Grain `MapDataset` whose elements are pairs `(x, y)`, one example each.
       precision: what the run computes in; floats are converted as they are read.
-      finite: whether data with nan or an infinity are rejected, where they are read first.
+      finite: whether data with nan or an infinity are rejected, as they are read.
 
     Raises:
       ValueError: the arrays differ in length, the data set has no row, or no end.
@@ -150,8 +138,6 @@ class Mapped:
             self._types = jax.tree.map(empty, first)
         self.example = self._convert(first)
         """A batch of the first example."""
-        floats = [jnp.issubdtype(a.dtype, jnp.floating) for a in jax.tree.leaves(first)]
-        self._unseen = np.ones(self._count, bool) if finite and any(floats) else None
 
     @property
     def num_examples(self) -> int:
@@ -168,27 +154,15 @@ class Mapped:
         """A batch of these examples, read now.
 
         Raises:
-          ValueError: one of them holds nan or an infinity, the first time that it is read.
+          ValueError: one of them holds nan or an infinity, and the source is to be finite.
         """
         batch = self._read(indices)
-        if self._unseen is not None and self._unseen[indices].any():
-            for name, values in _name_arrays(batch):
-                check_finite(name, values, indices)
-            self._unseen[indices] = False
+        for name, values in _name_arrays(batch) if self._finite else ():
+            check_finite(name, values, indices)
         return self._convert(batch)
 
-    def blank(self, indices: np.ndarray) -> Any:
-        """Zeros of the shapes and types of these examples, to compile with."""
-        shape = lambda a: np.zeros((len(indices), *a.shape[1:]), a.dtype)  # noqa: E731
-        return jax.tree.map(shape, self.example)
-
     def check_finite(self) -> None:
-        """Nothing yet: rows are checked when they are read for the first time."""
-
-    def list_blanks(self) -> list[Any]:
-        """Zeros, of each size of block."""
-        sizes = {len(part) for part in split_range(self._count, self.block)}
-        return [InMemory(self.blank(np.arange(size))) for size in sizes]
+        """Nothing yet: rows are checked when they are read."""
 
     def convert(self, precision: Precision, *, finite: bool = True) -> "Mapped":
         """The same files, read in a precision, with nan or not."""
@@ -236,57 +210,6 @@ def read_all(source: Source) -> InMemory:
     return InMemory(source.take(np.arange(source.num_examples)))
 
 
-def prefetch(
-    make: Callable[[_Item], _Made], items: Iterable[_Item]
-) -> Generator[_Made, None, None]:
-    """What `make` makes of each item, the next one in a thread while the last one is used.
-
-    An error of `make` is raised where its item is due. The thread ends with the iterator, which
-    waits for the item under way.
-    """
-    pool = ThreadPoolExecutor(1, "jaxnet-examples")
-    try:
-        coming = None
-        for item in items:
-            last, coming = coming, pool.submit(make, item)
-            if last is not None:
-                yield last.result()
-                del last  # its result would stay with it
-        if coming is not None:
-            yield coming.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def place_batches(take: _Read, indices: np.ndarray, sharding: Any = None) -> Any:
-    """The examples that an array of indices names, (*indices.shape, *example), on the device.
-
-    With a sharding of the indices, they are placed as it says. Each shard is read once, and of what
-    is placed on another process's devices, nothing is. Nobody else holds the arrays: JAX may use
-    their memory without a copy.
-    """
-
-    def take_part(part: np.ndarray) -> Any:
-        batch = take(part.reshape(-1))
-        return jax.tree.map(lambda a: a.reshape(*part.shape, *a.shape[1:]), batch)
-
-    if sharding is None:
-        return jax.device_put(take_part(indices))
-    where = sharding.addressable_devices_indices_map(indices.shape)
-    parts = {str(index): index for index in where.values()}  # slices are no keys
-    read = {name: jax.tree.flatten(take_part(indices[index])) for name, index in parts.items()}
-    leaves, tree = next(iter(read.values()))
-    made = [
-        jax.make_array_from_single_device_arrays(
-            (*indices.shape, *values.shape[indices.ndim :]),
-            sharding,
-            [jax.device_put(read[str(index)][0][at], device) for device, index in where.items()],
-        )
-        for at, values in enumerate(leaves)
-    ]
-    return jax.tree.unflatten(tree, made)
-
-
 def _name_arrays(batch: Any) -> list[tuple[str, Any]]:
     """The arrays of a batch `(x, y)`, each named by its side; those of any other are the data."""
     pair = isinstance(batch, tuple) and len(batch) == 2
@@ -297,21 +220,22 @@ def _name_arrays(batch: Any) -> list[tuple[str, Any]]:
 def _as_arrays(tree: Any) -> Any:
     """A pytree whose leaves are arrays of one length; a list is an array, not a tree."""
     leaf = lambda node: not isinstance(node, tuple | dict)  # noqa: E731
-    if isinstance(tree, tuple) and len(tree) == 2 and all(map(leaf, tree)):
-        check_rows(*tree)
     to_array = lambda a: a if isinstance(a, jax.Array | np.ndarray) else np.asarray(a)  # noqa: E731
-    named = jax.tree_util.tree_leaves_with_path(tree, is_leaf=leaf)
-    for path, values in named:
-        check_real(**{f"data{jax.tree_util.keystr(path)}": values})
-    tree = jax.tree.map(to_array, tree, is_leaf=leaf)
-    shapes = {jax.tree_util.keystr(path): np.shape(values) for path, values in named}
+    pair = type(tree) is tuple and len(tree) == 2
+    shapes = {}
+    for path, values in jax.tree_util.tree_leaves_with_path(tree, is_leaf=leaf):
+        name = "xy"[path[0].idx] if pair else "data"
+        name += jax.tree_util.keystr(path[pair:])
+        check_real(**{name: values})
+        shapes[name] = np.shape(values)
     lengths = {shape[0] if shape else 0 for shape in shapes.values()}
     if len(lengths) != 1 or 0 in lengths:
+        listed = " and ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise ValueError(
             "data must be arrays with the same number of rows, at least one; "
-            f"their shapes are {shapes}"
+            f"their shapes: {listed}"
         )
-    return tree
+    return jax.tree.map(to_array, tree, is_leaf=leaf)
 
 
 def _is_mapped(values: Any) -> bool:

@@ -19,6 +19,7 @@ from jaxnet.cache import is_own, memoize
 from jaxnet.data.loader import Batching, start_epoch
 from jaxnet.precision import Precision, cast_array, use
 from jaxnet.random import manual_seed
+from jaxnet.sweep._task import Task
 from jaxnet.sweep.lanes import Lane, Program
 from jaxnet.train.epoch import Program as TrainProgram
 from jaxnet.train.epoch import make_epochs
@@ -46,20 +47,6 @@ class Outcome(NamedTuple):
     """Of each metric on the training rows at the end: the sum where it counts, else the mean."""
     test: dict[str, Any]
     """The same on the test rows."""
-
-
-class Task(NamedTuple):
-    """What all lanes of a sweep compute, by which programs are remembered."""
-
-    loss: Callable
-    batching: Batching
-    epochs: int
-    report_every: int | None
-    report_loader: bool
-    metrics: tuple[tuple[str, Callable], ...]
-    generator: Any
-    """The loader's own; with one, which holds arrays, nothing is remembered."""
-    precision: Precision
 
 
 def make_lane(net: Any, make_optimizer: Callable, task: Task) -> Callable[..., Outcome]:
@@ -134,9 +121,8 @@ def find_group(
     program: Program,
     task: Task,
     arrays: Any,
-    width: int | None,
     budget: int | None,
-    mesh: Mesh | None = None,
+    mesh: Mesh | None,
 ) -> tuple[Group, int]:
     """A program of as many lanes as fit in memory, compiled, and how many of it run at once.
 
@@ -161,7 +147,7 @@ def find_group(
         )
     # Each lane is counted with the rows that all of them read: a group needs less, never more.
     workers = max(1, min(workers, budget // max(1, one.bytes)))
-    width, most = _find_width(width)
+    width, most = _find_width()
     most = max(1, min(most, budget // max(1, one.bytes * workers)))
     count = -(-len(program.lanes) // parts)
     turns = -(-count // (most * workers))
@@ -237,14 +223,12 @@ def _compile_lanes(
     return jax.jit(group).lower(*jax.tree.unflatten(tree, leaves)).compile()
 
 
-def _find_width(width: int | None) -> tuple[int, int]:
+def _find_width() -> tuple[int, int]:
     """Lanes side by side (vmap), and lanes of a group, where memory sets no limit.
 
     On an accelerator, all. On a CPU a lane's weights stay in a core's cache, which they share with
     no other lane's: lanes follow one another, as many at a time as there are cores.
     """
-    if width is not None:
-        return width, max(width, _GROUP)
     if jax.default_backend() != "cpu":
         return _GROUP_VMAPPED, _GROUP_VMAPPED
     return 1, _GROUP
@@ -303,3 +287,14 @@ def run_groups(
                 yield future.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def find_shapes(programs: Sequence[Program], task: Task, arrays: Any) -> dict[int, Outcome]:
+    """For each lane the shapes and types of what it leaves."""
+    shapes = {}
+    for program in programs:
+        drawn = jax.tree.map(lambda a: a[0], draw(program.lanes[:1], program, task.precision))
+        lane = make_lane(program.net, program.make_optimizer, task)
+        left = jax.eval_shape(lane, drawn, *arrays)
+        shapes |= {lane.number: left for lane in program.lanes}
+    return shapes

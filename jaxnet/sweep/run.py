@@ -4,37 +4,28 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen
 import jax
-import numpy as np
 import optax
 
-from jaxnet._utils.descriptions import describe
 from jaxnet._utils.differences import check_same
 from jaxnet._utils.processes import any_process, barrier, is_primary
-from jaxnet._utils.validation import (
-    INT32,
-    check_count,
-    check_devices,
-    check_finite,
-    check_function,
-)
+from jaxnet._utils.validation import check_count
 from jaxnet.callbacks.sigint import defer_sigint
-from jaxnet.data.loader import batching_of, make_loader
-from jaxnet.data.sources import InMemory, as_source, read_all
+from jaxnet.data.loader import make_loader
+from jaxnet.data.sources import read_all
 from jaxnet.precision import Precision, cast_array, check_precision, use
 from jaxnet.sweep._folder import Folder
-from jaxnet.sweep._programs import Outcome, Task, draw, find_group, make_lane, run_groups
+from jaxnet.sweep._programs import Outcome, find_group, find_shapes, run_groups
+from jaxnet.sweep._task import Task, describe_sweep, make_task, read_test
 from jaxnet.sweep.lanes import Grid, Lane, Program, group_lanes, list_lanes
 from jaxnet.sweep.result import Row, Sweep, collect, make_row, take
-from jaxnet.train._checks import check_metrics, check_steps
 from jaxnet.train.evaluate import Metrics
-from jaxnet.train.plan import note_constants
 from jaxnet.train.sharding import as_mesh
 
 _UNDER_WAY = "Ctrl-C: finishing the runs that are under way; a second one ends at once"
@@ -74,7 +65,6 @@ def run_sweep(
     test: Any = None,
     precision: Precision = "parity",
     memory: int | None = None,
-    width: int | None = None,
     directory: Any = None,
     resume: bool = False,
     hooks: Sequence[Callable[[Progress], Any]] = (),
@@ -109,8 +99,6 @@ def run_sweep(
       test: rows `(x, y)` for the metrics at the end, beside the training rows.
       memory: bytes that the groups under way may take together; half of what is free if None.
         How many lanes fit is found from what XLA says that the compiled program needs.
-      width: lanes side by side in a group (`vmap`), where the choice made here is not wanted: on
-        a CPU 1, with as many groups at a time as there are cores; on an accelerator all.
       directory: a folder, new or empty, where each group is written when it is done: `lanes.csv`,
         `sweep.json` that says what sweep it is, and the states. Every file is complete. What
         cannot be written (a full disk) is a warning, and a `Progress` says so to the hooks.
@@ -147,31 +135,27 @@ def run_sweep(
     mesh = None if mesh is None else as_mesh(mesh)
     lanes = list_lanes(seeds, grid)
     loader = make_loader(data, batch_size, shuffle)
-    test = None if test is None else _read_test(test)
+    test = None if test is None else read_test(test)
     rows = read_all(loader.data).arrays, test
     reports = report_every, report_loader, metrics
-    task = _make_task(loader, rows, mesh, loss, epochs, reports, check_precision(precision))
-    _check_limits(memory, width, directory, resume)
+    task = make_task(loader, rows, mesh, loss, epochs, reports, check_precision(precision))
+    if memory is not None:
+        check_count("memory", memory)
+    if resume and directory is None:
+        raise ValueError("resume=True needs directory: the folder of the sweep to resume")
     programs = group_lanes(lanes, net, optimizer)
     with use(precision), ExitStack() as ends:
         arrays = jax.tree.map(partial(cast_array, name=precision), rows)
         counts = (len(arrays[0][0]), len(arrays[1][0]) if test else 0)
-        folder, outcomes = None, {}
-        shared = mesh is not None and jax.process_count() > 1
-        if shared or directory is not None:
-            about, shapes = _describe(task, rows, arrays, optimizer, lanes, programs)
-            if shared:
-                check_same(about)
-            if directory is not None:
-                folder = ends.enter_context(Folder(Path(directory), about))
-                outcomes = folder.read(shapes, resume)
-                # Nothing is written before all have read, and found the same.
-                check_same({"directory": sorted(outcomes)})
-                barrier("jaxnet sweep")
-        results = _Results(outcomes, len(lanes), counts, folder, hooks)
-        if outcomes:
-            results.tell([lane for lane in lanes if lane.number in outcomes])
-        sizes, ran = _run_programs(programs, task, arrays, (width, memory, mesh), results)
+        about = {}
+        if mesh is not None or directory is not None:
+            check_same(about := describe_sweep(task, rows, optimizer, lanes, programs))
+        results = _Results(len(lanes), counts, hooks)
+        if directory is not None:
+            results.folder = ends.enter_context(Folder(Path(directory), about))
+            results.read(lanes, find_shapes(programs, task, arrays), resume)
+        sizes, ran = _run_programs(programs, task, arrays, (memory, mesh), results)
+        outcomes = results.outcomes
         if len(outcomes) < len(lanes):
             raise Interrupted(f"stopped after {len(outcomes)} of {len(lanes)} runs")
     seconds = (time.perf_counter() - begin - ran, ran)
@@ -182,12 +166,21 @@ def run_sweep(
 class _Results:
     """What the lanes have left, in the folder too, where there is one, and told to the hooks."""
 
-    outcomes: dict[int, Outcome]
     lanes: int
     counts: tuple[int, int]
-    folder: Folder | None
     hooks: Any
+    folder: Folder | None = None
     failure: str | None = None
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+
+    def read(self, lanes: Sequence[Lane], shapes: dict[int, Outcome], resume: bool) -> None:
+        """Take what the folder has; nothing is written before all have read, and found the same."""
+        assert self.folder is not None
+        self.outcomes = self.folder.read(shapes, resume)
+        check_same({"directory": sorted(self.outcomes)})
+        barrier("jaxnet sweep")
+        if self.outcomes:
+            self.tell([lane for lane in lanes if lane.number in self.outcomes])
 
     def add(self, done: Sequence[Lane], outcome: Outcome) -> None:
         """Keep what a group has left."""
@@ -235,86 +228,3 @@ def _run_programs(
                 results.add(done, outcome)
             ran += time.perf_counter() - started
     return tuple(sizes), ran
-
-
-def _make_task(
-    loader: Any, rows: tuple, mesh: Any, loss: Any, epochs: Any, reports: tuple, precision: Any
-) -> Task:
-    """What all lanes compute, checked."""
-    report_every, report_loader, metrics = reports
-    (x, y), test = rows
-    if test is not None and _list_rows(test) != _list_rows((x, y)):
-        shapes = [
-            " and ".join(str(np.shape(a)) for a in jax.tree.leaves(p)) for p in (test, (x, y))
-        ]
-        raise ValueError(
-            f"test must have rows like those of data: its shapes are {shapes[0]}, those of data "
-            f"{shapes[1]}"
-        )
-    if mesh is None:
-        check_devices(data=(x, y), test=test, generator=loader.generator)
-    for name, values in zip(("x", "y", "test", "test"), (x, y, *(test or ())), strict=False):
-        for leaf in jax.tree.leaves(values):
-            check_finite(name, leaf)
-    check_function("loss", loss, "a function loss(outputs, y)")
-    check_metrics(metrics)
-    if report_every is not None:
-        check_count("report_every", report_every)
-    if report_loader and (loader.batch_size is None or report_every is None):
-        raise ValueError("report_loader=True needs report_every and batch_size")
-    batching = batching_of(loader)
-    epochs = check_count("epochs", epochs)
-    check_steps(epochs, INT32 // batching.steps)
-    every = None if report_every is None or report_every > epochs else int(report_every)
-    draws = report_loader and every is not None
-    named = tuple((metrics or {}).items())
-    return Task(loss, batching, epochs, every, draws, named, loader.generator, precision)
-
-
-def _list_rows(rows: tuple) -> tuple[Any, list[tuple[int, ...]]]:
-    """How rows are nested, and the shape of one."""
-    leaves, structure = jax.tree.flatten(tuple(rows))
-    return structure, [np.shape(leaf)[1:] for leaf in leaves]
-
-
-def _read_test(test: Any) -> Any:
-    """The test rows, in memory; errors name the argument."""
-    try:
-        return read_all(as_source(test)).arrays
-    except (ValueError, TypeError) as error:
-        said = str(error) if "data" in str(error) else f"data: {error}"
-        raise type(error)(said.replace("data", "test", 1)) from error
-
-
-def _check_limits(memory: Any, width: Any, directory: Any, resume: bool) -> None:
-    if memory is not None:
-        check_count("memory", memory)
-    if width is not None:
-        check_count("width", width)
-    if resume and directory is None:
-        raise ValueError("resume=True needs directory: the folder of the sweep to resume")
-
-
-def _describe(
-    task: Task, rows: tuple, arrays: Any, optimizer: Any, lanes: list[Lane], programs: list[Program]
-) -> tuple[dict[str, Any], dict[int, Outcome]]:
-    """What decides a sweep's numbers, for JSON; for each lane the shapes of what it leaves."""
-    seeds = list(dict.fromkeys(lane.seed for lane in lanes))
-    unread: list[str] = []
-    about = {
-        "seeds": seeds,
-        "grid": describe([lane.point for lane in lanes[:: len(seeds)]], unread),
-        "net": describe([program.net for program in programs], unread),
-        "optimizer": describe(optimizer, unread),
-        **describe(task._asdict(), unread),
-        "data": InMemory(rows[0]).digest(),
-        "test": None if rows[1] is None else InMemory(rows[1]).digest(),
-    }
-    shapes, traced = {}, []
-    for program in programs:
-        drawn = jax.tree.map(lambda a: a[0], draw(program.lanes[:1], program, task.precision))
-        lane = make_lane(program.net, program.make_optimizer, task)
-        text, outcome = jax.make_jaxpr(lane, return_shape=True)(drawn, *arrays)
-        shapes |= {lane.number: outcome for lane in program.lanes}
-        traced.append(text)
-    return about | (note_constants(unread[0], traced) if unread else {}), shapes

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxnet.train.plan import Run
-from jaxnet.train.state import History, Report, Reports, TrainState
+from jaxnet.train.state import History, Report, TrainState
 
 
 class Stop(Exception):
@@ -69,6 +69,4 @@ class Chunk:
             self.report.metrics.update(report.metrics)
             return
         self.report = report
-        before = self.history.reports
-        before = before if isinstance(before, Reports) else Reports(before)
-        self.history = self.history._replace(reports=before.add(report))
+        self.history = self.history._replace(reports=(*self.history.reports, report))

@@ -12,8 +12,8 @@ import numpy as np
 from jax import lax
 
 from jaxnet.cache import jit, memoize
+from jaxnet.data._blocks import place_batches, prefetch, split_range
 from jaxnet.data.loader import Batching, start_epoch
-from jaxnet.data.sources import place_batches, prefetch, split_range
 from jaxnet.precision import use
 from jaxnet.train.state import TrainState
 
@@ -255,9 +255,14 @@ def _make_streamed(program: Program, source: Any, batching: Batching, state: Any
         with use(source.precision):  # a thread has JAX's settings of its own
             return place_batches(take, indices, find_sharding(indices.shape[1]))
 
+    def blank(indices):
+        return jax.tree.map(
+            lambda a: np.zeros((len(indices), *a.shape[1:]), a.dtype), source.example
+        )
+
     blocks = plan_blocks(np.zeros(batching.num_examples, np.int32), batching, length)
     for indices in {indices.shape: indices for indices in blocks}.values():
-        block.lower(state, load(source.blank, indices)).compile()
+        block.lower(state, load(blank, indices)).compile()
     _begin.lower(getattr(state, name), state.step, batching).compile()
 
     def run_epochs(state, epochs):

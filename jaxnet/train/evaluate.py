@@ -10,7 +10,8 @@ import numpy as np
 
 from jaxnet._utils.validation import check_devices, check_function, check_net, check_real
 from jaxnet.cache import memoize
-from jaxnet.data.sources import Mapped, as_source, place_batches, prefetch, split_range
+from jaxnet.data._blocks import place_batches, prefetch, split_range
+from jaxnet.data.sources import Mapped, as_source
 from jaxnet.nn import call_keywords
 from jaxnet.precision import use
 from jaxnet.train._checks import check_metrics, check_scalar, following

@@ -227,8 +227,8 @@ def _train(run: Run, train: Callable, callbacks: Sequence[Callback]) -> None:
         done = run.epoch
         if not watched or done == most:  # a callback may end the run before
             check_steps(run.epochs, most)
-        due = _find_due(callbacks, run)
-        count = min(due, run.epochs, done + allowed, most) - done
+        due = min(_find_due(callbacks, run), most)
+        count = min(due, done + allowed) - done
         started = time.perf_counter()
         run.state, new = train(run.state, count)
         run.history = run.history._replace(losses=losses.append(new))
@@ -239,16 +239,15 @@ def _train(run: Run, train: Callable, callbacks: Sequence[Callback]) -> None:
         early = now - called < _PAUSE
         if shared:  # the clock of process 0 decides for all
             allowed, early = broadcast_from_primary(allowed), bool(broadcast_from_primary(early))
-        if done < min(due, run.epochs, most) and (early or not watched):
+        if done < due and (early or not watched):
             continue
         run.history = run.history._replace(run_seconds=before + now - begin)
         stop = _call(run, callbacks, seen)
         called, seen = now, len(run.history.losses)
         if any_process(stop) if shared else stop:
             break
-    seconds, reports = before + time.perf_counter() - begin, tuple(run.history.reports)
-    losses = run.history.losses.copy()
-    run.history = run.history._replace(losses=losses, reports=reports, run_seconds=seconds)
+    seconds = before + time.perf_counter() - begin
+    run.history = run.history._replace(losses=run.history.losses.copy(), run_seconds=seconds)
 
 
 def _find_due(callbacks: Sequence[Callback], run: Run) -> int:

@@ -1,11 +1,10 @@
 """A run whose arguments were checked, with its arrays placed on devices."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.extend.core
 import numpy as np
 
 from jaxnet._utils.descriptions import describe
@@ -77,11 +76,7 @@ class Run:
     def describe(self) -> dict[str, Any]:
         """What identifies a run, beside its arrays' shapes; JSON can hold it."""
         begin = f"a state at step {self.state.step}" if self.seed is None else name_seed(self.seed)
-        unread: list[str] = []
-        about = {name: describe(part, unread) for name, part in self.parts.items()}
-        if unread:
-            about |= note_constants(unread[0], [self._trace()])
-        about |= {
+        about = {name: describe(part) for name, part in self.parts.items()} | {
             "data": self.source.digest() if self.digest is None else self.digest,
             "batches": describe(self.batching),
             "seed": begin,
@@ -97,37 +92,6 @@ class Run:
         if layout.shared:
             about = {"epochs": self.epochs, "placement": layout.mesh.shape} | self.describe()
             check_same(about | {"the state": " ".join(self.begun or [])})
-
-    def _trace(self) -> Any:
-        """The step as JAX traces it."""
-        shape = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)  # noqa: E731
-        rows = self.batching.size
-        batch = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), self.source.example
-        )
-
-        def step(state, batch):
-            return self.program.step(state, batch, self.program.draw_step(state, rows)[1])
-
-        with use(self.precision):
-            return jax.make_jaxpr(step)(jax.tree.map(shape, self.state), batch)
-
-
-def note_constants(what: str, programs: Iterable[Any]) -> dict[str, str]:
-    """The numbers in traced programs, one in a line, in place of settings that cannot be read."""
-    numbers = [str(number) for program in programs for number in _list_constants(program)]
-    name = f"constants (of the traced program: {what} has no settings that can be read)"
-    return {name: "\n".join(numbers)}
-
-
-def _list_constants(program: Any) -> Iterator[Any]:
-    """Those of a traced program and of the programs inside it."""
-    yield from map(describe, getattr(program, "consts", ()))
-    for equation in program.eqns:
-        yield from (v.val for v in equation.invars if isinstance(v, jax.extend.core.Literal))
-        for part in jax.tree.leaves(list(equation.params.values())):
-            if hasattr(part, "eqns"):
-                yield from _list_constants(part)
 
 
 def name_parts(step: Callable, draw: Draw | None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.core
@@ -22,21 +22,6 @@ AXIS = "data"
 """The axis of a mesh that the examples of a batch, and the lanes of a sweep, are sharded over."""
 
 
-@runtime_checkable
-class Placement(Protocol):
-    """Where a run is placed: `SingleDevice` or `OnMesh`."""
-
-    def host(self) -> Any:
-        """A context in which initial weights are drawn."""
-        ...
-
-    def place(
-        self, state: TrainState, source: Source, batching: Batching
-    ) -> tuple[TrainState, Source, Any]:
-        """State and data where they belong, and the layout, which places a run's own arrays so."""
-        ...
-
-
 @dataclass(frozen=True)
 class SingleDevice:
     """Everything on one device: the one that an array was put on, else JAX's default.
@@ -48,13 +33,13 @@ class SingleDevice:
     shared = False
 
     def host(self) -> Any:
-        """No context: weights are drawn where they stay."""
+        """A context in which initial weights are drawn, here none: they stay where they are."""
         return nullcontext()
 
     def place(
         self, state: TrainState, source: Any, batching: Batching
     ) -> tuple[TrainState, Source, Any]:
-        """Everything on the one device that some of it was put on, if any.
+        """Everything on the one device that some of it was put on, if any, and this as the layout.
 
         A program is compiled for where its arguments are, and gives back arrays that were put
         there: without this the second chunk would compile again.
@@ -132,7 +117,10 @@ class OnMesh:
     def place(
         self, state: TrainState, source: Any, batching: Batching
     ) -> tuple[TrainState, Source, Any]:
-        """The state by its specs; data sharded if every step takes all of them, else replicated."""
+        """The state by its specs; data sharded if every step takes all of them, else replicated.
+
+        And the layout, which places a run's own arrays so.
+        """
         shardings = _list_shardings(state, self.specs, self.mesh)
         layout = MeshLayout(self.mesh, tuple(s.spec for s in shardings))
         placed = map(put, jax.tree.leaves(state), shardings)
@@ -142,6 +130,10 @@ class OnMesh:
             where = layout.replicated if batching.batch_size else layout.shard(count)
             source = source.replace(jax.tree.map(lambda a: put(a, where), source.arrays))
         return state, source, layout
+
+
+Placement = SingleDevice | OnMesh
+"""Where a run is placed."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The state of a run, and the history that it records."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,51 +43,12 @@ class Report(NamedTuple):
     others."""
 
 
-class Reports(Sequence[Report]):
-    """Reports that grow: adding one costs no copy of the others, which nobody may change.
-
-    Equal to a tuple of the same; what was given out before stays as it was.
-
-    >>> first = Reports().add(Report(1, 0.5, {}))
-    >>> len(first.add(Report(2, 0.25, {}))), len(first), first == (Report(1, 0.5, {}),)
-    (2, 1, True)
-    """
-
-    def __init__(self, reports: Sequence[Report] = ()):
-        self._all, self._count = list(reports), len(reports)
-
-    def add(self, report: Report) -> "Reports":
-        """These and one more."""
-        made = object.__new__(type(self))
-        # Two may be added to the same: the second needs a list of its own.
-        made._all = self._all if len(self._all) == self._count else self._all[: self._count]
-        made._all.append(report)
-        made._count = self._count + 1
-        return made
-
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, index: int) -> Report: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Report, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> Report | tuple[Report, ...]:
-        places = range(self._count)[index]
-        return self._all[places] if isinstance(places, int) else tuple(self._all[i] for i in places)
-
-    def __eq__(self, other: Any) -> bool:
-        return isinstance(other, Sequence) and tuple(self) == tuple(other)
-
-
 class History(NamedTuple):
     """Losses, reports and seconds of a run."""
 
     losses: np.ndarray
     """Loss of every step before its update, shape (steps,)."""
-    reports: Sequence[Report]
-    """A tuple where the run has ended."""
+    reports: tuple[Report, ...]
     compile_seconds: float
     """Drawing weights, tracing, compiling and one warm-up report; small where an earlier call
     left the programs in memory."""

@@ -115,7 +115,7 @@ ROWS = [
     ),
     _fit("x", "must be finite.* row 1 .*nan",
          data=jaxnet.data.DataLoader((replaced(X, 1, k.NAN), Y), 2)),
-    _fit("data", r"the same number of rows.*\[1\]\[0\]", data=(X, {0: 1, 1: 1})),
+    _fit("data", r"the same number of rows.* y\[0\]", data=(X, {0: 1, 1: 1})),
     _fit("target", r"has shape \(4,\), expected \(4, 1\) as in input", data=(X, Y[:, 0])),
     _fit("epochs", "at most 1073741823 here, not 2147483647", epochs=2**31 - 1, batch_size=2),
     _fit("epochs", "at most 9223372036854775807, not 1180591620717411303424", epochs=2**70,

@@ -4,21 +4,17 @@ import json
 import os
 import subprocess
 import sys
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import jaxnet.lecture.cli
-from jaxnet import losses, nn, optim
-from jaxnet.certificate.bounds import VISIBLE
-from jaxnet.data import DataLoader
+from jaxnet.data import Batching, start_epoch
 from tests import child
 from tests.integration import ROOT, run_python
 from tests.test_bad_input import check_output, watch
 from tests.test_streaming import as_pair
-from tests.tiny import X, Y
 
 __all__ = ["watch"]  # a fixture
 
@@ -57,50 +53,6 @@ def test_data_several_times_larger_than_the_address_space_may_be():
     assert np.abs(np.diff(expected)).mean() > 1e-2, "other batches have other losses"
 
 
-PROGRAM = """
-import jax, numpy as np, jaxnet
-from jaxnet import losses, metrics, nn, optim
-
-here, there = jax.devices()
-x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
-y = (x[:, :1] > 0).astype(np.float32)
-net = nn.Sequential([nn.Linear(3, 2), nn.Dropout(0.5), nn.Linear(2, 1)])
-options = dict(loss=losses.binary_cross_entropy_with_logits, optimizer=optim.sgd(), epochs=3)
-state, _ = jaxnet.fit(net, jax.device_put((x, y), here), seed=1, **options)
-away = jax.device_put((x, y), there)
-for call in (
-    lambda: jaxnet.predict(net, state, away[0]),
-    lambda: jaxnet.evaluate(net, state, away, metrics={"accuracy": metrics.logit_is_right}),
-    lambda: jaxnet.fit(net, away, state=state, **options),
-    lambda: jaxnet.fit(net, (x, y)[:1] + away[1:], state=state, **options),
-):
-    try:
-        call()
-    except ValueError as error:
-        print(error)
-moved = jaxnet.predict(net, jax.device_put(state, there), away[0])
-back = jaxnet.predict(net, state, jax.device_put(away[0], here))
-assert np.array_equal(moved, back) and moved.devices() == {there} and back.devices() == {here}
-other, _ = jaxnet.fit(net, away, seed=1, **options)
-assert jax.tree.leaves(other.params)[0].devices() == {there}
-mesh = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
-by_rows = jax.device_put((x, y), jax.NamedSharding(mesh, jax.P("rows")))
-jaxnet.fit(net, by_rows, seed=1, **options)
-for one, two in zip(jax.tree.leaves(other.generator), jax.tree.leaves(state.generator)):
-    assert np.array_equal(one, two)
-"""
-
-
-def test_two_devices():
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
-    first, *rest = run_python("-c", PROGRAM, env=environment).splitlines()
-    assert first == (
-        "state is on cpu:0 but x is on cpu:1: move one of them, "
-        "with jax.device_put(x, jax.devices()[...]) for example"
-    )
-    assert len(rest) == 3 and rest[2].startswith("state is on cpu:0 but y is on cpu:1")
-
-
 WITHOUT_TORCH = """
 import sys
 for name in ("torch", "torchvision", "torchref"):
@@ -125,46 +77,33 @@ def test_python_m_jaxnet_is_the_same_command():
 
 
 WORKERS = """
-import json, sys, warnings
-import numpy as np, torch
-from torch.utils.data import DataLoader, TensorDataset
+import json, warnings
+import torch
 
 warnings.simplefilter("ignore")  # of the number of cores
-X, Y = (torch.from_numpy(np.load(path)) for path in sys.argv[1:])
 for shuffle, own in [(False, False), (True, False), (True, True)]:
     torch.manual_seed(1)
-    net = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Dropout(0.4), torch.nn.Linear(8, 1))
-    optimizer, losses = torch.optim.SGD(net.parameters(), lr=0.1), []
-    loader = DataLoader(TensorDataset(X, Y), 8, shuffle=shuffle, num_workers=2,
-                        persistent_workers=True, generator=torch.Generator() if own else None)
-    for epoch in range(3):
-        for x, y in loader:
-            loss = torch.nn.functional.mse_loss(net(x), y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-    print(json.dumps([shuffle, own, losses, torch.get_rng_state().tolist()]))
+    generator = torch.Generator().manual_seed(1) if own else None
+    loader = torch.utils.data.DataLoader(range(41), 8, shuffle=shuffle, num_workers=2,
+                                         persistent_workers=True, generator=generator)
+    orders = [torch.cat(list(loader)).tolist() for epoch in range(3)]
+    stream = generator.get_state() if own else torch.get_rng_state()
+    print(json.dumps([shuffle, own, orders, stream.tolist()]))
 """
 
 
-def test_persistent_workers_draw_as_torchs_do(tmp_path):
+def test_persistent_workers_draw_as_torchs_do():
     """Three epochs with workers of torch's, in a process that JAX has started no threads in."""
-    paths = [str(tmp_path / "x.npy"), str(tmp_path / "y.npy")]
-    for path, rows in zip(paths, (X, Y), strict=True):
-        np.save(path, rows)
-    net = nn.Sequential([nn.Linear(6, 8), nn.Dropout(0.4), nn.Linear(8, 1)])
-    run: dict[str, Any] = {"loss": losses.mse_loss, "optimizer": optim.sgd(0.1), "seed": 1}
-    for line in run_python("-c", WORKERS, *paths).splitlines():
-        shuffle, own, expected, words = json.loads(line)
-        generator = jaxnet.random.manual_seed(torch.Generator().initial_seed()) if own else None
+    for line in run_python("-c", WORKERS).splitlines():
+        shuffle, own, orders, stream = json.loads(line)
         for persistent in (True, False):
-            loader = DataLoader((X, Y), 8, shuffle, False, generator, persistent)
-            state, history = jaxnet.fit(net, loader, epochs=3, **run)
-            # Other masks change a loss by its half; the stream is compared to the bit.
-            same = np.allclose(history.losses, expected, rtol=VISIBLE, atol=0)
-            stream = jaxnet.random.get_state(state.generator).tolist()
-            assert (same, stream == words) == (persistent, persistent or own)
+            batching = Batching(41, 8, shuffle, own=own, persistent_workers=persistent)
+            generator = jaxnet.random.manual_seed(1)
+            for epoch, expected in enumerate(orders):
+                generator, order = start_epoch(generator, batching, epoch == 0)
+                same = expected == (list(range(41)) if order is None else order.tolist())
+                assert same or not persistent
+            assert (jaxnet.random.get_state(generator).tolist() == stream) == persistent
 
 
 SCRIPT = """

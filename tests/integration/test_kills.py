@@ -19,11 +19,11 @@ from jaxnet.callbacks import Checkpoint, Report
 from jaxnet.checkpoint import Checkpoints, list_epochs
 from tests.helpers import assert_same_bits
 from tests.integration import run_python
-from tests.test_checkpoint import fit, folder, resume, saved
+from tests.test_checkpoint import fit, five_epochs, folder, resume, saved
 from tests.test_descriptions import spell
 from tests.test_sweeps import resumed
 
-__all__ = ["folder", "saved"]  # fixtures
+__all__ = ["five_epochs", "folder", "saved"]  # fixtures
 
 EPOCHS = 60  # of the run that is killed
 

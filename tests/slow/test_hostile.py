@@ -106,16 +106,10 @@ class Format(NamedTuple):
 
 
 def idx(folder: Path) -> Format:
-    path = folder / "images-idx3-ubyte"
+    path, zipped = folder / "images-idx3-ubyte", folder / "images-idx3-ubyte.gz"
     path.write_bytes(b"\0\0\x08\x03" + np.array([2, 3, 4], ">i4").tobytes() + bytes(range(24)))
-    return Format([path], lambda: data.read_idx(path))
-
-
-def zipped_idx(folder: Path) -> Format:
-    path = idx(folder).files[0]
-    zipped = folder / "images-idx3-ubyte.gz"
     zipped.write_bytes(gzip.compress(path.read_bytes()))
-    return Format([zipped], lambda: data.read_idx(zipped))
+    return Format([path, zipped], lambda: (data.read_idx(path), data.read_idx(zipped)))
 
 
 def npz(folder: Path) -> Format:
@@ -184,7 +178,7 @@ def no_file(content: bytes, draw: random.Random) -> bytes:
     return b""
 
 
-FORMATS = [idx, zipped_idx, npz, safetensors, train_state, torch_json, a_checkpoint, a_sweep]
+FORMATS = [idx, npz, safetensors, train_state, torch_json, a_checkpoint, a_sweep]
 
 
 @pytest.mark.usefixtures("damaged")

@@ -8,7 +8,7 @@ from tests import sharded, test_mesh
 
 @pytest.mark.parametrize("devices", [1, 2, 4])
 def test_other_numbers_of_devices(tmp_path, devices):
-    many = sharded.find(devices, tmp_path, (*sharded.BASIC, "collectives"))
+    many = sharded.find(devices, tmp_path)
     found = {0: sharded.find(0, tmp_path), devices: many}
     for run in sharded.BASIC:
         test_mesh.test_floats_agree_within_the_rounding_of_sums(found, run, devices)

@@ -43,9 +43,9 @@ def test_the_cases_agree_as_they_are(name):
     test_teeth.test_the_cases_agree_as_they_are(name)
 
 
-@pytest.mark.parametrize("name", ["dropout", "adam", "words", "amsgrad"])
+@pytest.mark.parametrize("name", ["nesterov", "dropout", "adam", "words", "amsgrad"])
 def test_a_second_certificate_compiles_nothing(name):
-    test_programs.test_a_second_certificate_compiles_nothing(name)
+    test_programs.assert_compiled_once(name)
 
 
 @pytest.mark.parametrize("batch_size, shuffle", [(1, True), (41, False)])
@@ -102,9 +102,9 @@ def test_there_is_one_copy_of_the_data(options, tmp_path):
         test_memory.test_there_is_one_copy_of_the_data(kind, tmp_path / kind, options)
 
 
-@pytest.mark.parametrize("shuffle, width", [(False, 4), (False, None), (True, None)])
-def test_a_lane_is_the_solo_run_of_its_seed(shuffle, width):
-    test_sweeps.test_a_lane_is_the_solo_run_of_its_seed(shuffle, width)
+@pytest.mark.parametrize("shuffle, width", [(False, 4), (False, 1), (True, 1)])
+def test_a_lane_is_the_solo_run_of_its_seed(shuffle, width, monkeypatch):
+    test_sweeps.test_a_lane_is_the_solo_run_of_its_seed(shuffle, width, monkeypatch)
 
 
 def test_the_lecture_in_float64():

@@ -9,7 +9,7 @@ from jaxnet import optim
 from jaxnet.certificate.bounds import SMALL_LOSSES
 from jaxnet.sweep import _programs
 from tests.helpers import assert_close, assert_same_bits
-from tests.test_sweeps import PLAIN, assert_lane_is, sweep
+from tests.test_sweeps import PLAIN, assert_lane_is, one_group, sweep
 
 
 def test_values_that_an_optimizer_looks_into_have_programs_of_their_own():
@@ -29,7 +29,9 @@ def test_values_that_an_optimizer_looks_into_have_programs_of_their_own():
 
 def test_how_groups_are_cut_changes_no_integer(monkeypatch):
     options: dict[str, Any] = {"batch_size": 8, "shuffle": True, "seeds": range(7)}
-    whole = sweep(width=7, **options)
+    with monkeypatch.context() as patch:
+        one_group(patch, 7)
+        whole = sweep(**options)
     monkeypatch.setattr(_programs, "_GROUP", 1)
     alone = sweep(**options)
     assert whole.group_sizes[0] > alone.group_sizes[0] == 1
