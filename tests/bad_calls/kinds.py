@@ -71,8 +71,8 @@ PATH = [(3, "must be a str or os.PathLike, not 3", TypeError)]
 MAPPING = [(3, "must be a mapping .*not int", TypeError)]
 ARRAY = [(v, f"must be an array, not {type(v).__name__}", TypeError) for v in ([0.5], None)]
 DATA = [
-    ((X, Y[:3]), r"same number of rows.* \x \(4, 2\) and y \(3, 1\)"),
-    ((X[:0], Y[:0]), r"at least one; .* \(0, 2\) and \(0, 1\)"),
+    ((X, Y[:3]), r"same number of rows.* x \(4, 2\) and y \(3, 1\)"),
+    ((X[:0], Y[:0]), r"at least one; .* x \(0, 2\) and y \(0, 1\)"),
     ((np.float32(1), Y), r"shapes: x \(\) and y \(4, 1\)"),
     ((X, Y, X), r"must be \(x, y\).*two things, not 3"),
     (X, r"must be \(x, y\).*not .*ndarray", TypeError),
