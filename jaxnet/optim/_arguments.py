@@ -1,5 +1,7 @@
 """What the optimizers share: the types of their arguments, the checks of them, their parts."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ Params = PyTree[Float[Array | np.ndarray, "..."]]
 LearningRate = float | int | Float[Array, ""] | optax.Schedule
 
 
-def check_lr(lr, name="lr"):
+def check_lr(lr, name="lr") -> Any:
     """The rate; reject one below 0, nan or not a scalar, as far as its value is known."""
     if callable(lr):
         return lr

@@ -11,6 +11,7 @@ epoch alone, and differs from torch's by a few roundings of float32.
 import functools
 import operator
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -183,7 +184,7 @@ def _sine_squared(part: Int[Array, "..."], whole: int) -> Float[Array, "..."]:
     return jnp.square(jnp.sin(np.pi / 2 * (part.astype(float) / whole)))
 
 
-def _check_rate(name, rate):
+def _check_rate(name, rate) -> Any:
     if callable(rate):
         raise ValueError(f"{name} is a function, expected a number")
     return check_lr(rate, name)

@@ -69,7 +69,8 @@ def decode_port(
     start = {each.name: start[each.name] for each in tensors}
     aliases = tuple((str(name), str(first)) for name, first in text["aliases"])
     checked = bool(text["checked"])
-    return Port(train, evaluate, tensors, aliases, checked, start, tuple(map(tuple, others)))
+    pairs = tuple((one, other) for one, other in others)
+    return Port(train, evaluate, tensors, aliases, checked, start, pairs)
 
 
 _PARTS = {"inputs": Input, "nodes": Node, "outputs": Output, "symbols": Symbol}

@@ -144,7 +144,7 @@ tabulate({
     "logical_not": lambda x: jnp.logical_not(x),
     "bitwise_not": lambda x: jnp.invert(x),
     "isclose": lambda x, other, rtol=1e-05, atol=1e-08, equal_nan=False: (
-        jnp.isclose(*promote(x, other), rtol, atol, equal_nan)
+        jnp.isclose(*promote(x, other), rtol=rtol, atol=atol, equal_nan=equal_nan)
     ),
 })  # fmt: skip
 

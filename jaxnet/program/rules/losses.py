@@ -18,13 +18,13 @@ def _reduce(loss, reduction):
 
 tabulate({
     "mse_loss": lambda x, target, reduction=1: (
-        losses.mse_loss(*promote(x, target), _REDUCTIONS[reduction])
+        losses.mse_loss(*promote(x, target), reduction=_REDUCTIONS[reduction])
     ),
     "l1_loss": lambda x, target, reduction=1: (
-        losses.l1_loss(*promote(x, target), _REDUCTIONS[reduction])
+        losses.l1_loss(*promote(x, target), reduction=_REDUCTIONS[reduction])
     ),
     "smooth_l1_loss": lambda x, target, reduction=1, beta=1.0: (
-        losses.smooth_l1_loss(*promote(x, target), _REDUCTIONS[reduction], beta)
+        losses.smooth_l1_loss(*promote(x, target), reduction=_REDUCTIONS[reduction], beta=beta)
     ),
     "binary_cross_entropy": lambda x, target, weight=None, reduction=1: (
         losses.binary_cross_entropy(x, target, weight, _REDUCTIONS[reduction])

@@ -79,7 +79,7 @@ def _register(name, step, several=False):
         return tuple(hx) if several else (hx,)
 
     def layers(x, hx, params, *options, draw):
-        return _run(step, x, pack(hx), params, *options, draw)
+        return _run(step, x, pack(hx), params, *options, draw=draw)
 
     def cell(x, hx, w_ih, w_hh, b_ih=None, b_hh=None):
         found = step(pack(hx), linear(x, w_ih, b_ih), w_hh, b_hh)
