@@ -39,6 +39,11 @@ def vector(*layers: nn.Module) -> Net:
     return net, torch.randn(7, 5)
 
 
+def _apart(layers: list) -> list[nn.Module]:
+    """A Linear behind each: none flattens what another gave."""
+    return [part for layer in layers for part in (layer(), nn.Linear(6, 6))]
+
+
 def images(*layers: nn.Module) -> Net:
     """A net of layers that take and give images of four channels, 6 by 6 but for pools."""
     first, pool = nn.Conv2d(1, 4, 3, stride=1, padding=1), nn.AdaptiveAvgPool2d(2)
@@ -62,8 +67,8 @@ NETS: dict[str, Callable[[], Net]] = {
         nn.Dropout(0.04),
     ),
     **{
-        f"vector_{number}": lambda layer=layer: vector(layer())
-        for number, layer in enumerate(_VECTOR)
+        f"vector_{i}": lambda i=i: vector(*_apart(_VECTOR[i : i + 3]))
+        for i in range(0, len(_VECTOR), 3)
     },
     "batch_norm": lambda: vector(nn.BatchNorm1d(6), nn.Tanh()),
     "one_dropout_twice": lambda: (lambda d: vector(d, nn.Tanh(), d))(nn.Dropout(0.2)),

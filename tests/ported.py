@@ -29,9 +29,13 @@ class Ported(NamedTuple):
     variables: Any
 
 
-@functools.cache
 def port(name: str, wide: bool = False) -> Ported:
     """The net of that name, exported once; in float64 where `wide`."""
+    return _port(name, wide)
+
+
+@functools.cache
+def _port(name: str, wide: bool) -> Ported:
     torch.manual_seed(0)
     net = CASES[name].build()
     net = net.double() if wide else net

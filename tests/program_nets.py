@@ -1,4 +1,4 @@
-"""Sixteen nets as people write them, small, each with inputs for a batch of any size."""
+"""Seventeen nets as people write them, small, each with inputs for a batch of any size."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -51,6 +51,23 @@ class GPT(nn.Module):
         for block in self.h:
             x = block(x)
         return self.lm_head(self.ln_f(x))
+
+
+class Tied(nn.Module):
+    """An attention, fused, between an embedding and a head of the same weight."""
+
+    def __init__(self, vocabulary=17, width=8, heads=2, p=0.2):
+        super().__init__()
+        self.emb, self.drop = nn.Embedding(vocabulary, width), nn.Dropout(p)
+        self.head, self.heads, self.p = nn.Linear(width, vocabulary, bias=False), heads, p
+        self.emb.weight = self.head.weight
+
+    def forward(self, tokens):
+        x = self.drop(self.emb(tokens))
+        q = x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+        p = self.p if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, q, q, dropout_p=p, is_causal=True)
+        return self.head(x + y.transpose(1, 2).reshape(x.shape))
 
 
 class LanguageLSTM(nn.Module):
@@ -250,6 +267,7 @@ CASES = {
     "vit": Case(vision_transformer, images(32), True),
     "swin": Case(swin, images(64), True),
     "gpt": Case(GPT, tokens(16, 65)),
+    "tied": Case(Tied, tokens(5, 17)),
     "lstm": Case(LanguageLSTM, tokens(12, 50)),
     "gru": Case(DeepGRU, lambda batch: torch.randn(7, batch, 8)),
     "unet": Case(UNet, images(16), True),

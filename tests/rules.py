@@ -18,8 +18,9 @@ import torch
 import jaxnet.program.rules  # noqa: F401
 import jaxnet.random
 from jaxnet.certificate.bounds import RULE_FLOAT32, RULE_FLOAT64
+from jaxnet.nn._kinds import fill
 from jaxnet.program.registry import RULES
-from jaxnet.random.mt19937 import draw
+from jaxnet.random.mt19937 import host_doubles
 from tests.helpers import assert_same_state, to_numpy
 from tests.rule_cases import Call, Fixed
 
@@ -132,30 +133,13 @@ class Draws:
     def __call__(self, kind, parameter, shape, like_input=False):
         del like_input  # every tensor of these tables lies in memory row by row
         with jax.ensure_compile_time_eval():
-            self.generator, values = DRAW[kind](self.generator, parameter, shape)
-        return values
-
-
-def _draw_double(generator, shape):
-    """53 bits of two words each, without compiled code's lack of float64."""
-    generator, words = draw(generator, 2 * math.prod(shape))
-    high, low = np.asarray(words).reshape(-1, 2).T.astype(np.uint64)
-    bits = ((high << np.uint64(32)) | low) & np.uint64(2**53 - 1)
-    return generator, (bits.astype(np.float64) * 2.0**-53).reshape(shape)
-
-
-DRAW = {
-    "keep": jaxnet.random.bernoulli,
-    "uniform": lambda generator, parameter, shape: jaxnet.random.uniform(
-        generator, shape, 0.0, 1.0
-    ),
-    "multinomial": lambda generator, parameter, shape: _draw_double(generator, shape),
-    "normal": lambda generator, parameter, shape: jaxnet.random.normal(generator, shape),
-    "randint": lambda generator, bounds, shape: jaxnet.random.randint(
-        generator, bounds[0], bounds[1], shape
-    ),
-    "randperm": lambda generator, n, shape: jaxnet.random.randperm(generator, n),
-}
+            if kind == "multinomial":  # compiled code has no float64 here
+                self.generator, values = host_doubles(self.generator, math.prod(shape))
+            else:
+                self.generator, values = fill(
+                    self.generator, kind, parameter, shape, "float32", True
+                )
+        return values.reshape(shape)
 
 
 def call_jax(name: str, call: Call, inputs: list[Any], outputs: list[Any], draws: Draws) -> Any:

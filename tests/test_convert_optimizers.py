@@ -57,7 +57,7 @@ def grouped(optimizer, net):
     return optimizer([{"params": [net[0].weight], "lr": 0.05}, second])
 
 
-def hold_side_by_side(net, optimizer, translated, *, steps=6, after=lambda: None):
+def hold_side_by_side(net, optimizer, translated, *, steps=4, after=lambda: None):
     """torch's gradients through both optimizers: each update against torch's."""
     params = convert.from_torch(net)[1]["params"]
     opt_state = translated.init(params)
@@ -92,7 +92,7 @@ ROWS = [
 
 @each_row("name, groups, schedule", ROWS)
 def test_optimizers_keep_their_options(name, groups, schedule):
-    """With groups and frozen parameters, and with a scheduler: two steps an epoch, nine epochs."""
+    """With groups and frozen parameters, and with a scheduler: two steps an epoch, five epochs."""
     torch.manual_seed(1)
     net = mlp()
     optimizer = grouped(OPTIMIZERS[name], net) if groups else OPTIMIZERS[name](net.parameters())
@@ -100,10 +100,10 @@ def test_optimizers_keep_their_options(name, groups, schedule):
         expected = {"0.weight": "0", "0.bias": "frozen", "2.weight": "1", "2.bias": "frozen"}
         assert label_parameters(optimizer, net) == expected
     scheduler = None if schedule is None else SCHEDULERS[schedule](optimizer)
-    counts: Any = {} if schedule is None else {"steps_per_epoch": 2, "epochs": 9}
+    counts: Any = {} if schedule is None else {"steps_per_epoch": 2, "epochs": 5}
     translated = convert.optimizer_from_torch(optimizer, net, scheduler=scheduler, **counts)
     after = itertools.cycle([lambda: None, scheduler.step if scheduler else lambda: None])
-    steps = 18 if scheduler else 6
+    steps = 10 if scheduler else 4
     hold_side_by_side(net, optimizer, translated, steps=steps, after=lambda: next(after)())
 
 

@@ -244,7 +244,7 @@ OPTIMIZERS: dict[str, Any] = {
     ),
 }
 SEE_THE_LOSS = ("polyak_sgd", "reduce_on_plateau", "line search")
-QUICK = ("chain", "line search")
+QUICK = ("line search",)
 """The others run in `tests/slow`."""
 
 

@@ -4,7 +4,6 @@ import functools
 import json
 import random
 from pathlib import Path
-from typing import Any
 
 import flax.linen
 import jax
@@ -31,17 +30,14 @@ from tests.ported import (
 X = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
 
 
-def test_a_training_step_is_torchs():
-    assert_same_step("gpt")
-
-
-def test_a_short_batch_and_evaluation_need_no_new_export():
-    assert_same_step("gpt", batch=3)
-    assert_same_evaluation("gpt")
+def test_a_training_step_and_evaluation_are_torchs():
+    """Of a batch shorter than the example's: neither needs a new export."""
+    assert_same_step("tied", batch=3)
+    assert_same_evaluation("tied")
 
 
 class Small(nn.Module):
-    """A net of two layers with batch norm, dropout and noise."""
+    """Batch norm, dropout, noise, and a part that has no gradient."""
 
     def __init__(self):
         super().__init__()
@@ -51,12 +47,15 @@ class Small(nn.Module):
 
     def forward(self, x):
         h = self.drop(F.relu(self.norm(self.first(x))))
+        with torch.no_grad():
+            gate = torch.sigmoid(self.first(x))
+        h = h * gate
         return self.last(h + 0.1 * torch.randn_like(h) if self.training else h)
 
 
 def small():
     """The net anew, and its port, which is exported once."""
-    jnet, variables = _port_small()
+    (jnet, variables), *_ = _port_small()
     assert isinstance(jnet, TorchNet)
     torch.manual_seed(0)
     return Small(), jnet, variables
@@ -64,8 +63,26 @@ def small():
 
 @functools.cache
 def _port_small():
+    """The port, and what was noted before and after its export."""
     torch.manual_seed(0)
-    return convert.from_torch(Small(), X)
+    net = Small().eval()
+    net.drop.train()
+    before = _note(net)
+    return convert.from_torch(net, X), before, _note(net)
+
+
+def _note(net):
+    """What an export must leave alone."""
+    tensors = {"stream": torch.get_rng_state(), **net.state_dict()}
+    modes = [module.training for module in net.modules()]
+    grads = [parameter.grad for parameter in net.parameters()]
+    return {k: to_numpy(v) for k, v in tensors.items()}, (random.getstate(), modes, grads)
+
+
+def test_the_net_and_the_streams_stay_as_they_were():
+    _, (tensors, rest), (after, others) = _port_small()
+    jax.tree.map(assert_same_bits, after, tensors)
+    assert rest == others
 
 
 def test_fit_is_torchs_loop():
@@ -105,37 +122,30 @@ def test_fit_is_torchs_loop():
 
 
 def test_names_and_shared_tensors():
-    ported = port("gpt")
+    ported = port("tied")
     named = convert.to_state_dict(ported.variables)
-    expected = {k: v for k, v in ported.net.state_dict().items() if k != "lm_head.weight"}
+    expected = {k: v for k, v in ported.net.state_dict().items() if k != "head.weight"}
     assert named.keys() == expected.keys()
     for name, value in expected.items():
         assert_same_bits(named[name], value)
-    assert dict(ported.jnet.port.aliases) == {"lm_head.weight": "wte.weight"}
-
-
-def test_the_net_and_the_streams_stay_as_they_were():
-    torch.manual_seed(5)
-    net = Small().eval()
-    net.drop.train()
-    random.seed(1)
-    before = torch.get_rng_state(), random.getstate()
-    tensors = {name: value.clone() for name, value in net.state_dict().items()}
-    convert.from_torch(net, X)
-    assert torch.equal(torch.get_rng_state(), before[0]) and random.getstate() == before[1]
-    for name, value in net.state_dict().items():
-        assert_same_bits(value, tensors[name])
-    assert not net.training and net.drop.training and net.first.weight.grad is None
+    assert dict(ported.jnet.port.aliases) == {"head.weight": "emb.weight"}
 
 
 def test_layers_are_seen_by_name():
     net, jnet, variables = small()
-    outputs, seen = jnet.apply(variables, to_numpy(X), capture=("first", "norm"))
-    assert list(seen) == ["first", "norm"]
+    names = []
+
+    @jax.jit
+    def see(variables, x):
+        some = jnet.apply(variables, x, capture=("first", "norm"))
+        every = jnet.apply(variables, x, capture=True)[1]
+        names.extend((list(some[1]), list(every)))
+        return *some, jnet.apply(variables, x)
+
+    outputs, seen, plain = see(variables, to_numpy(X))
+    assert names == [["first", "norm"], ["first", "norm", "drop", "first#1", "last"]]
     assert_close(seen["first"], net.first(X))
-    assert_close(outputs, jnet.apply(variables, to_numpy(X)))
-    every = jnet.apply(variables, to_numpy(X), capture=True)[1]
-    assert list(every) == ["first", "norm", "drop", "last"]
+    assert_close(outputs, plain)
     with pytest.raises(ValueError, match="capture must name layers of the net, not 'frist'; did"):
         jnet.apply(variables, to_numpy(X), capture=["frist"])
 
@@ -155,28 +165,35 @@ class Around(flax.linen.Module):
 def test_inside_another_module_and_through_transformations():
     net, jnet, variables = small()
     around, x = Around(jnet), to_numpy(X)
-    outer = around.init(jax.random.key(0), x)
+    outer = jax.jit(around.init)(jax.random.key(0), x)
     assert_same_bits(outer["params"]["inner"]["first"]["weight"], net.first.weight)
     generator, draws = jaxnet.nn.draw(around, jaxnet.random.manual_seed(7), x)
     alone = assert_same_draws(Ported(net, jnet, variables), X)
     jax.tree.map(assert_same_bits, draws["inner"], alone)
-    found: Any = around.apply(outer, x, train=True, draws=draws, mutable=["batch_stats"])
-    y, after = found
-    assert y.shape == (4, 1)
-    assert np.array_equal(after["batch_stats"]["inner"]["norm"]["num_batches_tracked"], 1)
 
     def run(x):
         return jnet.apply(variables, x)
 
-    expected = run(x)
-    many = jax.jit(jax.vmap(run))(np.stack([x, 2 * x]))
-    assert_close(many[0], expected)
-    _, scanned = jax.lax.scan(lambda carry, x: (carry, run(x)), 0, np.stack([x, 2 * x]))
-    assert_close(scanned, many)
-    keyed = jnet.apply(
-        variables, x, train=True, rngs={"dropout": jax.random.key(1)}, mutable=["batch_stats"]
-    )
-    assert np.isfinite(keyed[0]).all()
+    @jax.jit
+    def transform(outer, draws, x):
+        keyed = jnet.apply(
+            variables, x, train=True, rngs={"dropout": jax.random.key(1)}, mutable=["batch_stats"]
+        )
+        return (
+            around.apply(outer, x, train=True, draws=draws, mutable=["batch_stats"]),
+            [
+                run(x),
+                jax.vmap(run)(x[None])[0],
+                jax.lax.scan(lambda c, x: (c, run(x)), 0, x[None])[1][0],
+            ],
+            keyed[0],
+        )
+
+    (y, after), (expected, lane, step), keyed = transform(outer, draws, x)
+    assert y.shape == (4, 1) and np.isfinite(keyed).all()
+    assert np.array_equal(after["batch_stats"]["inner"]["norm"]["num_batches_tracked"], 1)
+    assert_close(lane, expected)
+    assert_close(step, expected)
 
 
 class Many(nn.Module):
@@ -220,20 +237,6 @@ def test_what_a_call_needs():
         jnet.apply({"params": variables["params"]}, x)
 
 
-class Fixed(nn.Module):
-    """Takes four rows alone."""
-
-    def forward(self, x):
-        return (x.reshape(4, 2, 2) ** 2).sum(2)
-
-
-def test_a_size_that_may_not_vary_is_named():
-    jnet, variables = convert.from_torch(Fixed(), X)
-    assert_close(jnet.apply(variables, to_numpy(X)), Fixed()(X))
-    with pytest.raises(ValueError, match=r"float32\[4, 4\], not float32\[3, 4\]: where a size is"):
-        jnet.apply(variables, to_numpy(X[:3]))
-
-
 class Counted(nn.Module):
     """Takes any number of rows, of which its graph is made for one."""
 
@@ -247,28 +250,21 @@ class Counted(nn.Module):
 
 
 def test_where_a_size_may_not_vary_the_net_is_exported_for_each(tmp_path):
+    """Of one row too: torch.export frees no axis that is 1 in its example."""
     torch.manual_seed(0)
     net = Counted()
-    jnet, variables = convert.from_torch(net, X, batch_sizes=(3, 4))
+    jnet, variables = convert.from_torch(net, X, batch_sizes=(4, 1))
     assert isinstance(jnet, TorchNet)
     convert.save(tmp_path / "net", jnet, variables)
     jnet, variables = convert.load(tmp_path / "net")
-    for rows in (4, 3):
+    for rows in (4, 1):
         x = to_numpy(X[:rows])
         _, draws = jaxnet.nn.draw(jnet, jaxnet.random.manual_seed(1), x)
         torch.manual_seed(1)
         expected = net.train()(X[:rows])
         assert_close(jnet.apply(variables, x, train=True, draws=draws), expected)
-    with pytest.raises(ValueError, match="where a size is a number"):
+    with pytest.raises(ValueError, match=r"float32\[4, 4\], not float32\[2, 4\]: where a size is"):
         jnet.apply(variables, to_numpy(X[:2]))
-
-
-def test_one_row_is_a_size_too():
-    """torch.export frees no axis that is 1 in its example, and would be given two rows."""
-    torch.manual_seed(0)
-    net = Counted()
-    jnet, variables = convert.from_torch(net, X, batch_sizes=(1,))
-    assert_close(jnet.apply(variables, to_numpy(X[:1])), net.eval()(X[:1]))
 
 
 def test_saved_and_loaded(tmp_path):

@@ -2,19 +2,28 @@
 
 import random
 
-import jax
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-import jaxnet
 from jaxnet import convert
 from jaxnet.program import RULES, TorchNet, rule
 from tests.helpers import assert_close, each_row, to_numpy
 
 X = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+
+
+class Net(nn.Module):
+    """A layer, and what a function makes of the net, its input and the layer's output."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function, self.lin, self.count = function, nn.Linear(4, 4), 0
+
+    def forward(self, x):
+        return self.function(self, x, self.lin(x))
 
 
 class Straight(torch.autograd.Function):
@@ -29,127 +38,87 @@ class Straight(torch.autograd.Function):
         return grads[0] * 3
 
 
-class Lost(nn.Module):
-    """What export turns into something else: `kind` says which."""
+def own_gradient(net, x, y):
+    return Straight.apply(y) * y
 
-    def __init__(self, kind):
-        super().__init__()
-        self.kind, self.lin, self.count = kind, nn.Linear(4, 4), 0
 
-    def forward(self, x):
-        y = self.lin(x)
-        if self.kind == "function":
-            return Straight.apply(y) * y
-        if self.kind == "hook":
-            y = y * 2
-            if y.requires_grad:
-                y.register_hook(lambda g: g * 5)
-        elif self.kind == "random":
-            return y if random.random() < 0.5 else x
-        elif self.kind == "numpy":
-            return y * float(np.random.uniform())
-        elif self.kind == "counter":
-            self.count += 1
-            return y * self.count
-        elif self.kind == "unused draw":
-            torch.randn(3)
-            return F.dropout(y, 0.5, self.training)
-        return y
+def hook(net, x, y):
+    y = y * 2
+    if y.requires_grad:
+        y.register_hook(lambda g: g * 5)
+    return y
+
+
+def counter(net, x, y):
+    net.count += 1
+    return y * net.count
+
+
+def unused_draw(net, x, y):
+    torch.randn(3)
+    return F.dropout(y, 0.5, net.training)
 
 
 @each_row(
-    "kind, says",
+    "function, says",
     [
-        ("function", "step 1: the gradients of .* differ"),
-        ("hook", "step 1: the gradients of .* differ"),
-        ("random", "draws from Python's random"),
-        ("numpy", "draws from NumPy's random"),
-        ("counter", "step 2: output 0 differs"),
-        ("unused draw", "draws 2 times in torch and its graph 1 times"),
+        (own_gradient, "step 1: the gradients of .* differ"),
+        (hook, "step 1: the gradients of .* differ"),
+        (lambda net, x, y: y if random.random() < 0.5 else x, "draws from Python's random"),
+        (lambda net, x, y: y * float(np.random.uniform()), "draws from NumPy's random"),
+        (counter, "step 2: output 0 differs"),
+        (unused_draw, "draws 2 times in torch and its graph 1 times"),
     ],
 )
-def test_what_export_loses_is_found(kind, says):
+def test_what_export_loses_is_found(function, says):
     with pytest.raises(convert.Unsupported, match=f"(?s){says}"):
-        convert.from_torch(Lost(kind), X)
+        convert.from_torch(Net(function), X)
 
 
-def test_without_the_check_the_result_says_so():
-    jnet, _ = convert.from_torch(Lost("function"), X, check=False)
-    assert isinstance(jnet, TorchNet) and not jnet.port.checked
+def branch(net, x, y):
+    if x.sum() > 0:
+        return x * 2
+    return x
 
 
-class NoGrad(nn.Module):
-    """A part of it has no gradient."""
-
-    def __init__(self):
-        super().__init__()
-        self.lin = nn.Linear(4, 4)
-
-    def forward(self, x):
-        with torch.no_grad():
-            t = F.dropout(self.lin(x), 0.5)
-        return self.lin(x) * t
-
-
-def test_no_grad_is_kept():
-    torch.manual_seed(0)
-    net = NoGrad()
-    jnet, variables = convert.from_torch(net, X)
-    _, draws = jaxnet.nn.draw(jnet, jaxnet.random.manual_seed(1), to_numpy(X))
-    torch.manual_seed(1)
-    net.train()(X).sum().backward()
-    grads = jax.grad(lambda v: jnet.apply(v, to_numpy(X), train=True, draws=draws).sum())(variables)
-    assert_close(grads["params"]["lin"]["weight"], net.lin.weight.grad)
-
-
-class Odd(nn.Module):
-    """Rejected, by name and line."""
-
-    def __init__(self, kind):
-        super().__init__()
-        self.kind = kind
-
-    def forward(self, x):
-        if self.kind == "branch":
-            if x.sum() > 0:
-                return x * 2
-            return x
-        if self.kind == "size":
-            return x[x > 0] * 2
-        if self.kind == "object":
-            return random.Random(0)
-        if self.kind == "rrelu":
-            return F.rrelu(x, training=True)
-        if self.kind == "in place":
-            x.add_(1)
-            return x * 2
-        return torch.special.bessel_j0(torch.special.airy_ai(x))
+def in_place(net, x, y):
+    x.add_(1)
+    return x * 2
 
 
 @each_row(
-    "kind, says",
+    "function, says",
     [
         (
-            "branch",
-            "in module 'inner' .Odd., what the net does depends on values that it .* at "
+            branch,
+            "in module 'inner' .Net., what the net does depends on values that it .* at "
             r".*test_from_torch_rejects.py:\d+: if x.sum.. > 0",
         ),
-        ("size", r"aten.index.Tensor in module 'inner' .* gives a size that depends on values"),
-        ("rrelu", "aten.rrelu.default in module 'inner' .Odd., .*words that depends on data"),
-        ("object", "Found <class 'random.Random'> in output: a net may take and give tensors in"),
-        ("in place", "changes its input 'input' in place"),
         (
-            "two",
-            r"(?s)aten.special_airy_ai.default in module 'inner' \(Odd\), "
-            r"tests/test_from_torch_rejects.py:\d+: return torch.special.*"
+            lambda net, x, y: x[x > 0] * 2,
+            r"aten.index.Tensor in module 'inner' .* gives a size that depends on values",
+        ),
+        (
+            lambda net, x, y: F.rrelu(x, training=True),
+            "aten.rrelu.default in module 'inner' .Net., .*words that depends on data",
+        ),
+        (
+            lambda net, x, y: random.Random(0),
+            "Found <class 'random.Random'> in output: a net may take and give tensors in",
+        ),
+        (in_place, "changes its input 'input' in place"),
+        (
+            lambda net, x, y: torch.special.bessel_j0(torch.special.airy_ai(x)),
+            r"(?s)aten.special_airy_ai.default in module 'inner' \(Net\), "
+            r"tests/test_from_torch_rejects.py:\d+: return self.function.*"
             r"aten.special_bessel_j0.default.*"
             r"@jaxnet.program.rule\(",
         ),
     ],
 )
-def test_what_has_no_translation_is_rejected_by_line(kind, says):
+def test_what_has_no_translation_is_rejected_by_line(function, says):
     net = nn.Sequential()
-    net.add_module("inner", Odd(kind))
+    net.add_module("inner", Net(function))
     with pytest.raises(convert.Unsupported, match=says):
         convert.from_torch(net, X)
 
@@ -165,20 +134,15 @@ def _(x):
     return torch.empty_like(x)
 
 
-class Thrice(nn.Module):
-    """Uses it."""
-
-    def forward(self, x):
-        return thrice(x)
-
-
 def test_a_rule_of_ones_own():
-    name = "jaxnet_tests.thrice.default"
+    """Without the check the result says so."""
+    name, net = "jaxnet_tests.thrice.default", Net(lambda net, x, y: thrice(x))
     with pytest.raises(convert.Unsupported, match=f'(?s){name} in the net .*rule."{name}"'):
-        convert.from_torch(Thrice(), X)
+        convert.from_torch(net, X)
     try:
         rule(name)(lambda x: 3 * x)
-        jnet, variables = convert.from_torch(Thrice(), X)
+        jnet, variables = convert.from_torch(net, X, check=False)
+        assert isinstance(jnet, TorchNet) and not jnet.port.checked
         assert_close(jnet.apply(variables, to_numpy(X)), 3 * X)
     finally:
         RULES.pop(name)

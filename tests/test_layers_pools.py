@@ -2,26 +2,17 @@
 
 import functools
 import itertools
+import random
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from hypothesis import assume, given
-from hypothesis import strategies as st
 
 from jaxnet import nn
 from jaxnet.certificate.bounds import FLOAT64, REDUCTION, Tolerance
 from tests.helpers import Case, assert_close, assert_same_functions, each_row, examples
 from tests.layers import layer_case, rows
-
-# Each example compiles two programs.
-few = examples(3, derandomize=True)
-
-
-def pairs(low: int, high: int):
-    return st.tuples(st.integers(low, high), st.integers(low, high))
-
 
 POOLS = {
     "max": lambda n: n.MaxPool2d(2),
@@ -50,7 +41,33 @@ def test_pools():
         cases[f"{name} of one image"] = layer_case(POOLS[name], rows(3, 9, 7, seed=1))
     for name in (name for name in POOLS if name.startswith("max")):
         cases[f"{name} of equal elements"] = layer_case(POOLS[name], make_equal_elements())
-    assert_same_functions(cases)
+    assert_same_functions(cases | dict(draw_pools()))
+
+
+def draw_pools():
+    """All options together; more of them in the slow tier."""
+    pick = random.Random(1)
+
+    def pair(low, high):
+        return pick.randint(low, high), pick.randint(low, high)
+
+    for number in range(examples(3).max_examples):
+        kernel, stride, ceil_mode, shape = pair(1, 3), pair(1, 4), pick.random() < 0.5, pair(7, 9)
+        padding = tuple(pick.randint(0, size // 2) for size in kernel)
+        of_max = {"dilation": pair(1, 3), "ceil_mode": ceil_mode}
+        x = np.random.default_rng(1).integers(0, 3, (2, 1, *shape)).astype(np.float32)
+        yield (
+            ("max", number),
+            layer_case(
+                lambda n, own=(kernel, stride, padding), more=of_max: n.MaxPool2d(*own, **more), x
+            ),
+        )
+        counted, divisor = pick.random() < 0.5, pick.choice([None, None, 3])
+        options = kernel, stride, padding, ceil_mode, counted, divisor
+        yield (
+            ("avg", number),
+            layer_case(lambda n, own=options: n.AvgPool2d(*own), rows(1, 2, *shape)),
+        )
 
 
 def make_equal_elements() -> np.ndarray:
@@ -62,46 +79,6 @@ def make_equal_elements() -> np.ndarray:
         x[3 + 2 * i, :, 3:] = fill
     x[0, 0, [1, 1, 2, 5], [1, 2, 1, 4]] = np.nan
     return x
-
-
-@few
-@given(
-    kernel=pairs(1, 3),
-    stride=pairs(1, 3),
-    dilation=pairs(1, 3),
-    padding=pairs(0, 1),
-    ceil_mode=st.booleans(),
-    shape=pairs(5, 9),
-)
-def test_max_pool_in_all_its_options(kernel, stride, dilation, padding, ceil_mode, shape):
-    spans = [step * (size - 1) + 1 for size, step in zip(kernel, dilation, strict=True)]
-    assume(all(span <= size for span, size in zip(spans, shape, strict=True)))
-    assume(all(2 * pad <= size for pad, size in zip(padding, kernel, strict=True)))
-    x = np.random.default_rng(1).integers(0, 3, (2, 1, *shape)).astype(np.float32)
-    options = {"dilation": dilation, "ceil_mode": ceil_mode}
-    case = layer_case(lambda n: n.MaxPool2d(kernel, stride, padding, **options), x)
-    assert_same_functions({"drawn": case})
-
-
-@few
-@given(
-    kernel=pairs(1, 5),
-    stride=pairs(1, 5),
-    padding=pairs(0, 2),
-    ceil_mode=st.booleans(),
-    count_include_pad=st.booleans(),
-    divisor=st.sampled_from([None, None, 3]),
-    shape=pairs(5, 9),
-)
-def test_avg_pool_in_all_its_options(
-    kernel, stride, padding, ceil_mode, count_include_pad, divisor, shape
-):
-    assume(all(2 * pad <= size for pad, size in zip(padding, kernel, strict=True)))
-    case = layer_case(
-        lambda n: n.AvgPool2d(kernel, stride, padding, ceil_mode, count_include_pad, divisor),
-        rows(1, 2, *shape),
-    )
-    assert_same_functions({"drawn": case})
 
 
 def test_windows_of_every_size_and_infinities_stay_in_theirs():

@@ -62,6 +62,12 @@ EDGE_LOGITS = floats(0, -0.0, 17, -17, 40, -40, 90, -90, 1e9, -1e9, 3e37, -3e37,
 WEIGHT_SHAPES = [(), (3,), (2, 1), (2, 3)]
 
 
+SHAPES_OF_ELEMENTS = [
+    *((shape, "mean") for shape in [(), (0, 3), (2, 3, 4)]),
+    *[((0, 3), "sum"), ((2, 3, 4), "sum"), ((2, 3, 4), "none")],
+]
+
+
 def list_binary():
     """Every reduction and shape of a weight."""
     for name, low, high in ((BCE, 0.01, 0.99), (LOGITS, -4, 4)):
@@ -69,7 +75,7 @@ def list_binary():
         def pair(*shape, low=low, high=high):
             return numbers(*shape, low=low, high=high), numbers(*shape, low=0, high=1, seed=1)
 
-        for shape, reduction in itertools.product([(), (0, 3), (2, 3, 4)], REDUCTIONS):
+        for shape, reduction in SHAPES_OF_ELEMENTS:
             yield loss_case(name, *pair(*shape), reduction=reduction)
         for shape in WEIGHT_SHAPES:
             yield loss_case(name, *pair(2, 3), weight=weight_of(shape), reduction="none")
@@ -111,15 +117,20 @@ def class_weight(shape, weighted: bool = True):
     return numbers(shape[min(1, len(shape) - 1)], low=0.1, high=2, seed=3) if weighted else None
 
 
-SHAPES = [(3,), (2, 3, 4), (2, 3, 1, 2, 2), (2, 3, 2, 2), (4, 1)]
+SHAPES = [(3,), (2, 3, 4), (2, 3, 2, 2), (4, 1)]
 
 
 def list_classes():
     """Indices and probabilities, of rows, of one and of images: every reduction and option."""
     for shape, reduction, weighted, smoothing in [
-        *itertools.product([(4, 3)], REDUCTIONS, (False, True), (0.0, 0.1)),
+        *itertools.product([(4, 3)], ["mean"], (False, True), (0.0, 0.1)),
+        *(((4, 3), r, w, 0.1 * w) for r in ("none", "sum") for w in (False, True)),
         *((shape, REDUCTIONS[i % 3], True, 0.1) for i, shape in enumerate(SHAPES)),
-        *((shape, r, False, 0.1) for shape in [(0, 3), (2, 3, 0)] for r in REDUCTIONS),
+        *[
+            ((0, 3), "mean", False, 0.1),
+            ((0, 3), "sum", False, 0.1),
+            ((2, 3, 0), "mean", False, 0.1),
+        ],
     ]:
         options: dict[str, Any] = {"weight": class_weight(shape, weighted), "reduction": reduction}
         x, probs = numbers(*shape), numbers(*shape, low=0, high=1, seed=1)
@@ -141,7 +152,8 @@ def list_ignored():
     ):
         options = options | {"reduction": reduction, "ignore_index": 7}
         some, weight = np.array([0, 7, 2, 7]), class_weight((4, 3))
-        for targets in (some, np.array([7] * 4), np.array(7), IMAGE):
+        empty = (np.array([7] * 4), np.array(7)) if reduction == "mean" else ()
+        for targets in (some, IMAGE, *empty):
             x = numbers(*targets.shape[:1], 3, *targets.shape[1:])
             yield loss_case(name, x, constants=[targets], **options)
         yield loss_case(name, numbers(4, 3), constants=[some], weight=weight, **options)
@@ -182,8 +194,8 @@ BETAS = (1.0, 0.5, 2, 0.0, 0, 1e-6, 1e30, INF)
 
 def list_regression():
     """Every reduction, weights and their gradients, differences of any size."""
-    for name, reduction in itertools.product(("mse_loss", "l1_loss", "smooth_l1_loss"), REDUCTIONS):
-        for shape in [(), (0, 3), (2, 3)]:
+    for name in ("mse_loss", "l1_loss", "smooth_l1_loss"):
+        for shape, reduction in SHAPES_OF_ELEMENTS:
             yield loss_case(name, numbers(*shape), numbers(*shape, seed=1), reduction=reduction)
     for name, reduction in itertools.product(("mse_loss", "l1_loss"), REDUCTIONS):
         case = loss_case(name, numbers(2, 3), numbers(2, 3, seed=1), reduction=reduction)

@@ -101,7 +101,7 @@ def test_flax_init_has_the_same_distribution():
 
 
 # At .42 and .09 one over 1 - p, rounded in one step or in two, differs.
-PROBABILITIES = [0.0, 0.09, 0.42, 0.5, 0.9, 1.0]
+PROBABILITIES = [0.0, 0.09, 0.42, 1.0]
 
 
 @each_row(

@@ -35,29 +35,28 @@ STATE_NAMES[optim.adamw] = STATE_NAMES[optim.adam]
 OPTIONS: dict[Any, list[dict[str, Any]]] = {
     optim.sgd: [
         *[{}, {"lr": 0.3, "momentum": 0.9}, {"momentum": 0.9, "dampening": 0.25}],
-        *[{"momentum": 0.9, "nesterov": True}, {"weight_decay": 0.1}, {"dampening": 0.5}],
-        {"maximize": True},
+        *[{"momentum": 0.9, "nesterov": True}, {"dampening": 0.5}],
         {"momentum": 0.8, "nesterov": True, "weight_decay": 0.01, "maximize": True},
         {"momentum": 0.8, "dampening": 0.5, "weight_decay": 0.01, "maximize": True},
     ],
     optim.adam: [
         *[{}, {"lr": 0.1, "betas": (0.5, 0.95)}, {"betas": (0.0, 0.0)}],
         *[{"betas": (0.3, 0.0), "eps": 1e-3}, {"betas": (0.0, 0.9), "eps": 0.1, "maximize": True}],
-        *[{"amsgrad": True}, {"weight_decay": 0.1}],
+        {"amsgrad": True},
         {"weight_decay": 0.1, "amsgrad": True, "maximize": True, "betas": (0.8, 0.9)},
     ],
     optim.rmsprop: [
         *[{}, {"lr": 0.1, "alpha": 0.5, "eps": 1e-3}, {"alpha": 0.0}, {"alpha": 1.0}],
-        *[{"momentum": 0.9}, {"centered": True}, {"weight_decay": 0.1}, {"maximize": True}],
+        *[{"momentum": 0.9}, {"centered": True}],
         {"momentum": 0.5, "centered": True, "weight_decay": 0.1, "maximize": True, "alpha": 0.9},
     ],
     optim.adagrad: [
         *[{}, {"lr": 0.3, "lr_decay": 0.1}, {"initial_accumulator_value": 0.1}],
-        *[{"eps": 1e-3}, {"weight_decay": 0.1}, {"maximize": True}],
+        {"eps": 1e-3, "maximize": True},
         {"lr_decay": 2.0, "initial_accumulator_value": 1e-16, "eps": 1e-8, "weight_decay": 0.1},
     ],
 }
-OPTIONS[optim.adamw] = [{"weight_decay": 0.0}, *(OPTIONS[optim.adam][i] for i in (0, 1, 5, 6, 7))]
+OPTIONS[optim.adamw] = [{"weight_decay": 0.0}, *(OPTIONS[optim.adam][i] for i in (0, 5, 6))]
 CASES = [(make, options) for make, many in OPTIONS.items() for options in many]
 NUMBERS = range(len(CASES))
 
@@ -131,10 +130,10 @@ def fields_by_name(opt_state) -> dict[str, Any]:
     return {name: field for name, field in fields.items() if isinstance(field, dict)}
 
 
-def run_torch(make, options, problem: Problem, dtype=torch.float32, foreach=None) -> Run:
+def run_torch(make, options, problem: Problem, dtype=torch.float32) -> Run:
     """Every update by torch; the weights are set anew before each."""
     params = {name: torch.zeros(shape, dtype=dtype) for name, shape in SHAPES.items()}
-    optimizer = TORCH[make](params.values(), **options, foreach=foreach)
+    optimizer = TORCH[make](params.values(), **options)
     weights, updates, states = {}, {}, {}
     for i in range(STEPS):
         for name, param in params.items():
@@ -157,12 +156,12 @@ def fields_of_torch(make, optimizer: torch.optim.Optimizer, param: torch.Tensor)
 
 
 class Trial(NamedTuple):
-    """One case, run by jaxnet and by torch: in float64, and in float32 in both its ways."""
+    """One case, run by jaxnet and by torch, in float64 and in float32."""
 
     problem: Problem
     jaxnet: Run
     exact: Run
-    float32: list[Run]
+    float32: Run
 
     def weight_and_step(self, name: str) -> np.ndarray:
         """What the rounding of a new weight is relative to: without decay, the step alone."""
@@ -179,7 +178,7 @@ def make_trials() -> list[Trial]:
             problem,
             jax.tree.map(np.asarray, run),
             run_torch(*case, problem, torch.float64),
-            [run_torch(*case, problem, foreach=way) for way in (None, False)],
+            run_torch(*case, problem),
         )
         for case, problem, run in zip(CASES, problems, own, strict=True)
     ]
@@ -210,13 +209,12 @@ def test_state_and_new_weights_agree_with_torchs(number):
     assert leaves.keys() == exact.keys()
     for name, expected in exact.items():
         assert_close(leaves[name], expected.astype(np.float32), STEP, where=f"{name}")
-    for run in trial.float32:
-        for name, expected in state_leaves(run).items():
-            assert_close(leaves[name], expected, STEP, where=f"{name}, float32")
-        for name, expected in run.weights.items():
-            weight, scale = trial.jaxnet.weights[name], trial.weight_and_step(name)
-            # Both err: twice the distance that each keeps from the truth.
-            assert relative_error(weight, expected, scale) <= 2 * STEP.rtol, name
+    for name, expected in state_leaves(trial.float32).items():
+        assert_close(leaves[name], expected, STEP, where=f"{name}, float32")
+    for name, expected in trial.float32.weights.items():
+        weight, scale = trial.jaxnet.weights[name], trial.weight_and_step(name)
+        # Both err: twice the distance that each keeps from the truth.
+        assert relative_error(weight, expected, scale) <= 2 * STEP.rtol, name
 
 
 @each_case
@@ -227,17 +225,17 @@ def test_error_is_no_worse_than_that_of_float32_torch(number):
         return {**run.weights, **state_leaves(run)}
 
     scales = {name: trial.weight_and_step(name) for name in trial.exact.weights}
-    for run in trial.float32:
-        for name, expected in leaves(trial.exact).items():
-            error_jax, error_torch = (
-                relative_error(leaves(side)[name], expected, scales.get(name, abs(expected)))
-                for side in (trial.jaxnet, run)
-            )
-            assert error_jax <= 2 * error_torch + EPS, name
+    for name, expected in leaves(trial.exact).items():
+        error_jax, error_torch = (
+            relative_error(leaves(side)[name], expected, scales.get(name, abs(expected)))
+            for side in (trial.jaxnet, trial.float32)
+        )
+        assert error_jax <= 2 * error_torch + EPS, name
 
 
 def test_free_runs_in_float64_are_torchs():
     """Random signs, and each step starts where the last one ended."""
+    few = [(make, many[i]) for make, many in OPTIONS.items() for i in (0, -1)]
     rng = np.random.default_rng(2)
     start, grads = rng.normal(size=(5, 7)), rng.normal(size=(STEPS, 5, 7))
     grads[rng.random(grads.shape) < 0.2] = 0.0
@@ -255,9 +253,9 @@ def test_free_runs_in_float64_are_torchs():
         return *found, opt_state
 
     with jax.enable_x64(True):
-        optimizers = [make(**options) for make, options in CASES]
+        optimizers = [make(**options) for make, options in few]
         runs = jax.jit(lambda *values: [run(o, *values) for o in optimizers])(start, grads)
-    for (make, options), (updates, weights, opt_state) in zip(CASES, runs, strict=True):
+    for (make, options), (updates, weights, opt_state) in zip(few, runs, strict=True):
         where = f"{make.__name__} {options}"
         param = torch.tensor(start)
         optimizer_torch = TORCH[make]([param], **options)

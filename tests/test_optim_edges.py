@@ -116,7 +116,7 @@ BESIDE_OPTAX = [
 
 
 def test_beside_optaxs():
-    problem = make_problem(optim.adamw, {})
+    problem = Problem(*({"weight": part["weight"]} for part in make_problem(optim.adamw, {})))
     runs = jax.jit(
         lambda problem: [[run_jax(o, problem).updates for o in pair[:2]] for pair in BESIDE_OPTAX]
     )(problem)
@@ -129,9 +129,10 @@ def test_beside_optaxs():
 @each_row(
     "make, options",
     [
-        *[(optim.sgd, {}), (optim.sgd, {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.1})],
-        *[(optim.adam, {"amsgrad": True}), (optim.adamw, {})],
-        *[(optim.rmsprop, {"momentum": 0.9, "centered": True}), (optim.adagrad, {"lr_decay": 0.1})],
+        (optim.sgd, {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.1}),
+        (optim.adam, {"amsgrad": True}),
+        (optim.rmsprop, {"momentum": 0.9, "centered": True}),
+        (optim.adagrad, {"lr_decay": 0.1}),
     ],
     ids=case_id,
 )

@@ -12,34 +12,25 @@ import pytest
 
 from jaxnet import precision
 from jaxnet.program.registry import RULES, rule
-from jaxnet.program.rules.aliases import ALIASES
 from tests.helpers import each_row
 from tests.rule_cases import Call, collect
 from tests.rules import compare, find_operator
 
 CASES = collect()
-UNTRIED = {"aten.exponential.default": "no exponential numbers can be drawn here yet"}
-"""Rules without a call, each with the reason."""
-
 ELSEWHERE = {"device", "layout", "pin_memory", "memory_format", "non_blocking", "generator"}
 """Arguments that a graph leaves out."""
 
 ROOMS = sorted({RULES[name].source for name in CASES})
 
 
-def list_first(room: str, count: int = 1) -> list[tuple[str, Call]]:
-    """The first calls of each rule of a room; several names may have one."""
-    functions: dict[Any, list[str]] = {}
+def list_first(room: str) -> list[tuple[str, Call]]:
+    """The first call of each rule of a room; several names may have one."""
+    firsts: dict[Any, str] = {}
     for name in CASES:
-        if RULES[name].source == room and CASES[name]:
-            function = RULES[name].function
-            functions.setdefault(getattr(function, "func", function), []).append(name)
-    # What computes pools of one, two and three axes is a partial function: it is tried with two.
-    names = [
-        same[len(same) // 2 if hasattr(RULES[same[0]].function, "func") else 0]
-        for same in functions.values()
-    ]
-    return [(name, call) for name in names for call in CASES[name][:count]]
+        function = RULES[name].function
+        if RULES[name].source == room:
+            firsts.setdefault(getattr(function, "func", function), name)
+    return [(name, CASES[name][0]) for name in firsts.values()]
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.rpartition(".")[2])
@@ -53,26 +44,17 @@ def test_rules(room: str):
     assert not faults, "\n".join([f"{len(faults)} faults", *faults])
 
 
-OTHER_NAMES = [
-    (f"aten.{other}", f"aten.{name}")
-    for name, others in ALIASES.items()
-    for other in others.split()
-]
+def _list_types(name):
+    arguments = find_operator(name)._schema.arguments
+    return [(str(each.type), each.kwarg_only and each.name) for each in arguments]
 
 
 def test_every_rule_has_a_call():
-    """What a rule is held against; another name of an operator has the same rule."""
-    tried = {name for name, calls in CASES.items() if calls}
-    assert RULES.keys() - tried - {other for other, _ in OTHER_NAMES} == UNTRIED.keys()
+    """Or is that of another name of an operator that has one."""
     assert CASES.keys() <= RULES.keys()
-
-
-@each_row("other, name", OTHER_NAMES)
-def test_another_name_is_of_the_same_operator(other, name):
-    assert RULES[other].function is RULES[name].function
-    first, second = (find_operator(n)._schema.arguments for n in (other, name))
-    assert [str(a.type) for a in first] == [str(a.type) for a in second]
-    assert [a.kwarg_only and a.name for a in first] == [a.kwarg_only and a.name for a in second]
+    tried = {(RULES[name].function, str(_list_types(name))) for name in CASES}
+    others = RULES.keys() - CASES.keys()
+    assert not [n for n in others if (RULES[n].function, str(_list_types(n))) not in tried]
 
 
 @each_row("name", RULES)

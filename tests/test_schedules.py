@@ -53,20 +53,20 @@ def rates_of_jax(*pairs: tuple[Any, Iterable[int]]) -> list[np.ndarray]:
     return list(map(to_numpy, found))
 
 
-GAMMAS = (0.0, 0.1, 0.5, 0.9, 0.99, 0.999, 1.0, 1.01)
-STEP_SIZES = (1, 2, 7, 30, 1000)
+GAMMAS = (0.0, 0.1, 0.9, 0.999, 1.01)
+STEP_SIZES = (1, 7, 200)
 FUNCTIONS = (lambda n: 1 / (1 + n), lambda n: 0.95**n, lambda n: n // 30)
-ENDS = [{}, *({"eta_min": end} for end in (1e-3, 0.1, 0.5))]
+ENDS = [{}, *({"eta_min": end} for end in (1e-3, 0.5))]
 RNG = np.random.default_rng(0)
-DRAWN = zip(10 ** RNG.uniform(-6, 1, 8), RNG.integers(1, 300, 8), RNG.uniform(0, 1, 8), strict=True)
+DRAWN = zip(10 ** RNG.uniform(-6, 1, 4), RNG.integers(1, 300, 4), RNG.uniform(0, 1, 4), strict=True)
 OVER_MANY_EPOCHS: list[tuple[Pair, float, int, dict[str, Any]]] = [
-    *((EXPONENTIAL, 0.1, 3000, {"gamma": gamma}) for gamma in GAMMAS),
-    *((STEP, 0.3, 3000, {"step_size": size, "gamma": 0.9}) for size in STEP_SIZES),
+    *((EXPONENTIAL, 0.1, 600, {"gamma": gamma}) for gamma in GAMMAS),
+    *((STEP, 0.3, 600, {"step_size": size, "gamma": 0.9}) for size in STEP_SIZES),
     *((STEP, 0.3, 3 * size, {"step_size": size}) for size in STEP_SIZES),
     # Down and up again.
     *(
         (COSINE, 0.1, 3 * T_max + 2, {"T_max": T_max, **end})
-        for T_max, end in itertools.product([1, 2, 3, 10, 97, 1000], ENDS)
+        for T_max, end in itertools.product([1, 2, 3, 97], ENDS)
     ),
     *((COSINE, lr, 2 * t + 3, {"T_max": int(t), "eta_min": end}) for lr, t, end in DRAWN),
     *((LAMBDA, 0.1, 500, {"lr_lambda": function, "epochs": 500}) for function in FUNCTIONS),

@@ -10,8 +10,8 @@ from jaxnet.convert._eager import Seen, fingerprint, replaying, watching
 from jaxnet.convert._export import ADVICE, Call, kept, map_tensors
 from jaxnet.convert._graph import GraphInTorch
 from jaxnet.convert._unsupported import Unsupported
-from jaxnet.program import Listing, Node, Program, Tensor, run
-from jaxnet.program.run import canonical
+from jaxnet.program import Node, Program, Tensor
+from jaxnet.program.run import canonical, trace_draws
 
 SEED = 1
 
@@ -39,30 +39,14 @@ def _watch(call: Call) -> Seen:
     with kept(call.net, call.train), torch.enable_grad():
         torch.manual_seed(SEED)
         with watching(call.net) as seen:
-            call.net(*map_tensors(torch.clone, call.args), **map_tensors(torch.clone, call.kwargs))
+            call.run()
     return seen
 
 
 def _list_draws(program: Program, tensors: Sequence[Tensor], call: Call) -> list[tuple[str, Any]]:
     """The draws of the graph, each with the name of its node."""
-    listing, found = Listing(), []
     faults: list[tuple[Node, str]] = []
-    leaves = [_as_struct(leaf) for leaf in call.leaves()]
-    own = {
-        each.name: jax.ShapeDtypeStruct(each.spec.shape, canonical(each.spec.dtype))
-        for each in tensors
-    }
-
-    def watch(name, _):
-        found.extend((name, draw) for draw in listing.draws[len(found) :])
-
-    def forward(tensors, given):
-        inputs = [value if own is None else own for value, own in zip(plain, given, strict=True)]
-        return run(program, tensors, inputs, draws=listing, watch=watch, faults=faults)[1]
-
-    arrays = [leaf if isinstance(leaf, jax.ShapeDtypeStruct) else None for leaf in leaves]
-    plain = [None if isinstance(leaf, jax.ShapeDtypeStruct) else leaf for leaf in leaves]
-    jax.eval_shape(forward, own, arrays)
+    found = trace_draws(program, tensors, [_as_struct(leaf) for leaf in call.leaves()], faults)
     if faults:
         said = [f"{node.op} in {node.place} has no translation: {why}" for node, why in faults]
         raise Unsupported(list(dict.fromkeys(said)), ADVICE)

@@ -1,6 +1,6 @@
 """A torch net's own forward, seen from outside: what it draws, and what its modules give."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -45,7 +45,7 @@ def fingerprint(tensor: Any) -> tuple[Any, ...]:
 
 
 @contextmanager
-def watching(net: Any, draws: bool = True, outputs: bool = True) -> Iterator[Seen]:
+def watching(net: Any, outputs: bool = True) -> Iterator[Seen]:
     """In here the net's forward is watched.
 
     Raises:
@@ -57,10 +57,7 @@ def watching(net: Any, draws: bool = True, outputs: bool = True) -> Iterator[See
         handles.append(module.register_forward_pre_hook(lambda m, _: calls.begin(m)))
         handles.append(module.register_forward_hook(_make_end(calls, seen, outputs)))
     try:
-        if draws:
-            with _listen(seen, calls):
-                yield seen
-        else:
+        with _listen(seen, calls):
             yield seen
     finally:
         for handle in handles:
@@ -69,7 +66,7 @@ def watching(net: Any, draws: bool = True, outputs: bool = True) -> Iterator[See
 
 def _make_end(calls: "_Calls", seen: Seen, outputs: bool) -> Any:
     def end(module: Any, _: Any, output: Any) -> None:
-        name = calls.end(module)
+        name = calls.end()
         if name and outputs:
             parts = dict(_name_parts(output, ""))
             first = next(iter(parts), "")
@@ -106,70 +103,64 @@ class _Calls:
         again = f"{own[-1]}#{index - len(own) + 1}"
         self.running.append(own[index] if index < len(own) else again)
 
-    def end(self, module: Any) -> str:
+    def end(self) -> str:
         return self.running.pop()
 
 
-@contextmanager
-def _listen(seen: Seen, calls: _Calls) -> Iterator[None]:
-    """Every draw from torch's stream is noted."""
+def _listen(seen: Seen, calls: _Calls) -> Any:
+    """In here every draw from torch's stream is noted."""
     import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
 
-    class Listener(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            kwargs = kwargs or {}
-            if torch.Tag.nondeterministic_seeded not in function.tags:
-                return function(*args, **kwargs)
-            before = torch.get_rng_state()
-            result = function(*args, **kwargs)
-            module = (calls.running or [""])[-1]
-            if kwargs.get("generator") is not None:
-                place = f"module {module!r}" if module else "the net"
-                raise Unsupported(
-                    [
-                        f"{place} draws from a torch.Generator of its own, by {function}: torch's "
-                        "global stream alone has a translation"
-                    ]
-                )
-            # A fused attention is marked as random, and draws nothing where its dropout is 0.
-            if not torch.equal(before, torch.get_rng_state()):
-                drawn = result[1] if isinstance(result, tuple) else result
-                about = module, tuple(drawn.shape), find_order(drawn)
-                seen.draws.append(Drawn(*about, drawn.detach().clone(), torch.get_rng_state()))
-            return result
+    def hear(function: Any, kwargs: Mapping[str, Any], drawn: Any) -> None:
+        module = (calls.running or [""])[-1]
+        if kwargs.get("generator") is not None:
+            place = f"module {module!r}" if module else "the net"
+            said = f"{place} draws from a torch.Generator of its own, by {function}: torch's "
+            raise Unsupported([said + "global stream alone has a translation"])
+        if drawn is not None:
+            about = module, tuple(drawn.shape), find_order(drawn)
+            seen.draws.append(Drawn(*about, drawn.detach().clone(), torch.get_rng_state()))
 
-    with Listener():
-        yield
+    return _hear_draws(hear)
 
 
-@contextmanager
-def replaying(draws: Sequence[Drawn]) -> Iterator[None]:
+def replaying(draws: Sequence[Drawn]) -> Any:
     """What is drawn in here is what was drawn there, wherever in memory it lies, in that order.
 
     A graph lays out some tensors otherwise than its net, and torch fills them as they lie.
     """
     import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
 
     left = iter(draws)
 
-    class Replay(TorchDispatchMode):
+    def put(function: Any, kwargs: Mapping[str, Any], own: Any) -> None:
+        if own is None:
+            return
+        drawn = next(left, None)
+        if drawn is None or own.numel() != drawn.values.numel():
+            raise Unsupported(["the graph draws other random numbers than the net"])
+        own.detach().copy_(drawn.values.reshape(own.shape))
+        torch.set_rng_state(drawn.state)
+
+    return _hear_draws(put)
+
+
+def _hear_draws(hear: Callable[[Any, Mapping[str, Any], Any], None]) -> Any:
+    """A mode of torch's that tells, after each operation that may draw, what it drew, or None."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Mode(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             kwargs = kwargs or {}
             if torch.Tag.nondeterministic_seeded not in function.tags:
                 return function(*args, **kwargs)
             before = torch.get_rng_state()
             result = function(*args, **kwargs)
-            if torch.equal(before, torch.get_rng_state()):
-                return result
-            drawn = next(left, None)
-            own = result[1] if isinstance(result, tuple) else result
-            if drawn is None or own.numel() != drawn.values.numel():
-                raise Unsupported(["the graph draws other random numbers than the net"])
-            own.detach().copy_(drawn.values.reshape(own.shape))
-            torch.set_rng_state(drawn.state)
+            # A fused attention is marked as random, and draws nothing where its dropout is 0.
+            same = torch.equal(before, torch.get_rng_state())
+            drawn = result[1] if isinstance(result, tuple) else result
+            hear(function, kwargs, None if same else drawn)
             return result
 
-    with Replay():
-        yield
+    return Mode()

@@ -26,6 +26,13 @@ class Call(NamedTuple):
 
         return _pytree.tree_leaves((self.args, dict(self.kwargs)))
 
+    def run(self) -> Any:
+        """What the net gives of copies of the inputs."""
+        import torch
+
+        args, kwargs = map_tensors(torch.clone, (self.args, dict(self.kwargs)))
+        return self.net(*args, **kwargs)
+
     def tensors(self) -> dict[str, Any]:
         """Parameters and buffers, under all of their names."""
         named = [*self.net.named_parameters(remove_duplicate=False)]
@@ -40,9 +47,8 @@ def export(call: Call) -> Any:
     Raises:
       Unsupported: torch.export cannot trace the net; the message has the line.
     """
-    inputs = call.args, dict(call.kwargs)
-    for axes in ((0, 1), (0,)):
-        free = _double_rows(inputs)
+    free = _double_rows((call.args, dict(call.kwargs)))
+    for axes in ((0, 1), (0,)) if any(map(_is_sequence, list_tensors(free))) else ((0,),):
         with kept(call.net, call.train), suppress(Exception):  # of whatever kind torch raises
             return _trace(call.net, *free, dynamic_shapes=_free(free, axes))
     return trace(call)
@@ -128,12 +134,18 @@ def _free(inputs: Any, axes: tuple[int, ...]) -> Any:
 
     collection = torch.export.ShapesCollection()
     for tensor in {id(each): each for each in list_tensors(inputs)}.values():
-        # Of images axis 1 is channels, of rows features: torch.export finds so slowly.
-        sequence = tensor.ndim == 3 or (tensor.ndim == 2 and not tensor.is_floating_point())
-        own = axes if sequence else axes[:1]
+        own = axes if _is_sequence(tensor) else axes[:1]
         if free := {axis: torch.export.Dim.AUTO for axis in own if axis < tensor.ndim}:
             collection[tensor] = free
     return collection
+
+
+def _is_sequence(tensor: Any) -> bool:
+    """Whether axis 1 may be time: of images it is channels, of rows features.
+
+    torch.export would find that out too, slowly.
+    """
+    return tensor.ndim == 3 or (tensor.ndim == 2 and not tensor.is_floating_point())
 
 
 def _detach_no_grad(exported: Any) -> None:

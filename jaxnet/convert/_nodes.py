@@ -1,5 +1,6 @@
 """A graph of torch.export's as a `Program`: plain data, without torch's objects."""
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ from jaxnet.convert._unsupported import Unsupported
 from jaxnet.program import Input, Node, Output, Program, Ref, Spec, Symbol
 from jaxnet.program._sizes import is_readable, list_names
 from jaxnet.program._trees import LEAF
+from jaxnet.program.data import list_refs
+from jaxnet.program.registry import is_random
 
 _LEFT_OUT = {
     "device", "layout", "pin_memory", "memory_format", "non_blocking", "generator", "inplace",
@@ -35,12 +38,14 @@ def encode_program(exported: Any, aliases: Mapping[str, str]) -> Program:
     for spec in signature.input_specs:
         each = _encode_input(spec, by_name, aliases, exported, faults)
         if each is not None and each.kind == "constant":
-            constants[str(each.target)] = _read_constant(exported, str(each.target))
+            values = exported.constants[each.target]
+            constants[str(each.target)] = np.array(values.detach().cpu().numpy())
         inputs += [] if each is None else [each]
     nodes = [
         _encode_node(node, faults)
         for node in exported.graph.nodes
-        if node.op == "call_function" and not _is_check(node)
+        if node.op == "call_function"
+        and not _name_op(node.target).split(".")[1].startswith(_CHECKS)
     ]
     outputs = _encode_outputs(exported, aliases, faults)
     if faults:
@@ -55,11 +60,6 @@ def encode_program(exported: Any, aliases: Mapping[str, str]) -> Program:
         symbols=_encode_symbols(exported),
         constants=constants,
     )
-
-
-def _is_check(node: Any) -> bool:
-    name = _name_op(node.target).split(".")
-    return name[1].startswith(_CHECKS)
 
 
 def _name_op(target: Any) -> str:
@@ -86,20 +86,12 @@ def _encode_input(
     if kind == "PARAMETER" or (kind == "BUFFER" and target in exported.state_dict):
         return Input(argument.name, "tensor", aliases.get(target, target), tensor)
     if kind in ("BUFFER", "CONSTANT_TENSOR"):
-        if target in _list_mutated(exported):
+        outputs = exported.graph_signature.output_specs
+        if target in {each.target for each in outputs if each.kind.name == "BUFFER_MUTATION"}:
             return Input(argument.name, "tensor", aliases.get(target, target), tensor)
         return Input(argument.name, "constant", target, tensor)
     faults.append(f"the net holds {target!r}, a {kind.lower()}, which has no translation")
     return None
-
-
-def _list_mutated(exported: Any) -> set[str]:
-    specs = exported.graph_signature.output_specs
-    return {spec.target for spec in specs if spec.kind.name == "BUFFER_MUTATION"}
-
-
-def _read_constant(exported: Any, name: str) -> np.ndarray:
-    return np.array(exported.constants[name].detach().cpu().numpy())
 
 
 def _encode_spec(value: Any) -> Spec | None:
@@ -125,18 +117,17 @@ def _encode_node(node: Any, faults: list[str]) -> Node:
     value = node.meta.get("val")
     several = isinstance(value, tuple | list)
     result = tuple(map(_encode_spec, value)) if several else _encode_spec(value)
-    module, kind, call = _find_module(node)
-    where, code = find_line(node.meta.get("stack_trace") or "")
-    place = Node(node.name, op, module=module, kind=kind, call=call, where=where, code=code)
+    where = find_line(node.meta.get("stack_trace") or "")
+    made = Node(node.name, op, (), (), result, (), *_find_module(node), *where)
     said = "gives a size that depends on values, as no graph may"
     if any(map(_is_unknown, _list_sizes(result))) and said not in " ".join(faults):
-        faults.append(f"{op} in {place.place} {said}")
+        faults.append(f"{op} in {made.place} {said}")
     try:
         args, kwargs = _encode_arguments(node)
     except TypeError as error:
-        faults.append(f"{op} takes {error}, in {place.place}")
-        args, kwargs = (), ()
-    return Node(node.name, op, args, kwargs, result, (), module, kind, call, where, code)
+        faults.append(f"{op} takes {error}, in {made.place}")
+        return made
+    return dataclasses.replace(made, args=args, kwargs=kwargs)
 
 
 def _list_sizes(result: Any) -> Iterator[Any]:
@@ -202,12 +193,9 @@ def _encode_outputs(exported: Any, aliases: Mapping[str, str], faults: list[str]
 
 def _find_used(nodes: list[Node], outputs: list[Output]) -> set[str]:
     """The nodes that outputs depend on, and those that draw: the stream goes on past these."""
-    from jaxnet.program import RULES
-    from jaxnet.program.data import list_refs
-
     used = {name for output in outputs for name in list_refs(output.value)}
     for node in reversed(nodes):
-        if node.name in used or (node.op in RULES and RULES[node.op].draws):
+        if node.name in used or is_random(node.op):
             used.add(node.name)
             used.update(list_refs(node.args), list_refs([value for _, value in node.kwargs]))
     return used

@@ -44,15 +44,18 @@ def port_from_torch(
             leaves = Call(net, *_take_rows((args, dict(kwargs)), size, copied=False), True).leaves()
             if not any(all(fits(each.program, leaves) for each in pair) for pair in pairs):
                 rows, named = _take_rows((args, dict(kwargs)), size)
-                pairs.append(_export_both(net, rows, named))
+                free = any(each.program.symbols for each in pairs[0])
+                pairs.append(_export_both(net, rows, named, free))
         return _port(net, pairs, checked)
 
 
-def _export_both(net: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Exported]:
-    """In training and in evaluation mode."""
+def _export_both(
+    net: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], free: bool = True
+) -> list[Exported]:
+    """In training and in evaluation mode; `free`, for other sizes too where the net allows it."""
     aliases, pair = find_aliases(net), []
     for call in (Call(net, args, kwargs, mode) for mode in (True, False)):
-        graph = export(call)
+        graph = export(call) if free else trace(call)
         program = encode_program(graph, aliases)
         if not fits(program, call.leaves()):  # of one row: it was exported from two
             graph = trace(call)

@@ -65,10 +65,8 @@ def _find_outside(call: Call) -> str:
             np.random.seed(seed)
             torch.manual_seed(_SEEDS[0])
             snapshot = Snapshot(call.net)
-            outputs = call.net(
-                *map_tensors(torch.clone, call.args), **map_tensors(torch.clone, dict(call.kwargs))
-            )
-            return snapshot.drew_outside, list_tensors(outputs)
+            outputs = list_tensors(call.run())
+            return snapshot.drew_outside, outputs
 
     drew, first = forward(0)
     for seed in range(1, _TRIES) if drew else ():
@@ -86,12 +84,6 @@ _LOST = (
     "no draws whose result nothing uses. Take them out of the net, or write the port by hand and "
     "give it to torchref.certify(..., port=...); check=False leaves this comparison out"
 )
-
-
-def _leaves(args: Any, kwargs: Any) -> list[Any]:
-    from torch.utils import _pytree
-
-    return _pytree.tree_leaves((args, dict(kwargs)))
 
 
 class _Step(NamedTuple):
@@ -113,7 +105,7 @@ def _step_of_net(call: Call) -> tuple[_Step, Seen]:
 def _step_of_graph(graph: GraphInTorch, call: Call, seen: Seen) -> _Step:
     def forward(args, kwargs):
         with replaying(seen.draws):
-            return graph(_leaves(args, kwargs))
+            return graph(Call(call.net, args, kwargs, call.train).leaves())
 
     return _step(forward, call, graph.tensors)
 
@@ -136,7 +128,7 @@ def _step(function: Any, call: Call, tensors: Mapping[str, Any]) -> _Step:
     state = torch.get_rng_state()
     ends = [each for each in outputs if each.requires_grad]
     generator = torch.Generator().manual_seed(0)
-    weights = [_draw_like(each, generator) for each in ends]
+    weights = [torch.randn(y.shape, generator=generator).to(y.dtype) for y in ends]
     sources = {f"input {i}": leaf for i, leaf in enumerate(leaves)}
     sources |= {name: tensor for name, tensor in tensors.items() if tensor.requires_grad}
     grads = [None] * len(sources)
@@ -145,12 +137,6 @@ def _step(function: Any, call: Call, tensors: Mapping[str, Any]) -> _Step:
         with suppress(RuntimeError):
             grads = torch.autograd.grad(ends, list(sources.values()), weights, allow_unused=True)
     return _Step([each.detach() for each in outputs], dict(zip(sources, grads, strict=True)), state)
-
-
-def _draw_like(tensor: Any, generator: Any) -> Any:
-    import torch
-
-    return torch.randn(tensor.shape, generator=generator).to(tensor.dtype)
 
 
 def _compare(ours: _Step, theirs: _Step) -> Iterator[str]:

@@ -40,15 +40,9 @@ class Snapshot:
             (space.extend if isinstance(space, list) else space.update)(content)
         with torch.no_grad():
             for tensor, values, grad in self._tensors.values():
-                if not _is_same(tensor, values):
+                if not torch.equal(tensor.detach(), values):
                     tensor.data.copy_(values)
                 if tensor.grad is not grad:
                     tensor.grad = grad
         random.setstate(self._streams[0])
         np.random.set_state(self._streams[1])
-
-
-def _is_same(tensor: Any, values: Any) -> bool:
-    import torch
-
-    return torch.equal(tensor.detach(), values)

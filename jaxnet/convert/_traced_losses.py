@@ -10,8 +10,9 @@ from jaxnet.convert._nodes import encode_program
 from jaxnet.convert._ports import check_rules, find_aliases
 from jaxnet.convert._self_check import check
 from jaxnet.convert._unsupported import Unsupported
-from jaxnet.program import RULES, Program, run
+from jaxnet.program import Program, run
 from jaxnet.program._trees import flatten
+from jaxnet.program.registry import is_random
 
 
 class TracedLoss:
@@ -63,7 +64,7 @@ def _export(function: Any, structure: Any, leaves: Any) -> tuple[Program, dict[s
     aliases = find_aliases(net)
     program = encode_program(exported, aliases)
     check_rules([program])
-    if any(_draws(node.op) for node in program.nodes):
+    if any(is_random(node.op) for node in program.nodes):
         raise Unsupported(["loss draws random numbers, which has no translation"])
     check(call, exported)
     named = {**dict(net.named_parameters()), **dict(net.named_buffers())}
@@ -93,10 +94,6 @@ def _with_attributes(outputs: Any) -> Any:
         parts = [_with_attributes(value) for value in outputs]
         return type(outputs)(*parts) if hasattr(outputs, "_fields") else type(outputs)(parts)
     return outputs
-
-
-def _draws(op: str) -> bool:
-    return op in RULES and RULES[op].draws
 
 
 def _make_example(leaf: Any) -> Any:

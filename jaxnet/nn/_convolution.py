@@ -30,6 +30,16 @@ class Geometry(NamedTuple):
     dilations: Sequence[int]
 
 
+def surround(padding: Any, kernel: Sequence[int], dilations: Sequence[int]) -> list[Any]:
+    """Elements in front of and behind each axis; "same" keeps its size, the odd one behind."""
+    if padding == "valid":
+        return [(0, 0) for _ in kernel]
+    if padding == "same":
+        spans = [dilation * (size - 1) for dilation, size in zip(dilations, kernel, strict=True)]
+        return [(span // 2, span - span // 2) for span in spans]
+    return [(pad, pad) for pad in padding]
+
+
 def cross_correlate(
     x: Any,
     weight: Any,

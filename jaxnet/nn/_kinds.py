@@ -3,12 +3,10 @@
 import math
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.random import Generator, bernoulli, randint, randperm
-from jaxnet.random._host import call_host, is_traced
-from jaxnet.random.mt19937 import draw, host_pairs
+from jaxnet.random.mt19937 import call_host, draw, draw_units, host_doubles
 from jaxnet.random.normal import standard_normal
 
 
@@ -26,7 +24,8 @@ def fill(
     if kind == "keep":
         return bernoulli(generator, parameter, shape)
     if kind == "uniform":
-        return _uniform(generator, count, np.dtype(dtype) == np.float64)
+        draw_them = _draw_doubles if np.dtype(dtype) == np.float64 else draw_units
+        return draw_them(generator, count)
     if kind == "normal":
         return standard_normal(generator, shape, _width(dtype), in_rows=rows)
     if kind == "exponential":
@@ -37,7 +36,7 @@ def fill(
     if kind == "randperm":
         return randperm(generator, parameter)
     if kind == "multinomial":
-        return _uniform(generator, count, True)
+        return _draw_doubles(generator, count)
     raise ValueError(f"kind must be one that is drawn here, not {kind!r}")
 
 
@@ -45,11 +44,9 @@ def _width(dtype: Any) -> Any:
     return np.float64 if np.dtype(dtype) == np.float64 else np.float32
 
 
-def _uniform(generator: Generator, count: int, wide: bool) -> tuple[Generator, Any]:
-    """[0, 1): the lowest 24 bits of one word, or the lowest 53 of two; exact in compiled code."""
-    generator, words = draw(generator, 2 * count if wide else count)
-    if not wide:
-        return generator, (words & 0xFFFFFF).astype(jnp.float32) * np.float32(2.0**-24)
+def _draw_doubles(generator: Generator, count: int) -> tuple[Generator, Any]:
+    """[0, 1): the lowest 53 bits of two words; exact in compiled code of float64."""
+    generator, words = draw(generator, 2 * count)
     high, low = words.reshape(count, 2).T
     unit = (high & 0x1FFFFF).astype(float) * 2.0**32 + low.astype(float)
     return generator, unit * 2.0**-53
@@ -61,11 +58,8 @@ def _exponential(
     """$-\\log(1 - u) / \\lambda$ of 53 bits, by the C library, on the host."""
 
     def draw_there(generator):
-        generator, bits = host_pairs(generator, count)
-        unit = (bits & np.uint64(2**53 - 1)).astype(float) * 2.0**-53
+        generator, unit = host_doubles(generator, count)
         values = np.array([-1.0 / rate * math.log1p(-each) for each in unit.tolist()], float)
         return generator, values.astype(dtype)
 
-    if not is_traced(generator):
-        return draw_there(generator)
     return call_host(draw_there, generator, count, dtype)

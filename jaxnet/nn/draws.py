@@ -1,7 +1,7 @@
 """What a net draws at random in a training forward: masks of its dropouts, and other numbers."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen
@@ -81,7 +81,7 @@ def _draw_masks(drawn: list["Draw"], generator: Generator, steps: int) -> tuple[
     draws, begin = {}, 0
     for each in drawn:
         keep = ranks[:, begin : begin + each.size] > kept.index(each.parameter)
-        draws = _insert(draws, each.path, each.arrange(keep))
+        draws = insert(draws, each.path, each.arrange(keep))
         begin += each.size
     return generator, draws
 
@@ -93,7 +93,7 @@ def _draw_all(drawn: list["Draw"], generator: Generator) -> tuple[Generator, Any
         generator, values = fill(
             generator, each.kind, each.parameter, each.memory, each.dtype, each.is_usual
         )
-        draws = _insert(draws, each.path, each.arrange(values.reshape(1, -1))[0])
+        draws = insert(draws, each.path, each.arrange(values.reshape(1, -1))[0])
     return generator, draws
 
 
@@ -112,7 +112,7 @@ def _draw_cuda(drawn: list["Draw"], generator: Generator) -> tuple[Generator, An
                 "known here for float32 alone"
             )
         generator, keep = dropout_mask(generator, 1.0 - each.parameter, each.shape)
-        draws = _insert(draws, each.path, keep)
+        draws = insert(draws, each.path, keep)
     return generator, draws
 
 
@@ -207,8 +207,9 @@ _OURS = ("train", "draws", "capture")
 """Keywords of a call that are no inputs of the net."""
 
 
-def _insert(tree: Mapping[str, Any], path: tuple[str, ...], leaf: Any) -> Any:
+def insert(tree: Any, path: Sequence[str], leaf: Any) -> Any:
+    """The nested mapping with a leaf at its place."""
     if not path:
         return leaf
     first, *rest = path
-    return {**tree, first: _insert(tree.get(first, {}), tuple(rest), leaf)}
+    return {**tree, first: insert(tree.get(first, {}), rest, leaf)}

@@ -10,14 +10,14 @@ from jaxtyping import Array, Float
 
 from jaxnet._utils.validation import nearest
 from jaxnet.nn._arguments import Pair, as_pair, as_size, check_floats, check_input
-from jaxnet.nn._convolution import Geometry, cross_correlate
+from jaxnet.nn._convolution import Geometry, cross_correlate, surround
 from jaxnet.nn.base import Module, Variables, uniform_within
 from jaxnet.random import Generator, kaiming_uniform, uniform
 
 Images = Float[Array | np.ndarray, "..."]
 
 # The padding modes: torch's names, and NumPy's.
-_PADDING_MODES = {"zeros": None, "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+PADDING_MODES = {"zeros": None, "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
 def check_images(x: Any, channels: int | None = None) -> None:
@@ -87,9 +87,9 @@ class Conv2d(Module):
             raise ValueError(f'padding must be sizes, "valid" or "same", not {said}')
         if self.padding == "same" and self.stride != (1, 1):
             raise ValueError(f'padding="same" needs stride 1, not {self.stride}')
-        if self.padding_mode not in _PADDING_MODES:
-            said = f"{self.padding_mode!r}{nearest(self.padding_mode, _PADDING_MODES)}"
-            raise ValueError(f"padding_mode must be one of {', '.join(_PADDING_MODES)}, not {said}")
+        if self.padding_mode not in PADDING_MODES:
+            said = f"{self.padding_mode!r}{nearest(self.padding_mode, PADDING_MODES)}"
+            raise ValueError(f"padding_mode must be one of {', '.join(PADDING_MODES)}, not {said}")
         super().__post_init__()
 
     def initial_variables(self, generator: Generator) -> tuple[Generator, Variables]:
@@ -110,11 +110,7 @@ class Conv2d(Module):
         """Rows above and below, and columns left and right, that are added to an image."""
         kernel, steps = (as_pair(key, getattr(self, key)) for key in ("kernel_size", "dilation"))
         spans = [step * (size - 1) + 1 for size, step in zip(kernel, steps, strict=True)]
-        if self.padding == "same":
-            around = [((span - 1) // 2, span // 2) for span in spans]
-        else:
-            pads = (0, 0) if self.padding == "valid" else as_pair("padding", self.padding, 0)
-            around = [(pad, pad) for pad in pads]
+        around = surround(self.padding, kernel, steps)
         most = {"reflect": [size - 1 for size in sizes], "circular": list(sizes)}
         for axis, (size, span, pads) in enumerate(zip(sizes, spans, around, strict=True)):
             if size + sum(pads) < span:
@@ -139,7 +135,7 @@ class Conv2d(Module):
         weight = self.param("weight", start, self._weight_shape())
         images = jnp.asarray(x).astype(jnp.result_type(x, weight))
         images = images if x.ndim == 4 else images[None]
-        if mode := _PADDING_MODES[self.padding_mode]:
+        if mode := PADDING_MODES[self.padding_mode]:
             images = jnp.pad(images, [(0, 0), (0, 0), *around], mode=mode)
             around = [(0, 0), (0, 0)]
         geometry = Geometry(

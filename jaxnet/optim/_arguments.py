@@ -1,5 +1,7 @@
 """What the optimizers share: the types of their arguments, the checks of them, their parts."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,29 +15,31 @@ Params = PyTree[Float[Array | np.ndarray, "..."]]
 LearningRate = float | int | Float[Array, ""] | optax.Schedule
 
 
-def check_lr(lr, name="lr"):
-    """Reject a rate that is below 0, nan or not a scalar, as far as its value is known."""
+def check_lr(lr, name="lr") -> Any:
+    """The rate; reject one below 0, nan or not a scalar, as far as its value is known."""
     if callable(lr):
-        return
+        return lr
     if np.ndim(lr) != 0:
         raise ValueError(f"{name} has shape {np.shape(lr)}, expected a scalar")
     if not isinstance(lr, Tracer):
         # float, as `lr >= 0` would be traced inside jit even where lr is known.
         check_not_negative(**{name: check_number(name, lr)})
+    return _as_float(lr)
 
 
 def check_not_negative(**values):
-    """Reject a number below 0, and nan, by name."""
+    """The numbers; reject one below 0, and nan, by name."""
     for name, value in values.items():
         if not isinstance(value, Tracer):
             check_number(name, value)
         if not value >= 0.0:
             raise ValueError(f"{name} is {value}, expected a number of at least 0")
+    return map(_as_float, values.values())
 
 
-def as_floats(*values):
-    """Each number that is an integer as a float: of integers JAX takes those of int32 alone."""
-    return (float(v) if isinstance(v, int) else v for v in values)
+def _as_float(value):
+    # Of integers JAX takes those of int32 alone.
+    return float(value) if isinstance(value, int) else value
 
 
 def check_floating(params):

@@ -11,7 +11,6 @@ from jaxnet.cache import by_value
 from jaxnet.optim._arguments import (
     LearningRate,
     Params,
-    as_floats,
     chain,
     check_floating,
     check_lr,
@@ -59,11 +58,11 @@ def adagrad(
 
     Source: torch.optim.Adagrad; Duchi, Hazan and Singer, https://jmlr.org/papers/v12/duchi11a.html.
     """
-    check_lr(lr)
-    check_not_negative(lr_decay=lr_decay, weight_decay=weight_decay)
-    check_not_negative(initial_accumulator_value=initial_accumulator_value, eps=eps)
-    lr, lr_decay, weight_decay, eps = as_floats(lr, lr_decay, weight_decay, eps)
-    (initial_accumulator_value,) = as_floats(initial_accumulator_value)
+    lr = check_lr(lr)
+    lr_decay, weight_decay = check_not_negative(lr_decay=lr_decay, weight_decay=weight_decay)
+    initial_accumulator_value, eps = check_not_negative(
+        initial_accumulator_value=initial_accumulator_value, eps=eps
+    )
     return chain(
         optax.scale(-1.0) if maximize else None,
         optax.add_decayed_weights(weight_decay) if weight_decay != 0 else None,

@@ -14,7 +14,6 @@ from jaxnet.cache import by_value
 from jaxnet.optim._arguments import (
     LearningRate,
     Params,
-    as_floats,
     average_squares,
     chain,
     check_floating,
@@ -66,8 +65,7 @@ def adam(
     Source: torch.optim.Adam; Kingma and Ba, https://arxiv.org/abs/1412.6980; Reddi, Kale and
     Kumar, https://openreview.net/forum?id=ryQu7f-RZ.
     """
-    _check_adam(lr, betas, eps, weight_decay)
-    lr, eps, weight_decay = as_floats(lr, eps, weight_decay)
+    lr, eps, weight_decay = _check_adam(lr, betas, eps, weight_decay)
     return chain(
         optax.scale(-1.0) if maximize else None,
         optax.add_decayed_weights(weight_decay) if weight_decay != 0 else None,
@@ -106,8 +104,7 @@ def adamw(
 
     Source: torch.optim.AdamW; Loshchilov and Hutter, https://arxiv.org/abs/1711.05101.
     """
-    _check_adam(lr, betas, eps, weight_decay)
-    lr, eps, weight_decay = as_floats(lr, eps, weight_decay)
+    lr, eps, weight_decay = _check_adam(lr, betas, eps, weight_decay)
     return chain(
         optax.scale(-1.0) if maximize else None,
         _scale_by_adam(betas, eps, amsgrad),
@@ -169,10 +166,10 @@ def _bias_correction(beta: float | int, step: Int[Array, ""]) -> Float[Array, ""
 
 
 def _check_adam(lr, betas, eps, weight_decay):
-    check_lr(lr)
+    lr = check_lr(lr)
     if np.shape(betas) != (2,):
         raise ValueError(f"betas is {betas}, expected two numbers in [0, 1)")
     for i, beta in enumerate(betas):
         if not 0.0 <= check_number(f"betas[{i}]", beta) < 1.0:
             raise ValueError(f"betas[{i}] is {beta}, expected a number in [0, 1)")
-    check_not_negative(eps=eps, weight_decay=weight_decay)
+    return lr, *check_not_negative(eps=eps, weight_decay=weight_decay)

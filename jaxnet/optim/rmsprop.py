@@ -11,7 +11,6 @@ from jaxnet.cache import by_value
 from jaxnet.optim._arguments import (
     LearningRate,
     Params,
-    as_floats,
     average_squares,
     chain,
     check_floating,
@@ -66,9 +65,10 @@ def rmsprop(
     https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf; for `centered`,
     Graves, https://arxiv.org/abs/1308.0850.
     """
-    check_lr(lr)
-    check_not_negative(alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum)
-    lr, alpha, eps, weight_decay, momentum = as_floats(lr, alpha, eps, weight_decay, momentum)
+    lr = check_lr(lr)
+    alpha, eps, weight_decay, momentum = check_not_negative(
+        alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum
+    )
     return chain(
         optax.scale(-1.0) if maximize else None,
         optax.add_decayed_weights(weight_decay) if weight_decay != 0 else None,

@@ -11,6 +11,7 @@ epoch alone, and differs from torch's by a few roundings of float32.
 import functools
 import operator
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxnet._utils.validation import check_function, check_number
 from jaxnet.cache import by_value
-from jaxnet.optim._arguments import as_floats, check_lr, check_not_negative
+from jaxnet.optim._arguments import check_lr, check_not_negative
 
 Rate = float | int | Float[Array, ""]
 Count = int | np.integer | Int[Array | np.ndarray, "..."]
@@ -45,10 +46,9 @@ def step_lr(
 
     Source: torch.optim.lr_scheduler.StepLR.
     """
-    _check_rate("lr", lr)
+    lr = _check_rate("lr", lr)
     _check_integer("step_size", step_size)
     check_not_negative(gamma=gamma)
-    (lr,) = as_floats(lr)
     epoch_of, power_of_gamma = _epochs(steps_per_epoch), _powers(gamma)
 
     def schedule(count) -> Float[Array, "..."]:
@@ -96,10 +96,8 @@ def cosine_annealing_lr(
     Source: torch.optim.lr_scheduler.CosineAnnealingLR; Loshchilov and Hutter,
     https://arxiv.org/abs/1608.03983.
     """
-    _check_rate("lr", lr)
-    _check_rate("eta_min", eta_min)
+    lr, eta_min = _check_rate("lr", lr), _check_rate("eta_min", eta_min)
     _check_integer("T_max", T_max)
-    lr, eta_min = as_floats(lr, eta_min)
     epoch_of = _epochs(steps_per_epoch)
 
     def schedule(count) -> Float[Array, "..."]:
@@ -132,11 +130,10 @@ def lambda_lr(
 
     Source: torch.optim.lr_scheduler.LambdaLR.
     """
-    _check_rate("lr", lr)
+    lr = _check_rate("lr", lr)
     _check_integer("epochs", epochs)
     _check_integer("steps_per_epoch", steps_per_epoch)
     check_function("lr_lambda", lr_lambda)
-    (lr,) = as_floats(lr)
     factors = np.array([check_number(f"lr_lambda({e})", lr_lambda(e)) for e in range(epochs)])
     # An array may change, or be deleted: it is no value to be found by.
     make = vars(_tabulated_lr)["__wrapped__"] if isinstance(lr, jax.Array) else _tabulated_lr
@@ -187,10 +184,10 @@ def _sine_squared(part: Int[Array, "..."], whole: int) -> Float[Array, "..."]:
     return jnp.square(jnp.sin(np.pi / 2 * (part.astype(float) / whole)))
 
 
-def _check_rate(name, rate):
+def _check_rate(name, rate) -> Any:
     if callable(rate):
         raise ValueError(f"{name} is a function, expected a number")
-    check_lr(rate, name)
+    return check_lr(rate, name)
 
 
 def _check_integer(name, value):

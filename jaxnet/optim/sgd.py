@@ -12,7 +12,6 @@ from jaxnet.cache import by_value
 from jaxnet.optim._arguments import (
     LearningRate,
     Params,
-    as_floats,
     chain,
     check_lr,
     check_not_negative,
@@ -57,15 +56,14 @@ def sgd(
 
     Source: torch.optim.SGD.
     """
-    check_lr(lr)
-    check_not_negative(momentum=momentum, weight_decay=weight_decay)
+    lr = check_lr(lr)
+    momentum, weight_decay = check_not_negative(momentum=momentum, weight_decay=weight_decay)
     check_number("dampening", dampening)
     if nesterov and (momentum == 0 or dampening != 0):
         raise ValueError(
             f"nesterov is True with momentum {momentum} and dampening {dampening}, "
             "expected a momentum above 0 and dampening 0"
         )
-    lr, momentum, weight_decay = as_floats(lr, momentum, weight_decay)
     return chain(
         optax.scale(-1.0) if maximize else None,
         optax.add_decayed_weights(weight_decay) if weight_decay != 0 else None,

@@ -69,23 +69,16 @@ def decode_port(
     start = {each.name: start[each.name] for each in tensors}
     aliases = tuple((str(name), str(first)) for name, first in text["aliases"])
     checked = bool(text["checked"])
-    return Port(
-        train,
-        evaluate,
-        tensors,
-        aliases,
-        checked,
-        start,
-        tuple((one, other) for one, other in others),
-    )
+    pairs = tuple((one, other) for one, other in others)
+    return Port(train, evaluate, tensors, aliases, checked, start, pairs)
+
+
+_PARTS = {"inputs": Input, "nodes": Node, "outputs": Output, "symbols": Symbol}
 
 
 def _encode_program(program: Program) -> dict[str, Any]:
     return {
-        "inputs": [_encode_fields(each) for each in program.inputs],
-        "nodes": [_encode_fields(each) for each in program.nodes],
-        "outputs": [_encode_fields(each) for each in program.outputs],
-        "symbols": [_encode_fields(each) for each in program.symbols],
+        **{part: [_encode_fields(each) for each in getattr(program, part)] for part in _PARTS},
         "layers": [list(pair) for pair in program.layers],
         "in_tree": _encode_tree(program.in_tree),
         "out_tree": _encode_tree(program.out_tree),
@@ -97,13 +90,14 @@ def _encode_program(program: Program) -> dict[str, Any]:
 def _decode_program(text: Mapping[str, Any], constants: Mapping[str, np.ndarray]) -> Program:
     if sorted(constants) != text["constants"]:
         raise ValueError(f"it needs the constants {text['constants']}, not {sorted(constants)}")
+    parts = {
+        part: tuple(kind(**_decode_fields(each)) for each in text[part])
+        for part, kind in _PARTS.items()
+    }
     program = Program(
-        inputs=tuple(Input(**_decode_fields(each)) for each in text["inputs"]),
-        nodes=tuple(Node(**_decode_fields(each)) for each in text["nodes"]),
-        outputs=tuple(Output(**_decode_fields(each)) for each in text["outputs"]),
+        **parts,
         in_tree=_decode_tree(text["in_tree"]),
         out_tree=_decode_tree(text["out_tree"]),
-        symbols=tuple(Symbol(**_decode_fields(each)) for each in text["symbols"]),
         layers=tuple((str(name), str(value)) for name, value in text["layers"]),
         constants=constants,
     )

@@ -1,7 +1,6 @@
 """A torch net's programs as a Flax module."""
 
 from collections.abc import Collection, Iterable, Mapping
-from functools import partial
 from typing import Any
 
 import flax.linen
@@ -14,12 +13,12 @@ from jax import lax
 from jaxnet._utils.validation import nearest
 from jaxnet.cache import memoize
 from jaxnet.nn import Draws, Module, Variables
-from jaxnet.nn.draws import Draw
+from jaxnet.nn.draws import Draw, insert
 from jaxnet.program._inputs import choose
 from jaxnet.program.data import Port, Program, Tensor
-from jaxnet.program.draws import Given, Keyed, Listing
-from jaxnet.program.registry import RULES
-from jaxnet.program.run import Drawer, canonical, run
+from jaxnet.program.draws import Given, Keyed
+from jaxnet.program.registry import is_random
+from jaxnet.program.run import Drawer, run, trace_draws
 
 
 class TorchNet(Module):
@@ -51,7 +50,7 @@ class TorchNet(Module):
     def list_draws(self, *args: Any, **kwargs: Any) -> list[Draw]:
         """What `train=True` draws at random, in torch's order."""
         programs = self.port.list_programs(True)
-        if not _is_random(programs[0]):
+        if not any(is_random(node.op) for node in programs[0].nodes):
             return []
         program, inputs = choose(programs, args, kwargs)
         leaves = tuple(_describe(leaf) for leaf in inputs)
@@ -133,7 +132,7 @@ class TorchNet(Module):
             place = places[name], top
             value = lax.stop_gradient(value).astype(tensors[name].dtype)
             tree = written.get(place, trees[place])
-            written[place] = _replace(tree, path, value)
+            written[place] = insert(tree, path, value)
         for (collection, top), tree in written.items():
             if self.is_mutable_collection(collection):
                 scope.put_variable(collection, top, tree)
@@ -178,13 +177,6 @@ def _name_tensors(port: Port, trees: Any) -> dict[str, Any]:
     return found
 
 
-def _replace(tree: Any, path: list[str], value: Any) -> Any:
-    if not path:
-        return value
-    first, *rest = path
-    return {**tree, first: _replace(tree[first], rest, value)}
-
-
 def _find_layers(program: Program, capture: bool | Collection[str]) -> dict[str, str]:
     """The values of the layers that are asked for."""
     layers = dict(program.layers)
@@ -200,10 +192,6 @@ def _find_layers(program: Program, capture: bool | Collection[str]) -> dict[str,
     return {name: layers[name] for name in capture}
 
 
-def _is_random(program: Program) -> bool:
-    return any(node.op in RULES and RULES[node.op].draws for node in program.nodes)
-
-
 def _describe(leaf: Any) -> Any:
     return (tuple(leaf.shape), leaf.dtype.name) if hasattr(leaf, "dtype") else leaf
 
@@ -213,17 +201,5 @@ def _list_draws(
     program: Program, known: tuple[Tensor, ...], leaves: tuple[Any, ...], wide: bool
 ) -> tuple[Draw, ...]:
     """`wide` tells JAX's two widths apart, in each of which it is traced."""
-    kinds = [jax.ShapeDtypeStruct(*leaf) if isinstance(leaf, tuple) else None for leaf in leaves]
-    tensors = {
-        each.name: jax.ShapeDtypeStruct(each.spec.shape, canonical(each.spec.dtype))
-        for each in known
-    }
-    listing = Listing()
-
-    def forward(tensors, given):
-        pairs = zip(leaves, given, strict=True)
-        inputs = [own if isinstance(leaf, tuple) else leaf for leaf, own in pairs]
-        return run(program, tensors, inputs, draws=listing)[1]
-
-    jax.eval_shape(partial(forward), tensors, kinds)
-    return tuple(listing.draws)
+    given = [jax.ShapeDtypeStruct(*leaf) if isinstance(leaf, tuple) else leaf for leaf in leaves]
+    return tuple(draw for _, draw in trace_draws(program, known, given))

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -45,9 +45,9 @@ def rule(*names: str, replace: bool = False) -> Callable[[Function], Function]:
 
     - `draw(kind, parameter, shape, like_input=False)` draws as torch does, in the order of the
       calls: "keep" (parameter: the probability that an element is True), "uniform", "normal",
-      "exponential" (None), "randint" (low, high), "randperm" (n), "multinomial". `like_input` says
-      that torch fills elements in the order in which the operator's first tensor has them in
-      memory.
+      "exponential" (the rate), "randint" (low, high), "randperm" (n), "multinomial".
+      `like_input` says that torch fills elements in the order in which the operator's first
+      tensor has them in memory.
     - `result` is the shape and dtype of what torch gives, a `jax.ShapeDtypeStruct`.
 
     Raises:
@@ -84,3 +84,26 @@ def rule(*names: str, replace: bool = False) -> Callable[[Function], Function]:
         return function
 
     return register
+
+
+def is_random(op: str) -> bool:
+    """Whether an operation draws at random."""
+    return op in RULES and RULES[op].draws
+
+
+def aten(names: str) -> Callable[[Function], Function]:
+    """`rule` for torch's own operators, "relu softmax.int"; without an overload, of the default.
+
+    >>> aten("doctest doctest.Scalar")(abs) is RULES.pop("aten.doctest.Scalar").function
+    True
+    >>> RULES.pop("aten.doctest.default").draws
+    False
+    """
+    full = (name if "." in name else f"{name}.default" for name in names.split())
+    return rule(*(f"aten.{name}" for name in full))
+
+
+def tabulate(table: Mapping[str, Callable[..., Any]]) -> None:
+    """Register each function of a table under the names before it, as `aten` takes them."""
+    for names, function in table.items():
+        aten(names)(function)

@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +13,8 @@ from jaxnet.nn.draws import Draw
 from jaxnet.program._inputs import bind_sizes
 from jaxnet.program._sizes import evaluate
 from jaxnet.program._trees import unflatten
-from jaxnet.program.data import Node, Program, Ref, Spec
+from jaxnet.program.data import Node, Program, Ref, Spec, Tensor
+from jaxnet.program.draws import Listing
 from jaxnet.program.registry import RULES
 
 Drawer = Callable[[Draw], Any]
@@ -107,6 +108,35 @@ def run(
     changed = {str(output.target): value for output, value in pairs if output.target is not None}
     users = iter([value for output, value in pairs if output.target is None])
     return unflatten(program.out_tree, users), changed
+
+
+def trace_draws(
+    program: Program,
+    tensors: Iterable[Tensor],
+    leaves: Sequence[Any],
+    faults: list[tuple[Node, str]] | None = None,
+) -> list[tuple[str, Draw]]:
+    """What a run draws, each with the name of its node; nothing is computed.
+
+    Args:
+      program, faults: as `run` takes them.
+      tensors: what it reads.
+      leaves: those of the call, arrays as `jax.ShapeDtypeStruct`.
+    """
+    listing, found = Listing(), []
+    own = {t.name: jax.ShapeDtypeStruct(t.spec.shape, canonical(t.spec.dtype)) for t in tensors}
+    arrays = [leaf for leaf in leaves if isinstance(leaf, jax.ShapeDtypeStruct)]
+
+    def watch(name, _):
+        found.extend((name, draw) for draw in listing.draws[len(found) :])
+
+    def forward(tensors, given):
+        rest = iter(given)
+        inputs = [next(rest) if isinstance(x, jax.ShapeDtypeStruct) else x for x in leaves]
+        return run(program, tensors, inputs, draws=listing, watch=watch, faults=faults)[1]
+
+    jax.eval_shape(forward, own, arrays)
+    return found
 
 
 class _Names:

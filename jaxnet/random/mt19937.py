@@ -108,10 +108,15 @@ def check_generator(generator: Any) -> None:
         raise ValueError(f"generator must be one, not {lanes} of them: use jax.vmap")
 
 
+def is_traced(generator: Generator) -> bool:
+    """Whether jit, scan or vmap traces it."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(generator))
+
+
 def check_concrete(generator: Any) -> None:
     """Reject a generator that jit, scan or vmap traces."""
     check_generator(generator)
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(generator)):
+    if is_traced(generator):
         raise TypeError(
             "generator must be concrete here, not traced by jit, scan or vmap: "
             "this draw is exact only on the host, so make it before the compiled run"
@@ -130,10 +135,15 @@ def host_words(generator: Generator, count: int) -> tuple[Generator, UInt32[np.n
     return generator._replace(key=np.asarray(after["key"], np.uint32), position=position), words
 
 
-def host_units(generator: Generator, count: int) -> tuple[Generator, Float32[np.ndarray, " count"]]:
+def to_units(words: Any) -> Any:
     """Numbers in [0, 1) from the lowest 24 bits of one word each."""
+    return (words & 0xFFFFFF).astype(np.float32) * np.float32(2.0**-24)
+
+
+def host_units(generator: Generator, count: int) -> tuple[Generator, Float32[np.ndarray, " count"]]:
+    """`to_units` of words drawn on the host."""
     generator, words = host_words(generator, count)
-    return generator, (words & 0xFFFFFF).astype(np.float32) * np.float32(2.0**-24)
+    return generator, to_units(words)
 
 
 def host_pairs(generator: Generator, count: int) -> tuple[Generator, UInt64[np.ndarray, " count"]]:
@@ -141,6 +151,35 @@ def host_pairs(generator: Generator, count: int) -> tuple[Generator, UInt64[np.n
     generator, words = host_words(generator, 2 * count)
     high, low = words.astype(np.uint64).reshape(count, 2).T
     return generator, high << np.uint64(32) | low
+
+
+def host_doubles(generator: Generator, count: int) -> tuple[Generator, np.ndarray]:
+    """float64 numbers in [0, 1) from the lowest 53 bits of two words each."""
+    generator, bits = host_pairs(generator, count)
+    return generator, (bits & np.uint64(2**53 - 1)).astype(np.float64) * 2.0**-53
+
+
+def call_host(
+    draw: Callable[[Generator], tuple[Generator, np.ndarray]],
+    generator: Generator,
+    count: int,
+    dtype: Any,
+) -> tuple[Generator, Any]:
+    """`draw(generator)` on the host, from compiled code too: `count` floats of this type."""
+    if not is_traced(generator):
+        return draw(generator)
+    # As words: a callback's thread has JAX's settings of its own, and would round float64.
+    width = np.dtype(dtype).itemsize // 4
+
+    def on_host(generator: Any) -> Any:
+        generator, values = draw(jax.tree.map(np.asarray, generator))
+        return generator, np.asarray(values, dtype).view(np.uint32).reshape(count, width)
+
+    kinds = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), generator)
+    kinds = kinds, jax.ShapeDtypeStruct((count, width), np.uint32)
+    generator, words = jax.pure_callback(on_host, kinds, generator, vmap_method="sequential")
+    words = words[:, 0] if width == 1 else words
+    return generator, lax.bitcast_convert_type(words, jnp.dtype(dtype))
 
 
 def seed_words(low: UInt32[Array, ""]) -> Generator:
@@ -231,3 +270,9 @@ def _draw(generator, count, finish):
     key = lax.dynamic_slice_in_dim(around, begin, BLOCK)
     drawn = rows.reshape(-1)[: count * rows.shape[-1] // BLOCK]
     return generator._replace(key=key, position=end % BLOCK + 1), drawn
+
+
+def draw_units(generator: Generator, count: int) -> tuple[Generator, Array]:
+    """`to_units` of words drawn under jit."""
+    generator, words = draw(generator, count)
+    return generator, to_units(words)

@@ -2,8 +2,9 @@
 
 import functools
 import math
+from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +16,16 @@ from jaxnet._utils.validation import check_number
 from jaxnet.cache import jit
 from jaxnet.random._arguments import Shape, as_shape
 from jaxnet.random._arithmetic import fused_multiply_add
-from jaxnet.random._host import call_host, is_traced
 from jaxnet.random.mt19937 import (
     Generator,
+    call_host,
     check_concrete,
     check_generator,
-    draw,
-    host_pairs,
+    draw_units,
+    host_doubles,
     host_units,
+    is_traced,
+    manual_seed,
 )
 
 _ROW = 16  # numbers that torch's vector code makes at once; below it, and here, pair by pair
@@ -97,18 +100,16 @@ def standard_normal(
     check_generator(generator)
     shape, dtype = as_shape(shape), np.dtype(dtype)
     rows = in_rows and math.prod(shape) >= _ROW
-    if not is_traced(generator):
-        generator, values = _draw_standard(generator, math.prod(shape), dtype, rows)
-        return generator, jax.device_put(values.reshape(shape))
-    if rows and dtype == np.float32 and _is_compiled_exactly():
-        generator, values = _trace_rows(generator, math.prod(shape))
+    count = math.prod(shape)
+    if is_traced(generator) and rows and dtype == np.float32 and _is_compiled_exactly():
+        generator, values = _fill_rows(jnp, draw_units, _compile_box_muller, generator, count)
         return generator, values.reshape(shape)
 
     def draw_there(generator):
-        return _draw_standard(generator, math.prod(shape), dtype, rows)
+        return _draw_standard(generator, count, dtype, rows)
 
-    generator, values = call_host(draw_there, generator, math.prod(shape), dtype)
-    return generator, values.reshape(shape)
+    generator, values = call_host(draw_there, generator, count, dtype)
+    return generator, jax.device_put(values.reshape(shape))
 
 
 def _draw_standard(generator: Generator, count: int, dtype: Any, rows: bool):
@@ -116,154 +117,121 @@ def _draw_standard(generator: Generator, count: int, dtype: Any, rows: bool):
         return _draw_pairs(generator, count, 0.0, 1.0, dtype)
     if dtype == np.float32:
         return _draw_rows(generator, count, 0.0, 1.0)
-    return _draw_wide_rows(generator, count)
+    return _fill_rows(np, host_doubles, _wide_box_muller, generator, count)
 
 
-def _draw_wide_rows(generator: Generator, count: int):
-    """float64 in rows: two words each, the C library's functions, the last row drawn anew."""
+def _draw_rows(generator: Generator, count: int, mean: float, std: float):
+    def transform(rows):
+        pairs = _box_muller(_HOST, rows)
+        return fused_multiply_add(pairs, np.float32(std), np.float32(mean))
+
+    return _fill_rows(np, host_units, transform, generator, count)
+
+
+def _fill_rows(xp: Any, draw: Callable, transform: Callable, generator: Generator, count: int):
+    """Normal numbers from rows of 16 uniform ones.
+
+    Where they do not divide, the last row is drawn anew and ends where the tensor ends.
+    """
     left = count % _ROW
-    generator, bits = host_pairs(generator, count + (_ROW if left else 0))
-    unit = (bits & np.uint64(2**53 - 1)).astype(np.float64) * 2.0**-53
-    rows = np.concatenate([unit[: count - left], unit[count:]]).reshape(-1, _ROW)
+    generator, unit = draw(generator, count + (_ROW if left else 0))
+    rows = xp.concatenate([unit[: count - left], unit[count:]]).reshape(-1, _ROW)
+    values = transform(rows).reshape(-1)
+    if left:
+        values = xp.concatenate([values[: count - _ROW], values[-_ROW:]])
+    return generator, values
+
+
+def _wide_box_muller(rows):
+    """float64, of the C library's functions."""
     half, functions = _ROW // 2, (math.log, math.cos, math.sin)
     log, cosine, sine = (np.vectorize(each, otypes=[float]) for each in functions)
     radius = np.sqrt(-2.0 * log(1.0 - rows[:, :half]))
     angle = 2.0 * math.pi * rows[:, half:]
-    values = np.concatenate([radius * cosine(angle), radius * sine(angle)], axis=1).reshape(-1)
-    if left:
-        last, values = values[-_ROW:], values[:count].copy()
-        values[-_ROW:] = last
-    return generator, values
-
-
-def _trace_rows(generator: Generator, count: int):
-    left = count % _ROW
-    generator, words = draw(generator, count + (_ROW if left else 0))
-    unit = (words & 0xFFFFFF).astype(jnp.float32) * np.float32(2.0**-24)
-    rows = jnp.concatenate([unit[: count - left], unit[count:]]).reshape(-1, _ROW)
-    values = _compile_box_muller(rows).reshape(-1)
-    if left:
-        values = jnp.concatenate([values[: count - _ROW], values[-_ROW:]])
-    return generator, values
+    return np.concatenate([radius * cosine(angle), radius * sine(angle)], axis=1)
 
 
 @functools.cache
 def _is_compiled_exactly() -> bool:
     """Whether compiled code gives the host's bits: multiply-adds fused, and nothing else."""
-    words = np.random.MT19937(1).random_raw(2**14).astype(np.uint32)
-    unit = (words & 0xFFFFFF).astype(np.float32) * np.float32(2.0**-24)
-    rows = unit.reshape(-1, _ROW)
+    rows = host_units(manual_seed(1), 2**14)[1].reshape(-1, _ROW)
     with jax.ensure_compile_time_eval():
         compiled = np.asarray(_compile_box_muller(rows))
-    return np.array_equal(compiled, _box_muller(rows, np.float32(0), np.float32(1)))
-
-
-def _keep(product):
-    """A product that no sum is fused with."""
-    return lax.optimization_barrier(product)
+    values = fused_multiply_add(_box_muller(_HOST, rows), np.float32(1), np.float32(0))
+    return np.array_equal(compiled, values)
 
 
 @jit  # op by op, as under vmap alone, nothing would be fused
 def _compile_box_muller(unit):
-    """`_box_muller` in JAX. Where a product stands in no barrier, XLA's compiler fuses it with the
-    sum that follows, as torch's code does."""
-    half = _ROW // 2
-    radius = jnp.sqrt(np.float32(-2) * _compile_log(np.float32(1) - unit[:, :half]))
-    sine, cosine = _compile_sincos(_keep(unit[:, half:] * _TWO_PI))
-    values = jnp.concatenate([_keep(radius * cosine), _keep(radius * sine)], axis=1)
+    values = _box_muller(_COMPILED, unit)
     return lax.optimization_barrier(jnp.where(values == 0, np.float32(0), values))
 
 
-def _compile_horner(x, coefficients):
-    value = jnp.full_like(x, coefficients[0])
-    for coefficient in coefficients[1:]:
-        value = value * x + coefficient
-    return value
+class _Arithmetic(NamedTuple):
+    """float32 arithmetic that is rounded where torch's vector code rounds, and nowhere else."""
+
+    xp: Any
+    multiply: Callable
+    """A product that no sum is fused with."""
+    fma: Callable
+    """`x * y + z`, rounded once."""
+    view: Callable
+    """The bits as those of another type."""
 
 
-def _compile_log(x):
-    bits = lax.bitcast_convert_type(x, jnp.int32)
-    mantissa = lax.bitcast_convert_type((bits & 0x7FFFFF) | 0x3F000000, jnp.float32)
-    small = mantissa < _SQRT_HALF
-    exponent = ((bits >> 23) - 126 - small).astype(jnp.float32)
-    x = jnp.where(small, mantissa + mantissa, mantissa) - np.float32(1)
-    square = _keep(x * x)
-    y = _keep(x * _compile_horner(x, _LOG))
-    y = y * square + _keep(exponent * _LN2_LOW)
-    y = -square * np.float32(0.5) + y
-    return exponent * _LN2_HIGH + (x + y)
+_HOST = _Arithmetic(np, np.multiply, fused_multiply_add, lambda x, dtype: x.view(dtype))
+# Where a product stands in no barrier, XLA's compiler fuses it with the sum that follows.
+_COMPILED = _Arithmetic(
+    jnp,
+    lambda x, y: lax.optimization_barrier(x * y),
+    lambda x, y, z: x * y + z,
+    lax.bitcast_convert_type,
+)
 
 
-def _compile_sincos(x):
-    octant = (_keep(x * _FOUR_OVER_PI).astype(jnp.int32) + 1) & ~1
-    for part in _QUARTER_PI:
-        x = octant.astype(jnp.float32) * part + x
-    square = _keep(x * x)
-    cosine = _keep(_compile_horner(square, _COS) * square)
-    cosine = cosine * square + -_keep(square * np.float32(0.5)) + np.float32(1)
-    sine = _keep(_compile_horner(square, _SIN) * square) * x + x
-    swapped = octant & 2 != 0
-    sine, cosine = jnp.where(swapped, cosine, sine), jnp.where(swapped, sine, cosine)
-    sine = jnp.where(octant & 4 != 0, -sine, sine)
-    return sine, jnp.where((octant - 2) & 4 == 0, -cosine, cosine)
-
-
-def _draw_rows(generator: Generator, count: int, mean: float, std: float):
-    generator, unit = host_units(generator, count)
-    left = count % _ROW
-    rows = [unit[: count - left].reshape(-1, _ROW)]
-    if left:
-        generator, unit = host_units(generator, _ROW)
-        rows.append(unit[None])
-    values = _box_muller(np.concatenate(rows), np.float32(mean), np.float32(std)).reshape(-1)
-    if left:  # the row drawn anew ends where the tensor ends
-        last, values = values[-_ROW:], values[:count].copy()
-        values[-_ROW:] = last
-    return generator, values
-
-
-def _box_muller(unit, mean, std):
+def _box_muller(of: _Arithmetic, unit):
     """Rows of 16 uniform numbers: the first 8 give the radii, the last 8 the angles."""
     half = _ROW // 2
-    radius = np.sqrt(np.float32(-2) * _log(np.float32(1) - unit[:, :half]))
-    sine, cosine = _sincos(_TWO_PI * unit[:, half:])
-    pairs = np.concatenate([radius * cosine, radius * sine], axis=1)
-    return fused_multiply_add(pairs, std, mean)
+    radius = of.xp.sqrt(np.float32(-2) * _log(of, np.float32(1) - unit[:, :half]))
+    sine, cosine = _sincos(of, of.multiply(unit[:, half:], _TWO_PI))
+    return of.xp.concatenate([of.multiply(radius, cosine), of.multiply(radius, sine)], axis=1)
 
 
-def _horner(x, coefficients):
+def _horner(of: _Arithmetic, x, coefficients):
     value = coefficients[0]
     for coefficient in coefficients[1:]:
-        value = fused_multiply_add(value, x, coefficient)
+        value = of.fma(value, x, coefficient)
     return value
 
 
-def _log(x: Float32[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
+def _log(of: _Arithmetic, x):
     """Natural logarithm of positive normal numbers, as the cephes library computes it with FMA."""
-    mantissa, exponent = np.frexp(x)
+    bits = of.view(x, np.int32)
+    mantissa = of.view((bits & 0x7FFFFF) | 0x3F000000, np.float32)
     small = mantissa < _SQRT_HALF
-    exponent = (exponent - small).astype(np.float32)
-    x = np.where(small, mantissa + mantissa, mantissa) - np.float32(1)
-    square = x * x
-    y = x * _horner(x, _LOG)
-    y = fused_multiply_add(y, square, exponent * _LN2_LOW)
-    y = fused_multiply_add(-square, np.float32(0.5), y)
-    return fused_multiply_add(exponent, _LN2_HIGH, x + y)
+    exponent = ((bits >> 23) - 126 - small).astype(np.float32)
+    x = of.xp.where(small, mantissa + mantissa, mantissa) - np.float32(1)
+    square = of.multiply(x, x)
+    y = of.multiply(x, _horner(of, x, _LOG))
+    y = of.fma(y, square, of.multiply(exponent, _LN2_LOW))
+    y = of.fma(-square, np.float32(0.5), y)
+    return of.fma(exponent, _LN2_HIGH, x + y)
 
 
-def _sincos(x: Float32[np.ndarray, "..."]) -> tuple[np.ndarray, np.ndarray]:
+def _sincos(of: _Arithmetic, x):
     """Sine and cosine of angles from 0 to 2 pi, as the cephes library computes them with FMA."""
-    octant = ((x * _FOUR_OVER_PI).astype(np.int32) + 1) & ~1
+    octant = (of.multiply(x, _FOUR_OVER_PI).astype(np.int32) + 1) & ~1
     for part in _QUARTER_PI:
-        x = fused_multiply_add(octant.astype(np.float32), part, x)
-    square = x * x
-    cosine = _horner(square, _COS) * square
-    cosine = fused_multiply_add(cosine, square, -(square * np.float32(0.5))) + np.float32(1)
-    sine = fused_multiply_add(_horner(square, _SIN) * square, x, x)
+        x = of.fma(octant.astype(np.float32), part, x)
+    square = of.multiply(x, x)
+    cosine = of.multiply(_horner(of, square, _COS), square)
+    half = of.multiply(square, np.float32(0.5))
+    cosine = of.fma(cosine, square, -half) + np.float32(1)
+    sine = of.fma(of.multiply(_horner(of, square, _SIN), square), x, x)
     swapped = octant & 2 != 0
-    sine, cosine = np.where(swapped, cosine, sine), np.where(swapped, sine, cosine)
-    sine = np.where(octant & 4 != 0, -sine, sine)
-    return sine, np.where((octant - 2) & 4 == 0, -cosine, cosine)
+    sine, cosine = of.xp.where(swapped, cosine, sine), of.xp.where(swapped, sine, cosine)
+    sine = of.xp.where(octant & 4 != 0, -sine, sine)
+    return sine, of.xp.where((octant - 2) & 4 == 0, -cosine, cosine)
 
 
 def _draw_pairs(generator: Generator, count: int, mean: float, std: float, dtype: Any = np.float32):
@@ -272,8 +240,7 @@ def _draw_pairs(generator: Generator, count: int, mean: float, std: float, dtype
     values = []
     for _ in range(count):
         if not second:
-            generator, bits = host_pairs(generator, 2)
-            angle, u = (float(x) * 2.0**-53 for x in bits & np.uint64(2**53 - 1))
+            generator, (angle, u) = host_doubles(generator, 2)
             radius = math.sqrt(-2.0 * math.log1p(-u))
             second = [radius * math.sin(2.0 * math.pi * angle)]
             sample = radius * math.cos(2.0 * math.pi * angle)

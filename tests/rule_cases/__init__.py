@@ -1,7 +1,7 @@
 """Calls of torch's operators, room by room, on which each rule is held against torch.
 
-A table says, for "softmax.int", how the operator is called: arrays of float64 are differentiated,
-others are not, nor is what stands in `fixed`.
+A table says, for "softmax.int" or "mm bmm", how these operators are called: arrays of float64 are
+differentiated, others are not, nor is what stands in `fixed`.
 """
 
 import importlib
@@ -73,8 +73,9 @@ def collect() -> dict[str, list[Call]]:
     cases: dict[str, list[Call]] = {}
     for module in pkgutil.iter_modules(__path__):
         table = importlib.import_module(f"{__name__}.{module.name}").CASES
-        for name, calls in table.items():
-            full = f"aten.{name}"
-            assert full not in cases, f"{full} stands in two tables"
-            cases[full] = calls if isinstance(calls, list) else [calls]
+        for names, calls in table.items():
+            for name in names.split():
+                full = f"aten.{name}" if "." in name else f"aten.{name}.default"
+                assert full not in cases, f"{full} stands in two tables"
+                cases[full] = calls if isinstance(calls, list) else [calls]
     return cases

@@ -8,6 +8,9 @@ PAIRS = [call(floats(2, 3), floats(3)), call(floats(2, 1), floats(1, 3, seed=1))
 SCALARS = [call(floats(2, 3), 1.7), call(floats(2, 3), 2)]
 EQUAL = [call(whole(3, 4), whole(4, seed=1)), call(ints(3, 4), ints(4))]
 MIXED = [call(ints(2, 3), floats(3)), call(ints(3), fixed(1.5)), call(bools(3), ints(3))]
+BITS = [call(ints(5), ints(5, seed=1)), call(bools(4), bools(4, seed=1))]
+BITS_AND_ONE = [call(ints(5), 6), call(bools(4), True)]
+SHIFTS, SHIFTS_BY_2 = [call(ints(5, low=0), ints(5, low=0))], [call(ints(5), 2)]
 ONE = floats()
 
 CASES = {
@@ -46,7 +49,7 @@ CASES = {
     "div.Scalar_mode": [
         call(ints(9), m, rounding_mode=r) for m in (3, -3) for r in ("floor", "trunc")
     ],
-    "floor_divide.default": [
+    "floor_divide": [
         call(ints(9), np.array([3, -2, 4] * 3)),
         call(fixed(floats(9)), fixed(floats(9, seed=1))),
     ],
@@ -62,88 +65,54 @@ CASES = {
         call(floats(9), fixed(floats(9, seed=1))),
     ],
     "fmod.Scalar": [call(ints(9), 3), call(ints(9), -3), call(floats(9), 0.7)],
-    **{
-        f"{name}.Tensor": [*EQUAL, call(ints(3), fixed(whole(3))), call(ints(2, 3), fixed(1.0))]
-        for name in ("eq", "ne", "lt", "le", "gt", "ge")
-    },
-    **{
-        f"{name}.Scalar": [call(whole(3, 4), 1), call(ints(5), 0.5)]
-        for name in ("eq", "ne", "lt", "le", "gt", "ge")
-    },
-    **{
-        f"{prefix}{name}{end}.Tensor": [
-            call(ints(5), ints(5, seed=1)),
-            call(bools(4), bools(4, seed=1)),
-        ]
-        for name in ("and", "or", "xor")
-        for prefix, end in (("bitwise_", ""), ("__", "__"))
-    },
-    **{
-        f"{prefix}{name}{end}.Scalar": [call(ints(5), 6), call(bools(4), True)]
-        for name in ("and", "or", "xor")
-        for prefix, end in (("bitwise_", ""), ("__", "__"))
-    },
-    **{
-        f"logical_{name}.default": [
-            call(bools(4), bools(4, seed=1)),
-            call(ints(9), fixed(whole(9))),
-        ]
-        for name in ("and", "or", "xor")
-    },
-    "logical_not.default": [call(bools(4)), call(ints(9)), call(whole(9))],
-    "bitwise_not.default": [call(bools(4)), call(ints(9))],
-    **{
-        name: [call(ints(5, low=0), ints(5, low=0))]
-        for name in (
-            "bitwise_left_shift.Tensor",
-            "bitwise_right_shift.Tensor",
-            "__lshift__.Tensor",
-            "__rshift__.Tensor",
-        )
-    },
-    **{
-        name: [call(ints(5), 2)]
-        for name in (
-            "bitwise_left_shift.Tensor_Scalar",
-            "bitwise_right_shift.Tensor_Scalar",
-            "__lshift__.Scalar",
-            "__rshift__.Scalar",
-        )
-    },
-    **{
-        name: [*EQUAL, *PAIRS, call(array(np.nan, 1.0), array(1.0, np.nan))]
-        for name in ("maximum.default", "max.other", "minimum.default", "min.other")
-    },
-    **{
-        name: [call(array(np.nan, 1.0, 2.0), array(1.0, np.nan, 2.0)), *PAIRS]
-        for name in ("fmax.default", "fmin.default")
-    },
-    **{
-        name: [
-            call(whole(4, 5), -1, 1),
-            call(whole(9), -1.0),
-            call(whole(9), None, 1),
-            call(whole(9), 1, -1),
-            call(floats(9), -0.5, 0.5),
-            call(ints(9), -2, 2),
-            call(array(np.nan, 1.0), -0.5, 0.5),
-            call(ints(9), 0.5),
-        ]
-        for name in ("clamp.default",)
-    },
-    **{
-        name: [
-            call(floats(4, 5), floats(5, seed=1), floats(5, seed=2)),
-            call(floats(4, 5), floats(5, seed=1)),
-            call(floats(4, 5), None, floats(4, 5, seed=1)),
-            call(whole(4, 5), whole(5, seed=1)),
-        ]
-        for name in ("clamp.Tensor",)
-    },
-    "clamp_min.default": [call(whole(9), -1), call(floats(9), 0.3)],
-    "clamp_max.default": [call(whole(9), 1), call(floats(9), 0.3)],
-    "clamp_min.Tensor": [call(floats(9), floats(9, seed=1))],
-    "clamp_max.Tensor": [call(floats(9), floats(9, seed=1))],
+    "eq.Tensor ne.Tensor lt.Tensor le.Tensor gt.Tensor ge.Tensor": [
+        *EQUAL,
+        call(ints(3), fixed(whole(3))),
+        call(ints(2, 3), fixed(1.0)),
+    ],
+    "eq.Scalar ne.Scalar lt.Scalar le.Scalar gt.Scalar ge.Scalar": [
+        call(whole(3, 4), 1),
+        call(ints(5), 0.5),
+    ],
+    "bitwise_and.Tensor bitwise_or.Tensor bitwise_xor.Tensor": BITS,
+    "__and__.Tensor __or__.Tensor __xor__.Tensor": BITS,
+    "bitwise_and.Scalar bitwise_or.Scalar bitwise_xor.Scalar": BITS_AND_ONE,
+    "__and__.Scalar __or__.Scalar __xor__.Scalar": BITS_AND_ONE,
+    "logical_and logical_or logical_xor": [
+        call(bools(4), bools(4, seed=1)),
+        call(ints(9), fixed(whole(9))),
+    ],
+    "logical_not": [call(bools(4)), call(ints(9)), call(whole(9))],
+    "bitwise_not": [call(bools(4)), call(ints(9))],
+    "bitwise_left_shift.Tensor bitwise_right_shift.Tensor": SHIFTS,
+    "__lshift__.Tensor __rshift__.Tensor": SHIFTS,
+    "bitwise_left_shift.Tensor_Scalar bitwise_right_shift.Tensor_Scalar": SHIFTS_BY_2,
+    "__lshift__.Scalar __rshift__.Scalar": SHIFTS_BY_2,
+    "maximum max.other minimum min.other": [
+        *EQUAL,
+        *PAIRS,
+        call(array(np.nan, 1.0), array(1.0, np.nan)),
+    ],
+    "fmax fmin": [call(array(np.nan, 1.0, 2.0), array(1.0, np.nan, 2.0)), *PAIRS],
+    "clamp": [
+        call(whole(4, 5), -1, 1),
+        call(whole(9), -1.0),
+        call(whole(9), None, 1),
+        call(whole(9), 1, -1),
+        call(floats(9), -0.5, 0.5),
+        call(ints(9), -2, 2),
+        call(array(np.nan, 1.0), -0.5, 0.5),
+        call(ints(9), 0.5),
+    ],
+    "clamp.Tensor": [
+        call(floats(4, 5), floats(5, seed=1), floats(5, seed=2)),
+        call(floats(4, 5), floats(5, seed=1)),
+        call(floats(4, 5), None, floats(4, 5, seed=1)),
+        call(whole(4, 5), whole(5, seed=1)),
+    ],
+    "clamp_min": [call(whole(9), -1), call(floats(9), 0.3)],
+    "clamp_max": [call(whole(9), 1), call(floats(9), 0.3)],
+    "clamp_min.Tensor clamp_max.Tensor": [call(floats(9), floats(9, seed=1))],
     "where.self": [
         call(bools(2, 3), floats(3), floats(2, 1)),
         call(bools(3), ints(3), floats(3)),
@@ -159,8 +128,8 @@ CASES = {
         call(floats(3), floats(3, seed=1), 0.8),
     ],
     "lerp.Tensor": [call(floats(2, 3), floats(2, 3, seed=1), units(2, 3))],
-    "addcmul.default": [call(floats(2, 3), floats(3), floats(2, 1), value=0.5)],
-    "addcdiv.default": [call(floats(2, 3), floats(3), units(2, 1), value=0.5)],
+    "addcmul": [call(floats(2, 3), floats(3), floats(2, 1), value=0.5)],
+    "addcdiv": [call(floats(2, 3), floats(3), units(2, 1), value=0.5)],
     "pow.Tensor_Scalar": [
         *(call(array(-2.0, -0.5, 0.0, 0.5, 3.0), p) for p in (3, 0, 1, 2, 2.0, -1, -2)),
         *(call(array(0.0, 0.5, 3.0), p) for p in (0.5, -0.5, 1.5, 2.3, 0.0)),
@@ -175,20 +144,17 @@ CASES = {
         call(floats(3), np.array([2, 3, 0])),
     ],
     "pow.Scalar": [call(2.0, floats(5)), call(2, ints(5, low=0)), call(0.0, array(1.0, 2.0))],
-    **{
-        name: [
-            call(floats(5), floats(5, seed=1)),
-            call(array(0.0, 0.0, 1.0), array(0.0, -1.0, 0.0)),
-        ]
-        for name in ("atan2.default",)
-    },
-    "hypot.default": [call(floats(5), floats(5, seed=1))],
-    "logaddexp.default": [
+    "atan2": [
+        call(floats(5), floats(5, seed=1)),
+        call(array(0.0, 0.0, 1.0), array(0.0, -1.0, 0.0)),
+    ],
+    "hypot": [call(floats(5), floats(5, seed=1))],
+    "logaddexp": [
         call(floats(5), floats(5, seed=1)),
         call(array(1e3, -1e3), array(1e3, 0.0)),
     ],
     "xlogy.Tensor": [call(units(5), units(5, seed=1)), call(array(0.0, 1.0), array(2.0, 3.0))],
     "xlogy.Scalar_Other": [call(units(5), 2.0)],
     "xlogy.Scalar_Self": [call(2.0, units(5))],
-    "isclose.default": [call(whole(9), whole(9, seed=1)), call(array(1.0), array(1.0 + 1e-9))],
+    "isclose": [call(whole(9), whole(9, seed=1)), call(array(1.0), array(1.0 + 1e-9))],
 }

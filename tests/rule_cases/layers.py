@@ -61,70 +61,72 @@ def _cell(gates: int) -> tuple:
     )
 
 
-RESIZED = [[5], [13]], [[5, 13], [9, 4]], [[3, 7, 4], [6, 4, 5]]
+RESIZED = (
+    (2, "bilinear2d", IMAGES, ([5, 13], [9, 4])),
+    (1, "linear1d", SERIES, ([5], [13])),
+    (3, "trilinear3d", VOLUMES, ([3, 7, 4], [6, 4, 5])),
+)
+"""Axes, the name of the linear one, images, and sizes."""
 
 CASES = {
-    "max_pool1d.default": [call(whole(2, 3, 9), [3]), call(SERIES, [2], [1], [1], [2])],
-    "max_pool2d.default": [
+    "max_pool2d": [
         call(TIES, [2, 2]),
         call(TIES, 3, 2, 1),
         call(IMAGES, [3, 2], [2, 1], [1, 0], [1, 2], True),
         call(floats(3, 6, 7), [2]),
         call(array([[[0.0, -np.inf], [np.nan, 1.0]]]), [2, 2], [1, 1], [1, 1]),
     ],
-    "max_pool3d.default": [call(VOLUMES, [2, 3, 2], [1, 2, 2], [1, 1, 0], 1, True)],
-    "avg_pool1d.default": [call(SERIES, [3]), call(SERIES, [2], [3], [1], True, False)],
-    "avg_pool2d.default": [
+    "max_pool1d": [call(whole(2, 3, 9), [3]), call(SERIES, [2], [1], [1], [2])],
+    "max_pool3d": [call(VOLUMES, [2, 3, 2], [1, 2, 2], [1, 1, 0], 1, True)],
+    "avg_pool2d": [
         call(IMAGES, [2, 2]),
         call(IMAGES, [3, 2], [2, 1], [1, 0], True),
         call(IMAGES, 3, 2, 1, True, False),
         call(IMAGES, [3, 3], [], [1, 1], False, True, 5),
         call(floats(3, 6, 7), [2]),
     ],
-    "avg_pool3d.default": [call(VOLUMES, [2, 3, 2], [1, 2, 2], [1, 1, 0], True, False)],
-    "adaptive_avg_pool1d.default": [call(SERIES, [4]), call(SERIES, [3])],
-    "adaptive_avg_pool2d.default": [
+    "avg_pool1d": [call(SERIES, [3]), call(SERIES, [2], [3], [1], True, False)],
+    "avg_pool3d": [call(VOLUMES, [2, 3, 2], [1, 2, 2], [1, 1, 0], True, False)],
+    "adaptive_avg_pool2d": [
         call(IMAGES, [1, 1]),
         call(IMAGES, [4, 3]),
         call(floats(3, 6, 7), [8, 2]),
     ],
-    "_adaptive_avg_pool2d.default": [call(IMAGES, [4, 3])],
-    "adaptive_avg_pool3d.default": [call(VOLUMES, [3, 2, 1])],
-    "_adaptive_avg_pool3d.default": [call(VOLUMES, [3, 2, 1])],
-    "adaptive_max_pool1d.default": [call(whole(2, 3, 9), [4])],
-    "adaptive_max_pool2d.default": [call(TIES, [4, 3]), call(floats(3, 6, 7), [8, 2])],
-    "adaptive_max_pool3d.default": [call(whole(1, 2, 4, 5, 4), [3, 2, 1])],
-    "layer_norm.default": [
+    "adaptive_avg_pool1d": [call(SERIES, [4]), call(SERIES, [3])],
+    "_adaptive_avg_pool2d": [call(IMAGES, [4, 3])],
+    "adaptive_avg_pool3d _adaptive_avg_pool3d": [call(VOLUMES, [3, 2, 1])],
+    "adaptive_max_pool2d": [call(TIES, [4, 3]), call(floats(3, 6, 7), [8, 2])],
+    "adaptive_max_pool1d": [call(whole(2, 3, 9), [4])],
+    "adaptive_max_pool3d": [call(whole(1, 2, 4, 5, 4), [3, 2, 1])],
+    "layer_norm": [
         call(X, [5], floats(5), floats(5, seed=1)),
         call(X, [3, 5]),
         call(X, [5], floats(5), None, 1e-3),
         call(X * 1e-3 + 1, [5]),
     ],
-    "native_layer_norm.default": [call(X, [5], floats(5), floats(5, seed=1), 1e-5)],
-    "rms_norm.default": [call(X, [5], floats(5)), call(X, [3, 5], None, 1e-3)],
-    "_fused_rms_norm.default": [call(X, [5], floats(5), 1e-5), call(X, [5], floats(5), None)],
-    "group_norm.default": [
+    "native_layer_norm": [call(X, [5], floats(5), floats(5, seed=1), 1e-5)],
+    "rms_norm": [call(X, [5], floats(5)), call(X, [3, 5], None, 1e-3)],
+    "_fused_rms_norm": [call(X, [5], floats(5), 1e-5), call(X, [5], floats(5), None)],
+    "group_norm": [
         call(floats(2, 6, 4), 3, floats(6), floats(6, seed=1)),
         call(floats(2, 6, 2, 3), 2),
     ],
-    "native_group_norm.default": [
-        call(floats(2, 6, 4), floats(6), floats(6, seed=1), 2, 6, 4, 3, 1e-5)
-    ],
-    "instance_norm.default": [
+    "native_group_norm": [call(floats(2, 6, 4), floats(6), floats(6, seed=1), 2, 6, 4, 3, 1e-5)],
+    "instance_norm": [
         call(IMAGES, W, B, None, None, True, 0.1, 1e-5, True),
         call(SERIES, None, None, None, None, True, 0.1, 1e-5, True),
         call(IMAGES, W, B, MEAN, VARIANCE, False, 0.1, 1e-5, True),
     ],
-    "batch_norm.default": [
+    "batch_norm": [
         call(X, W, B, MEAN, VARIANCE, False, 0.1, 1e-5, True),
         call(X, W, B, None, None, True, 0.1, 1e-5, True),
     ],
-    "_native_batch_norm_legit_functional.default": [
+    "_native_batch_norm_legit_functional": [
         call(X, W, B, MEAN, VARIANCE, True, 0.1, 1e-5),
         call(IMAGES, None, None, MEAN, VARIANCE, True, 0.3, 1e-3),
     ],
     "_native_batch_norm_legit.no_stats": [call(X, W, B, True, 0.1, 1e-5)],
-    "_native_batch_norm_legit_no_training.default": [
+    "_native_batch_norm_legit_no_training": [
         call(X, W, B, MEAN, VARIANCE, 0.1, 1e-5),
         call(IMAGES, None, None, MEAN, VARIANCE, 0.1, 1e-3),
     ],
@@ -145,19 +147,22 @@ CASES = {
     "gru.input": _recurrent(3, 1),
     "rnn_tanh.input": _recurrent(1, 1),
     "rnn_relu.input": _recurrent(1, 1),
-    "lstm_cell.default": [call(floats(2, 3), [floats(2, 2), floats(2, 2, seed=1)], *_cell(4))],
+    "lstm_cell": [call(floats(2, 3), [floats(2, 2), floats(2, 2, seed=1)], *_cell(4))],
     **{
-        f"{name}.default": [call(floats(2, 3), floats(2, 2), *_cell(gates))]
+        f"{name}": [call(floats(2, 3), floats(2, 2), *_cell(gates))]
         for name, gates in {"gru_cell": 3, "rnn_tanh_cell": 1, "rnn_relu_cell": 1}.items()
     },
     **{
-        f"{prefix}{n}d.vec": [
+        f"upsample_nearest{n}d.vec _upsample_nearest_exact{n}d.vec": [
             *(call(x, size, None) for size in sizes),
             call(x, None, [1.7] * n),
             call(x, None, [0.6] * n),
         ]
-        for prefix in ("upsample_nearest", "_upsample_nearest_exact")
-        for n, (x, sizes) in enumerate(zip((SERIES, IMAGES, VOLUMES), RESIZED, strict=True), 1)
+        for n, _, x, sizes in RESIZED
+    },
+    **{
+        f"upsample_nearest{n}d _upsample_nearest_exact{n}d": call(x, sizes[-1], *[None] * n)
+        for n, _, x, sizes in RESIZED
     },
     **{
         f"upsample_{name}.vec": [
@@ -165,42 +170,18 @@ CASES = {
             call(x, None, False, [1.7] * n),
             call(x, None, True, [2.0] * n),
         ]
-        for n, (name, x, sizes) in enumerate(
-            zip(
-                ("linear1d", "bilinear2d", "trilinear3d"),
-                (SERIES, IMAGES, VOLUMES),
-                RESIZED,
-                strict=True,
-            ),
-            1,
-        )
+        for n, name, x, sizes in RESIZED
     },
     **{
-        f"{prefix}{n}d.default": call(x, sizes[-1], *[None] * n)
-        for prefix in ("upsample_nearest", "_upsample_nearest_exact")
-        for n, (x, sizes) in enumerate(zip((SERIES, IMAGES, VOLUMES), RESIZED, strict=True), 1)
+        f"upsample_{name}": [call(x, sizes[-1], False, *[s] * n) for s in (None, 1.3)]
+        for n, name, x, sizes in RESIZED
     },
-    **{
-        f"upsample_{name}.default": [
-            call(x, sizes[-1], False, *[None] * n),
-            call(x, sizes[-1], False, *[1.3] * n),
-        ]
-        for n, (name, x, sizes) in enumerate(
-            zip(
-                ("linear1d", "bilinear2d", "trilinear3d"),
-                (SERIES, IMAGES, VOLUMES),
-                RESIZED,
-                strict=True,
-            ),
-            1,
-        )
-    },
-    "upsample_bicubic2d.default": [
+    "upsample_bicubic2d": [
         call(IMAGES, [5, 13], True),
         call(IMAGES, [5, 13], False, 0.9, 1.8),
     ],
     "upsample_bicubic2d.vec": [
-        *(call(IMAGES, size, align, None) for size in RESIZED[1] for align in (True, False)),
+        *(call(IMAGES, size, align, None) for size in ([5, 13], [9, 4]) for align in (True, False)),
         call(IMAGES, None, False, [1.7, 0.6]),
     ],
 }

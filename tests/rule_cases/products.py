@@ -16,11 +16,11 @@ def _mask() -> np.ndarray:
 
 
 CASES = {
-    "linear.default": [
+    "linear": [
         call(floats(2, 3, 4), floats(5, 4), floats(5)),
         call(floats(4), floats(5, 4)),
     ],
-    "matmul.default": [
+    "matmul": [
         call(A, B),
         call(A, floats(4, 5)),
         call(floats(4), floats(4, seed=1)),
@@ -28,45 +28,45 @@ CASES = {
         call(floats(3), A),
         call(floats(3, 1, 3, 4), B),
     ],
-    "mm.default": [call(floats(2, 3), floats(3, 4))],
-    "bmm.default": [call(A, B)],
-    "mv.default": [call(floats(2, 3), floats(3))],
-    "dot.default": [call(floats(3), floats(3, seed=1))],
-    "vdot.default": [call(floats(3), floats(3, seed=1))],
-    "inner.default": [
+    "mm": [call(floats(2, 3), floats(3, 4))],
+    "bmm": [call(A, B)],
+    "mv": [call(floats(2, 3), floats(3))],
+    "dot": [call(floats(3), floats(3, seed=1))],
+    "vdot": [call(floats(3), floats(3, seed=1))],
+    "inner": [
         call(floats(3), floats(3, seed=1)),
         call(floats(2, 3), floats(4, 3)),
         call(floats(2, 3), floats()),
     ],
-    "addmm.default": [
+    "addmm": [
         call(floats(5), floats(3, 4), floats(4, 5)),
         call(floats(3, 5), floats(3, 4), floats(4, 5), beta=0.5, alpha=2),
         call(fixed(np.full((3, 5), np.nan)), floats(3, 4), floats(4, 5), beta=0),
     ],
-    "addmv.default": [call(floats(3), floats(3, 4), floats(4), beta=2)],
-    "baddbmm.default": [
+    "addmv": [call(floats(3), floats(3, 4), floats(4), beta=2)],
+    "baddbmm": [
         call(floats(2, 3, 5), A, B, beta=0.5, alpha=2),
         call(floats(1, 3, 5), A, B),
     ],
-    "addbmm.default": [call(floats(3, 5), A, B, beta=0.5, alpha=2)],
-    "outer.default": [call(floats(3), floats(4))],
-    "einsum.default": [
+    "addbmm": [call(floats(3, 5), A, B, beta=0.5, alpha=2)],
+    "outer": [call(floats(3), floats(4))],
+    "einsum": [
         call("bij,bjk->bik", [A, B]),
         call("i,j", [floats(3), floats(4)]),
         call("bij, bkj -> bik", [A, floats(2, 5, 4)]),
         call("ii->i", [floats(3, 3)]),
         call("...i,i", [A, floats(4)]),
     ],
-    "bilinear.default": [call(floats(2, 3), floats(2, 4), floats(5, 3, 4), floats(5))],
-    "tensordot.default": [
+    "bilinear": [call(floats(2, 3), floats(2, 4), floats(5, 3, 4), floats(5))],
+    "tensordot": [
         call(A, floats(3, 4, 5), [1, 2], [0, 1]),
         call(floats(2, 1), floats(3, 4), [1], [0]),
     ],
-    "cdist.default": [
+    "cdist": [
         call(floats(2, 3, 4), floats(2, 5, 4)),
         call(floats(3, 4), floats(5, 4), 1.0),
     ],
-    "conv1d.default": [
+    "conv1d": [
         call(SERIES, floats(6, 4, 3), floats(6)),
         call(SERIES, floats(6, 2, 3), None, 2, 1, 2, 2),
         call(SERIES, floats(4, 1, 3), None, 1, 2, 1, 4),
@@ -76,7 +76,7 @@ CASES = {
         call(SERIES, floats(6, 4, 4), None, 1, "same"),
         call(SERIES, floats(6, 4, 3), None, 2, "valid"),
     ],
-    "conv2d.default": [
+    "conv2d": [
         call(IMAGES, floats(6, 4, 3, 2), floats(6)),
         call(IMAGES, floats(6, 4, 3, 3), None, [2, 1], [1, 2]),
         call(IMAGES, floats(6, 4, 3, 2), None, 1, 2, [1, 3]),
@@ -89,13 +89,13 @@ CASES = {
         call(floats(3, 1, 5, 5), floats(1, 1, 3, 3)),
     ],
     "conv2d.padding": [call(IMAGES, floats(6, 4, 2, 3), None, 1, "same", [1, 2])],
-    "conv3d.default": [
+    "conv3d": [
         call(VOLUMES, floats(2, 4, 2, 3, 2), floats(2), [1, 2, 1], [1, 0, 1]),
         call(floats(1, 4, 1, 1, 1), floats(2, 4, 3, 3, 3), None, 1, 1),
         call(VOLUMES, floats(4, 1, 2, 2, 2), None, 1, 0, 1, 4),
     ],
     "conv3d.padding": [call(VOLUMES, floats(2, 4, 3, 2, 1), None, 1, "same")],
-    "conv_transpose1d.default": [
+    "conv_transpose1d": [
         call(SERIES, floats(4, 3, 4), floats(3), 2, 1, 1),
         call(SERIES, floats(4, 2, 3), None, 2, 1, 1, 2, 2),
     ],
@@ -111,15 +111,15 @@ CASES = {
         call(VOLUMES, floats(4, 2, 2, 3, 2), floats(2), [2, 1, 2], 1, [1, 0, 0]),
         call(VOLUMES, floats(4, 2, 2, 3, 2), None, 1, 0, 0, 2),
     ],
-    "convolution.default": [
+    "convolution": [
         call(IMAGES, floats(6, 4, 3, 3), floats(6), [2, 1], [1, 1], [1, 1], False, [0, 0], 1),
         call(IMAGES, floats(4, 3, 3, 3), None, [2, 1], [1, 1], [1, 1], True, [1, 0], 1),
     ],
-    "im2col.default": [
+    "im2col": [
         call(IMAGES, [3, 2], [1, 2], [1, 0], [2, 1]),
         call(floats(4, 5, 5), [2, 2], [1, 1], [0, 0], [1, 1]),
     ],
-    "scaled_dot_product_attention.default": [
+    "scaled_dot_product_attention": [
         call(Q, K, V, _mask()),
         call(Q, K, V),
         call(Q, K, V, None, 0.0, True),

@@ -1,4 +1,4 @@
-"""Every one of the sixteen nets beside torch: both precisions, and batches of other sizes."""
+"""Every one of the nets beside torch: both precisions, and batches of other sizes."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def test_a_step_in_float64(name):
     assert_same_step(name, wide=True)
 
 
-@pytest.mark.parametrize("batch", (1, 3, 7))
+@pytest.mark.parametrize("batch", (1, 7))
 @pytest.mark.parametrize("name", CASES)
 def test_one_export_serves_batches_of_other_sizes(name, batch):
     assert_same_step(name, batch=batch)

@@ -2,7 +2,6 @@
 
 from jaxnet.program.rules import (  # noqa: F401
     activations,
-    aliases,
     attention,
     complexes,
     convolutions,
@@ -25,5 +24,3 @@ from jaxnet.program.rules import (  # noqa: F401
     shapes,
     sorting,
 )
-
-aliases.register()

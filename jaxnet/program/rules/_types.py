@@ -7,8 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxnet.nn.base import narrow, widen
-
 _KINDS = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
 
 
@@ -74,12 +72,3 @@ def broadcast(*arrays: Any) -> list[Array]:
     """Arrays of one shape, which none of them needs to have."""
     shape = np.broadcast_shapes(*(np.shape(array) for array in arrays))
     return [jnp.broadcast_to(array, shape) for array in arrays]
-
-
-def wide(function: Any) -> Any:
-    """A function of one array, computed in float32 for the half types and for integers."""
-
-    def compute(x, *args, **keywords):
-        return narrow(function(widen(x), *args, **keywords), x)
-
-    return compute

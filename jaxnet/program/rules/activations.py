@@ -6,53 +6,28 @@ import numpy as np
 
 from jaxnet.nn import _functions
 from jaxnet.nn.base import narrow, widen
-from jaxnet.program.registry import rule
-
-rule("aten.relu.default")(lambda x: jax.nn.relu(x))
+from jaxnet.program.registry import aten, tabulate
 
 
-@rule("aten.gelu.default")
-def gelu(x, approximate="none"):
-    """x times the normal distribution function of x."""
-    return narrow(_functions.gelu(widen(x), approximate), x)
-
-
-@rule("aten.silu.default")
-def silu(x):
-    """x / (1 + exp(-x))."""
-    return narrow(jax.nn.silu(widen(x)), x)
-
-
-@rule("aten.mish.default")
-def mish(x):
-    y = widen(x)
-    return narrow(y * _functions.tanh(_functions.softplus(y)), x)
-
-
-@rule("aten.elu.default")
+@aten("elu")
 def elu(x, alpha=1.0, scale=1.0, input_scale=1.0):
     y = widen(x)
     curve = _functions.expm1(jnp.where(y > 0, 0.0, y * input_scale))
     return narrow(jnp.where(y > 0, y * scale, alpha * scale * curve), x)
 
 
-@rule("aten.selu.default")
-def selu(x):
-    return elu(x, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946)
-
-
-@rule("aten.celu.default")
+@aten("celu")
 def celu(x, alpha=1.0):
     """max(x, 0) + min(alpha (exp(x / alpha) - 1), 0); torch's gradient takes float32(1 / alpha)."""
     return elu(x, alpha, 1.0, 1.0 / alpha)
 
 
-@rule("aten.leaky_relu.default")
+@aten("leaky_relu")
 def leaky_relu(x, negative_slope=0.01):
     return narrow(_functions.leaky_relu(widen(x), float(negative_slope)), x)
 
 
-@rule("aten.rrelu.default")
+@aten("rrelu")
 def rrelu(x, lower=0.125, upper=1 / 3, training=False):
     """In evaluation; in training it takes as many random words as there are negative elements."""
     if training:
@@ -60,46 +35,34 @@ def rrelu(x, lower=0.125, upper=1 / 3, training=False):
     return leaky_relu(x, (lower + upper) / 2)
 
 
-@rule("aten.prelu.default", "aten._prelu_kernel.default")
+@aten("prelu _prelu_kernel")
 def prelu(x, weight):
     """One slope for all, or one for each channel, axis 1."""
-    if weight.ndim == x.ndim:
-        shaped = weight
-    else:
-        shaped = weight.reshape((1, -1, *(1,) * (x.ndim - 2)) if weight.size > 1 else ())
+    if weight.ndim != x.ndim:
+        weight = weight.reshape((1, -1, *(1,) * (x.ndim - 2)) if weight.size > 1 else ())
     y = widen(x)
-    return narrow(jnp.where(y > 0, y, y * jnp.broadcast_to(shaped, y.shape)), x)
+    return narrow(jnp.where(y > 0, y, y * jnp.broadcast_to(weight, y.shape)), x)
 
 
-@rule("aten.softplus.default")
-def softplus(x, beta=1, threshold=20):
-    return narrow(_functions.softplus(widen(x), float(beta), float(threshold)), x)
-
-
-@rule("aten.log_sigmoid.default")
+@aten("log_sigmoid")
 def log_sigmoid(x):
     return narrow(_functions.log_sigmoid(widen(x)), x)
 
 
-@rule("aten.log_sigmoid_forward.default")
+@aten("log_sigmoid_forward")
 def log_sigmoid_forward(x):
     """The result, and exp(-|x|) for the way back."""
     return log_sigmoid(x), jnp.exp(-jnp.abs(x))
 
 
-@rule("aten.hardtanh.default")
+@aten("hardtanh")
 def hardtanh(x, min_val=-1, max_val=1):
     """min(max(x, min_val), max_val), with gradient 0 at both ends."""
     low, high = jnp.asarray(min_val, x.dtype), jnp.asarray(max_val, x.dtype)
     return jnp.where(x <= low, low, jnp.where(x >= high, high, x))
 
 
-@rule("aten.relu6.default")
-def relu6(x):
-    return hardtanh(x, 0, 6)
-
-
-@rule("aten.hardsigmoid.default")
+@aten("hardsigmoid")
 def hardsigmoid(x):
     """min(max(x + 3, 0), 6) / 6, with gradient 0 at both ends."""
     y = widen(x)
@@ -116,11 +79,6 @@ def _linear_sixth(x):
 _linear_sixth.defjvps(lambda tangent, y, x: tangent * np.asarray(np.float32(1 / 6), x.dtype))
 
 
-@rule("aten.hardswish.default")
-def hardswish(x):
-    return narrow(_hardswish(widen(x)), x)
-
-
 @jax.custom_jvp
 def _hardswish(x):
     return x * jnp.minimum(jnp.maximum(x + 3, 0), 6) / 6
@@ -133,23 +91,38 @@ def _hardswish_slope(tangent, y, x):
 _hardswish.defjvps(_hardswish_slope)
 
 
-@rule("aten.threshold.default")
-def threshold(x, threshold, value):
-    return jnp.where(x <= threshold, jnp.asarray(value, x.dtype), x)
-
-
-@rule("aten.hardshrink.default")
-def hardshrink(x, lambd=0.5):
-    return jnp.where((x >= -lambd) & (x <= lambd), jnp.zeros((), x.dtype), x)
-
-
-@rule("aten.softshrink.default")
+@aten("softshrink")
 def softshrink(x, lambd=0.5):
     low, high = jnp.asarray(-lambd, x.dtype), jnp.asarray(lambd, x.dtype)
     return jnp.where(x > high, x - high, jnp.where(x < low, x - low, x * 0))
 
 
-@rule("aten.glu.default")
+@aten("glu")
 def glu(x, dim=-1):
     first, second = jnp.split(widen(x), 2, dim)
     return narrow(first * jax.nn.sigmoid(second), x)
+
+
+@aten("mish")
+def mish(x):
+    y = widen(x)
+    return narrow(y * _functions.tanh(_functions.softplus(y)), x)
+
+
+tabulate({
+    "relu": lambda x: jax.nn.relu(x),
+    "relu6": lambda x: hardtanh(x, 0, 6),
+    "silu": lambda x: narrow(jax.nn.silu(widen(x)), x),
+    "hardswish": lambda x: narrow(_hardswish(widen(x)), x),
+    "selu": lambda x: elu(x, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946),
+    "gelu": lambda x, approximate="none": narrow(_functions.gelu(widen(x), approximate), x),
+    "softplus": lambda x, beta=1, threshold=20: (
+        narrow(_functions.softplus(widen(x), float(beta), float(threshold)), x)
+    ),
+    "threshold": lambda x, threshold, value: (
+        jnp.where(x <= threshold, jnp.asarray(value, x.dtype), x)
+    ),
+    "hardshrink": lambda x, lambd=0.5: (
+        jnp.where((x >= -lambd) & (x <= lambd), jnp.zeros((), x.dtype), x)
+    ),
+})  # fmt: skip

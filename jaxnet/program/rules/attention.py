@@ -5,12 +5,12 @@ import math
 import jax.numpy as jnp
 
 from jaxnet.nn._functions import scale_kept
-from jaxnet.program.registry import rule
+from jaxnet.program.registry import aten
 from jaxnet.program.rules.functions import safe_softmax, softmax
 from jaxnet.program.rules.matmul import matmul
 
 
-@rule("aten.scaled_dot_product_attention.default")
+@aten("scaled_dot_product_attention")
 def scaled_dot_product_attention(
     query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None,
     enable_gqa=False, *, draw,

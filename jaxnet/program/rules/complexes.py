@@ -3,59 +3,50 @@
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnet.program.registry import rule
+from jaxnet.program.registry import aten, tabulate
 from jaxnet.program.rules._types import broadcast
 
-_NORMS = {None: "backward", "backward": "backward", "ortho": "ortho", "forward": "forward"}
 
-rule("aten.view_as_complex.default")(lambda x: lax.complex(x[..., 0], x[..., 1]))
-rule("aten.view_as_real.default")(lambda x: jnp.stack([x.real, x.imag], -1))
-rule("aten.imag.default")(lambda x: x.imag)
-rule("aten.real.default")(lambda x: x.real)
-rule("aten.angle.default")(lambda x: jnp.angle(x))
-rule("aten._conj.default", "aten.conj.default", "aten.conj_physical.default")(
-    lambda x: jnp.conj(x) if jnp.iscomplexobj(x) else x
-)
-rule("aten.complex.default")(lambda x, imag: lax.complex(*broadcast(x, imag)))
+def _axes(dim):
+    return None if dim is None else tuple(dim)
 
 
-@rule("aten.polar.default")
+def _transform(function, x, sizes, axes, norm):
+    return function(x, sizes, axes, "backward" if norm is None else norm)
+
+
+@aten("polar")
 def polar(x, angle):
     x, angle = broadcast(x, angle)
     return lax.complex(x * jnp.cos(angle), x * jnp.sin(angle))
 
 
+tabulate({
+    "view_as_complex": lambda x: lax.complex(x[..., 0], x[..., 1]),
+    "view_as_real": lambda x: jnp.stack([x.real, x.imag], -1),
+    "imag": lambda x: x.imag,
+    "real": lambda x: x.real,
+    "angle": lambda x: jnp.angle(x),
+    "_conj conj conj_physical": lambda x: jnp.conj(x) if jnp.iscomplexobj(x) else x,
+    "complex": lambda x, imag: lax.complex(*broadcast(x, imag)),
+    "fft_fftshift": lambda x, dim=None: jnp.fft.fftshift(x, _axes(dim)),
+    "fft_ifftshift": lambda x, dim=None: jnp.fft.ifftshift(x, _axes(dim)),
+    "fft_fftfreq": lambda n, d=1.0, dtype=None, *, result: (
+        jnp.fft.fftfreq(n, d).astype(result.dtype)
+    ),
+    "fft_rfftfreq": lambda n, d=1.0, dtype=None, *, result: (
+        jnp.fft.rfftfreq(n, d).astype(result.dtype)
+    ),
+})  # fmt: skip
+
 for _name in ("fft", "ifft", "rfft", "irfft"):
-    _function = getattr(jnp.fft, _name)
-    rule(f"aten.fft_{_name}.default")(
-        lambda x, n=None, dim=-1, norm=None, f=_function: f(x, n, dim, _NORMS[norm])
+    _one, _many = getattr(jnp.fft, _name), getattr(jnp.fft, f"{_name}n")
+    aten(f"fft_{_name}")(
+        lambda x, n=None, dim=-1, norm=None, f=_one: _transform(f, x, n, dim, norm)
     )
-    _function = getattr(jnp.fft, f"{_name}n")
-    rule(f"aten.fft_{_name}2.default")(
-        lambda x, s=None, dim=(-2, -1), norm=None, f=_function: f(x, s, tuple(dim), _NORMS[norm])
+    aten(f"fft_{_name}2")(
+        lambda x, s=None, dim=(-2, -1), norm=None, f=_many: _transform(f, x, s, _axes(dim), norm)
     )
-    rule(f"aten.fft_{_name}n.default")(
-        lambda x, s=None, dim=None, norm=None, f=_function: f(
-            x, s, None if dim is None else tuple(dim), _NORMS[norm]
-        )
+    aten(f"fft_{_name}n")(
+        lambda x, s=None, dim=None, norm=None, f=_many: _transform(f, x, s, _axes(dim), norm)
     )
-
-
-@rule("aten.fft_fftshift.default")
-def fftshift(x, dim=None):
-    return jnp.fft.fftshift(x, None if dim is None else tuple(dim))
-
-
-@rule("aten.fft_ifftshift.default")
-def ifftshift(x, dim=None):
-    return jnp.fft.ifftshift(x, None if dim is None else tuple(dim))
-
-
-@rule("aten.fft_fftfreq.default")
-def fftfreq(n, d=1.0, dtype=None, *, result):
-    return jnp.fft.fftfreq(n, d).astype(result.dtype)
-
-
-@rule("aten.fft_rfftfreq.default")
-def rfftfreq(n, d=1.0, dtype=None, *, result):
-    return jnp.fft.rfftfreq(n, d).astype(result.dtype)

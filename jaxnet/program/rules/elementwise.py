@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-from jaxnet.program.registry import rule
+from jaxnet.program.registry import aten, tabulate
 from jaxnet.program.rules._types import broadcast, is_floating, promote, result_type
 
 
-@rule("aten.add.Tensor", "aten.add.Scalar")
+@aten("add.Tensor add.Scalar")
 def add(x, other, alpha=1):
     x, other = promote(x, other)
     if x.dtype == jnp.bool_:
@@ -20,30 +20,25 @@ def add(x, other, alpha=1):
     return x + other if alpha == 1 else x + other * jnp.asarray(alpha, x.dtype)
 
 
-@rule("aten.sub.Tensor", "aten.sub.Scalar")
+@aten("sub.Tensor sub.Scalar subtract.Tensor subtract.Scalar")
 def sub(x, other, alpha=1):
     x, other = promote(x, other)
     return x - other if alpha == 1 else x - other * jnp.asarray(alpha, x.dtype)
 
 
-@rule("aten.rsub.Tensor", "aten.rsub.Scalar")
-def rsub(x, other, alpha=1):
-    return sub(other, x, alpha)
-
-
-@rule("aten.mul.Tensor", "aten.mul.Scalar")
+@aten("mul.Tensor mul.Scalar multiply.Tensor multiply.Scalar")
 def mul(x, other):
     x, other = promote(x, other)
     return x & other if x.dtype == jnp.bool_ else x * other
 
 
-@rule("aten.div.Tensor", "aten.div.Scalar")
+@aten("div.Tensor div.Scalar divide.Tensor divide.Scalar true_divide.Tensor true_divide.Scalar")
 def div(x, other):
     x, other = promote(x, other, floating=True)
     return x / other
 
 
-@rule("aten.div.Tensor_mode", "aten.div.Scalar_mode")
+@aten("div.Tensor_mode div.Scalar_mode divide.Tensor_mode divide.Scalar_mode")
 def div_mode(x, other, rounding_mode=None):
     if rounding_mode is None:
         return div(x, other)
@@ -55,58 +50,40 @@ def div_mode(x, other, rounding_mode=None):
     return jnp.trunc(x / other)
 
 
-@rule("aten.floor_divide.default", "aten.floor_divide.Scalar")
+@aten("floor_divide floor_divide.Scalar")
 def floor_divide(x, other):
     # torch has no gradient of it: 0.
-    x, other = promote(x, other)
-    return lax.stop_gradient(jnp.floor_divide(x, other))
+    return lax.stop_gradient(jnp.floor_divide(*promote(x, other)))
 
 
-@rule("aten.remainder.Tensor", "aten.remainder.Scalar", "aten.remainder.Scalar_Tensor")
-def remainder(x, other):
-    """The sign of what is left is that of the divisor."""
-    return jnp.remainder(*promote(x, other))
-
-
-@rule("aten.fmod.Tensor", "aten.fmod.Scalar")
-def fmod(x, other):
-    """The sign of what is left is that of x."""
-    return lax.rem(*promote(x, other))
-
-
-def _compare(compare):
-    return lambda x, other: compare(*promote(x, other))
-
-
-for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
-    _function = _compare(getattr(operator, _name))
-    rule(f"aten.{_name}.Tensor", f"aten.{_name}.Scalar")(_function)
-
-for _name, _function in {
-    "and": jnp.bitwise_and,
-    "or": jnp.bitwise_or,
-    "xor": jnp.bitwise_xor,
+for _names, _function in {
+    # Of a remainder the sign is that of the divisor, of fmod that of x.
+    "remainder.Tensor remainder.Scalar remainder.Scalar_Tensor": jnp.remainder,
+    "fmod.Tensor fmod.Scalar": lax.rem,
+    "eq.Tensor eq.Scalar": operator.eq,
+    "ne.Tensor ne.Scalar not_equal.Tensor not_equal.Scalar": operator.ne,
+    "lt.Tensor lt.Scalar less.Tensor less.Scalar": operator.lt,
+    "le.Tensor le.Scalar less_equal.Tensor less_equal.Scalar": operator.le,
+    "gt.Tensor gt.Scalar greater.Tensor greater.Scalar": operator.gt,
+    "ge.Tensor ge.Scalar greater_equal.Tensor greater_equal.Scalar": operator.ge,
+    "bitwise_and.Tensor bitwise_and.Scalar __and__.Tensor __and__.Scalar": jnp.bitwise_and,
+    "bitwise_or.Tensor bitwise_or.Scalar __or__.Tensor __or__.Scalar": jnp.bitwise_or,
+    "bitwise_xor.Tensor bitwise_xor.Scalar __xor__.Tensor __xor__.Scalar": jnp.bitwise_xor,
+    "bitwise_left_shift.Tensor bitwise_left_shift.Tensor_Scalar": jnp.left_shift,
+    "__lshift__.Scalar __lshift__.Tensor": jnp.left_shift,
+    "bitwise_right_shift.Tensor bitwise_right_shift.Tensor_Scalar": jnp.right_shift,
+    "__rshift__.Scalar __rshift__.Tensor": jnp.right_shift,
+    "logical_and": jnp.logical_and,
+    "logical_or": jnp.logical_or,
+    "logical_xor": jnp.logical_xor,
 }.items():
-    _compared = _compare(_function)
-    for _overload in ("Tensor", "Scalar"):
-        rule(f"aten.bitwise_{_name}.{_overload}", f"aten.__{_name}__.{_overload}")(_compared)
-    _logical = getattr(jnp, f"logical_{_name}")
-    rule(f"aten.logical_{_name}.default")(_compare(_logical))
+    aten(_names)(lambda x, other, f=_function: f(*promote(x, other)))
 
-rule("aten.logical_not.default")(lambda x: jnp.logical_not(x))
-rule("aten.bitwise_not.default")(lambda x: jnp.invert(x))
-
-
-@rule("aten.bitwise_left_shift.Tensor", "aten.bitwise_left_shift.Tensor_Scalar")
-@rule("aten.__lshift__.Scalar", "aten.__lshift__.Tensor")
-def left_shift(x, other):
-    return jnp.left_shift(*promote(x, other))
-
-
-@rule("aten.bitwise_right_shift.Tensor", "aten.bitwise_right_shift.Tensor_Scalar")
-@rule("aten.__rshift__.Scalar", "aten.__rshift__.Tensor")
-def right_shift(x, other):
-    return jnp.right_shift(*promote(x, other))
+for _names, _function in {
+    "hypot": jnp.hypot,
+    "xlogy.Tensor xlogy.Scalar_Other xlogy.Scalar_Self special_xlogy": jax.scipy.special.xlogy,
+}.items():
+    aten(_names)(lambda x, other, f=_function: f(*promote(x, other, floating=True)))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -125,22 +102,21 @@ def _choose_jvp(choice, primals, tangents):
     return choice(x, other), tangent + jnp.where(equal, dother / 2, jnp.where(ahead, 0, dother))
 
 
-def _register_choice(choice, *names):
+def _register_choice(choice, names):
     def choose(x, other):
         x, other = promote(x, other)
         return _choose(choice, x, other) if is_floating(x) else choice(x, other)
 
-    rule(*names)(choose)
-    return choose
+    return aten(names)(choose)
 
 
-maximum = _register_choice(jnp.maximum, "aten.maximum.default", "aten.max.other")
-minimum = _register_choice(jnp.minimum, "aten.minimum.default", "aten.min.other")
-_register_choice(jnp.fmax, "aten.fmax.default")
-_register_choice(jnp.fmin, "aten.fmin.default")
+maximum = _register_choice(jnp.maximum, "maximum max.other")
+minimum = _register_choice(jnp.minimum, "minimum min.other")
+_register_choice(jnp.fmax, "fmax")
+_register_choice(jnp.fmin, "fmin")
 
 
-@rule("aten.clamp.default")
+@aten("clamp clip")
 def clamp(x, min=None, max=None):
     """min(max(x, min), max) for numbers: the gradient is 0 at the bounds, as it is beyond."""
     x = jnp.asarray(x).astype(result_type(x, *(v for v in (min, max) if v is not None)))
@@ -152,41 +128,39 @@ def clamp(x, min=None, max=None):
     return jnp.where(inside, x, lax.stop_gradient(y))
 
 
-@rule("aten.clamp.Tensor")
+@aten("clamp.Tensor clip.Tensor")
 def clamp_between(x, min=None, max=None):
     """min(max(x, min), max) for arrays, which share the gradient with x where they are equal."""
     x = x if min is None else maximum(x, min)
     return x if max is None else minimum(x, max)
 
 
-@rule("aten.clamp_min.default")
-def clamp_min(x, min):
-    return clamp(x, min)
+tabulate({
+    "rsub.Tensor rsub.Scalar": lambda x, other, alpha=1: sub(other, x, alpha),
+    "clamp_min": lambda x, min: clamp(x, min),
+    "clamp_max": lambda x, max: clamp(x, None, max),
+    "clamp_min.Tensor": lambda x, min: maximum(x, min),
+    "clamp_max.Tensor": lambda x, max: minimum(x, max),
+    "logical_not": lambda x: jnp.logical_not(x),
+    "bitwise_not": lambda x: jnp.invert(x),
+    "isclose": lambda x, other, rtol=1e-05, atol=1e-08, equal_nan=False: (
+        jnp.isclose(*promote(x, other), rtol=rtol, atol=atol, equal_nan=equal_nan)
+    ),
+})  # fmt: skip
 
 
-@rule("aten.clamp_max.default")
-def clamp_max(x, max):
-    return clamp(x, None, max)
-
-
-rule("aten.clamp_min.Tensor")(lambda x, min: maximum(x, min))
-rule("aten.clamp_max.Tensor")(lambda x, max: minimum(x, max))
-
-
-@rule("aten.where.self", "aten.where.ScalarSelf", "aten.where.ScalarOther", "aten.where.Scalar")
+@aten("where.self where.ScalarSelf where.ScalarOther where.Scalar")
 def where(condition, self, other):
-    x, other = promote(self, other)
-    condition, x, other = broadcast(condition, x, other)
-    return jnp.where(condition, x, other)
+    return jnp.where(*broadcast(condition, *promote(self, other)))
 
 
-@rule("aten.masked_fill.Scalar", "aten.masked_fill.Tensor")
+@aten("masked_fill.Scalar masked_fill.Tensor")
 def masked_fill(x, mask, value):
     mask, x, value = broadcast(mask, x, jnp.asarray(value).astype(x.dtype))
     return jnp.where(mask, value, x)
 
 
-@rule("aten.lerp.Scalar", "aten.lerp.Tensor")
+@aten("lerp.Scalar lerp.Tensor")
 def lerp(x, end, weight):
     """x + weight * (end - x), from the nearer end."""
     x, end, weight = broadcast(*promote(x, end), jnp.asarray(weight).astype(x.dtype))
@@ -194,19 +168,19 @@ def lerp(x, end, weight):
     return jnp.where(jnp.abs(weight) < 0.5, near, far)
 
 
-@rule("aten.addcmul.default")
+@aten("addcmul")
 def addcmul(x, tensor1, tensor2, value=1):
     x, tensor1, tensor2 = promote(x, tensor1, tensor2)
     return x + jnp.asarray(value, x.dtype) * tensor1 * tensor2
 
 
-@rule("aten.addcdiv.default")
+@aten("addcdiv")
 def addcdiv(x, tensor1, tensor2, value=1):
     x, tensor1, tensor2 = promote(x, tensor1, tensor2, floating=True)
     return x + jnp.asarray(value, x.dtype) * (tensor1 / tensor2)
 
 
-@rule("aten.pow.Tensor_Scalar", "aten.pow.Tensor_Tensor", "aten.pow.Scalar")
+@aten("pow.Tensor_Scalar pow.Tensor_Tensor pow.Scalar")
 def power(x, exponent):
     """x ** exponent; no gradient of x where the exponent is 0, nor of the exponent where x is 0."""
     if isinstance(exponent, int | float) and float(exponent).is_integer() and abs(exponent) < 64:
@@ -246,7 +220,7 @@ def _integer_power(x, exponent):
     return jnp.where(exponent < 0, units.astype(x.dtype), result)
 
 
-@rule("aten.atan2.default")
+@aten("atan2 arctan2")
 def atan2(x, other):
     """The angle; torch's gradient at the origin is 0."""
     y, x = promote(x, other, floating=True)
@@ -255,12 +229,7 @@ def atan2(x, other):
     return jnp.where(origin, lax.stop_gradient(jnp.arctan2(y, x)), inside)
 
 
-@rule("aten.hypot.default")
-def hypot(x, other):
-    return jnp.hypot(*promote(x, other, floating=True))
-
-
-@rule("aten.logaddexp.default")
+@aten("logaddexp")
 def logaddexp(x, other):
     """log(exp(x) + exp(other)), whose slopes are the logistic function of the difference."""
     return _logaddexp(*promote(x, other, floating=True))
@@ -271,14 +240,3 @@ _logaddexp.defjvps(
     lambda tangent, y, x, other: tangent * jax.nn.sigmoid(x - other),
     lambda tangent, y, x, other: tangent * jax.nn.sigmoid(other - x),
 )
-
-
-@rule("aten.xlogy.Tensor", "aten.xlogy.Scalar_Other", "aten.xlogy.Scalar_Self")
-def xlogy(x, other):
-    return jax.scipy.special.xlogy(*promote(x, other, floating=True))
-
-
-@rule("aten.isclose.default")
-def isclose(x, other, rtol=1e-05, atol=1e-08, equal_nan=False):
-    x, other = promote(x, other)
-    return jnp.isclose(x, other, rtol, atol, equal_nan)

@@ -9,7 +9,7 @@ from jax import lax
 from jaxnet.losses.regression import absolute
 from jaxnet.nn._functions import expm1, tanh
 from jaxnet.nn.base import narrow, widen
-from jaxnet.program.registry import rule
+from jaxnet.program.registry import aten, tabulate
 from jaxnet.program.rules._types import cast, is_floating
 
 
@@ -33,73 +33,67 @@ def _digamma_jvp(primals, tangents):
     return digamma(x), jnp.where(low, (jnp.pi / sine) ** 2 - own, own) * dx
 
 
-for _name, _function in {
+for _names, _function in {
     "exp": jnp.exp,
-    "exp2": jnp.exp2,
-    "expm1": expm1,
+    "exp2 special_exp2": jnp.exp2,
+    "expm1 special_expm1": expm1,
     "log": jnp.log,
     "log2": lambda x: jnp.log(x) / math.log(2.0),
     "log10": lambda x: jnp.log(x) / math.log(10.0),
-    "log1p": jnp.log1p,
+    "log1p special_log1p": jnp.log1p,
     "sqrt": jnp.sqrt,
     "rsqrt": lambda x: 1 / jnp.sqrt(x),
     "reciprocal": lambda x: 1 / x,
     "sin": jnp.sin,
     "cos": jnp.cos,
     "tan": jnp.tan,
-    "asin": jnp.arcsin,
-    "acos": jnp.arccos,
-    "atan": jnp.arctan,
+    "asin arcsin": jnp.arcsin,
+    "acos arccos": jnp.arccos,
+    "atan arctan": jnp.arctan,
     "sinh": jnp.sinh,
     "cosh": jnp.cosh,
     "tanh": tanh,
-    "asinh": jnp.arcsinh,
-    "acosh": jnp.arccosh,
-    "atanh": jnp.arctanh,
-    "erf": jax.scipy.special.erf,
-    "erfc": jax.scipy.special.erfc,
-    "erfinv": jax.scipy.special.erfinv,
-    "sigmoid": jax.nn.sigmoid,
-    "lgamma": jax.scipy.special.gammaln,
-    "digamma": digamma,
-    "sinc": jnp.sinc,
+    "asinh arcsinh": jnp.arcsinh,
+    "acosh arccosh": jnp.arccosh,
+    "atanh arctanh": jnp.arctanh,
+    "erf special_erf": jax.scipy.special.erf,
+    "erfc special_erfc": jax.scipy.special.erfc,
+    "erfinv special_erfinv": jax.scipy.special.erfinv,
+    "sigmoid special_expit": jax.nn.sigmoid,
+    "lgamma special_gammaln": jax.scipy.special.gammaln,
+    "digamma special_digamma": digamma,
+    "sinc special_sinc": jnp.sinc,
 }.items():
-    rule(f"aten.{_name}.default")(_plain(_function))
+    aten(_names)(_plain(_function))
 
-rule("aten.special_expit.default")(_plain(jax.nn.sigmoid))
+for _names, _function in {"floor": jnp.floor, "ceil": jnp.ceil, "trunc fix": jnp.trunc}.items():
+    aten(_names)(lambda x, f=_function: f(x) if is_floating(x) else x)
 
-for _name in ("neg", "positive", "isnan", "isinf", "isfinite", "square", "sign", "signbit"):
-    _function = getattr(jnp, {"neg": "negative"}.get(_name, _name))
-    rule(f"aten.{_name}.default")(lambda x, f=_function: f(x))
+tabulate({
+    "neg negative": lambda x: jnp.negative(x),
+    "positive": lambda x: jnp.positive(x),
+    "isnan": lambda x: jnp.isnan(x),
+    "isinf": lambda x: jnp.isinf(x),
+    "isfinite": lambda x: jnp.isfinite(x),
+    "square": lambda x: jnp.square(x),
+    "sign sgn": lambda x: jnp.sign(x),
+    "signbit": lambda x: jnp.signbit(x),
+    "round": lambda x: jnp.round(x) if is_floating(x) else jnp.asarray(x),
+    "round.decimals": lambda x, decimals: jnp.round(x, decimals),
+    "frac": lambda x: x - jnp.trunc(x),
+    "detach": lambda x: lax.stop_gradient(x),
+    "alias alias_copy lift lift_fresh_copy clone contiguous resolve_conj resolve_neg": lambda x: x,
+    "zero": lambda x: jnp.zeros_like(x),
+    "fill.Scalar fill.Tensor": lambda x, value: copy(x, value),
+})  # fmt: skip
 
-for _name in ("floor", "ceil", "trunc"):
-    _function = getattr(jnp, _name)
-    rule(f"aten.{_name}.default")(lambda x, f=_function: f(x) if is_floating(x) else x)
 
-rule("aten.sgn.default")(lambda x: jnp.sign(x))
-
-
-@rule("aten.abs.default")
+@aten("abs absolute")
 def absolute_value(x):
     return absolute(x) if jnp.issubdtype(x.dtype, jnp.floating) else jnp.abs(x)
 
 
-@rule("aten.round.default")
-def round_half_to_even(x):
-    return jnp.round(x) if is_floating(x) else jnp.asarray(x)
-
-
-@rule("aten.round.decimals")
-def round_decimals(x, decimals):
-    return jnp.round(x, decimals)
-
-
-@rule("aten.frac.default")
-def frac(x):
-    return x - jnp.trunc(x)
-
-
-@rule("aten.logit.default")
+@aten("logit special_logit")
 def logit(x, eps=None):
     """log(x / (1 - x)), x first clamped to [eps, 1 - eps], with no gradient outside."""
     y = widen(x)
@@ -108,7 +102,7 @@ def logit(x, eps=None):
     return narrow(jnp.log(y / (1 - y)), x)
 
 
-@rule("aten.nan_to_num.default")
+@aten("nan_to_num")
 def nan_to_num(x, nan=None, posinf=None, neginf=None):
     """No gradient where something is replaced."""
     if not is_floating(x):
@@ -120,52 +114,24 @@ def nan_to_num(x, nan=None, posinf=None, neginf=None):
     return jnp.where(x == -jnp.inf, low, y)
 
 
-@rule("aten.detach.default")
-def detach(x):
-    return lax.stop_gradient(x)
-
-
-@rule("aten.alias.default", "aten.lift_fresh_copy.default", "aten.lift.default")
-@rule("aten.clone.default", "aten.contiguous.default", "aten.alias_copy.default")
-@rule("aten.resolve_conj.default", "aten.resolve_neg.default")
-def identity(x):
-    return x
-
-
-@rule("aten._to_copy.default", "aten.to.dtype", "aten.to.dtype_layout", "aten.to.device")
-@rule("aten.to.other", "aten.type_as.default")
+@aten("_to_copy to.dtype to.dtype_layout to.device to.other type_as")
 def to(x, *_, result, **__):
     """To another type; what is not finite has no integer, in torch as here."""
     return jnp.asarray(x).astype(result.dtype)
 
 
-@rule("aten.copy.default")
+@aten("copy")
 def copy(x, src, non_blocking=False):
     return jnp.broadcast_to(jnp.asarray(src).astype(x.dtype), x.shape)
 
 
-@rule("aten.fill.Scalar", "aten.fill.Tensor")
-def fill(x, value):
-    return jnp.broadcast_to(jnp.asarray(value).astype(x.dtype), x.shape)
-
-
-@rule("aten.zero.default")
-def zero(x):
-    return jnp.zeros_like(x)
-
-
-@rule("aten.softmax.int")
+@aten("softmax.int")
 def softmax(x, dim, dtype=None):
     x = cast(x, dtype)
     return narrow(jax.nn.softmax(widen(x), dim), x) if x.ndim else jnp.ones_like(x)
 
 
-@rule("aten._softmax.default")
-def softmax_kernel(x, dim, half_to_float):
-    return softmax(x, dim)
-
-
-@rule("aten._safe_softmax.default")
+@aten("_safe_softmax")
 def safe_softmax(x, dim, dtype=None):
     """softmax, and 0 where a whole row is -inf."""
     x = cast(x, dtype)
@@ -174,12 +140,11 @@ def safe_softmax(x, dim, dtype=None):
     return jnp.where(empty, 0, softmax(jnp.where(empty, 0, x), dim))
 
 
-@rule("aten.log_softmax.int")
+@aten("log_softmax.int")
 def log_softmax(x, dim, dtype=None):
     x = cast(x, dtype)
     return narrow(jax.nn.log_softmax(widen(x), dim), x) if x.ndim else jnp.zeros_like(x)
 
 
-@rule("aten._log_softmax.default")
-def log_softmax_kernel(x, dim, half_to_float):
-    return log_softmax(x, dim)
+aten("_softmax")(lambda x, dim, half_to_float: softmax(x, dim))
+aten("_log_softmax")(lambda x, dim, half_to_float: log_softmax(x, dim))

@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 
 from jaxnet.nn._functions import take_rows
-from jaxnet.program.registry import rule
+from jaxnet.program.registry import aten, tabulate
 from jaxnet.program.rules._types import as_integers, is_floating
 from jaxnet.program.rules.shapes import places
 
@@ -24,11 +24,6 @@ def _index(indices):
     return tuple(
         slice(None) if index is None else jnp.broadcast_to(index, shape) for index in indices
     )
-
-
-@rule("aten.index.Tensor", "aten._unsafe_index.Tensor")
-def index(x, indices):
-    return x[_index(indices)]
 
 
 def overwrite(x, at, values):
@@ -62,7 +57,7 @@ def _rebuild(arrays, slots):
     return tuple(slice(None) if whole else next(rest) for whole in slots)
 
 
-@rule("aten.index_put.default", "aten._unsafe_index_put.default")
+@aten("index_put _unsafe_index_put")
 def index_put(x, indices, values, accumulate=False):
     """Values written, or added, at places; a mask of booleans takes one value."""
     if len(indices) == 1 and indices[0] is not None and indices[0].dtype == jnp.bool_:
@@ -81,99 +76,58 @@ def _put_where(x, mask, values, accumulate):
     return jnp.where(mask, x + value if accumulate else value, x)
 
 
-@rule("aten.index_select.default")
-def index_select(x, dim, index):
-    return jnp.take(x, index.reshape(-1), dim) if x.ndim else x
-
-
-@rule("aten.take.default")
-def take(x, index):
-    return jnp.take(x.reshape(-1), index)
-
-
-def grid_of(x, dim, index):
+def grid_of(dim, index):
     """`index` along an axis, and along the others each element's own place."""
     grid = list(jnp.indices(index.shape, sparse=True))
     grid[dim] = index
     return tuple(jnp.broadcast_to(part, index.shape) for part in grid)
 
 
-def _with_axes(function):
-    """A function of arrays with axes; what has none is given one for it."""
-
-    def compute(x, dim, index, *rest, **options):
-        if x.ndim == 0:
-            rest = [part.reshape(1) if hasattr(part, "reshape") else part for part in rest]
-            y = function(x.reshape(1), 0, index.reshape(1), *rest, **options)
-            return y.reshape(index.shape if function is _gather else x.shape)
-        return function(
-            x, dim, index.reshape((-1,) if index.ndim == 0 else index.shape), *rest, **options
-        )
-
-    return compute
-
-
-def _gather(x, dim, index):
-    return x[grid_of(x, dim, index)]
-
-
-@rule("aten.gather.default")
+@aten("gather")
 def gather(x, dim, index, sparse_grad=False):
     if not index.size:
         return jnp.zeros(index.shape, x.dtype)
-    return _with_axes(_gather)(x, dim, index)
-
-
-@rule("aten.take_along_dim.default")
-def take_along_dim(x, indices, dim=None):
-    if dim is None:
-        return jnp.take(x.reshape(-1), indices.reshape(-1))
-    return jnp.take_along_axis(x, indices, dim)
+    # What has no axis is given one.
+    found = jnp.atleast_1d(x)[grid_of(dim, jnp.atleast_1d(index))]
+    return found.reshape(index.shape)
 
 
 def part_of(src, index):
     return src[tuple(slice(0, size) for size in index.shape)]
 
 
-def _scatter(x, dim, index, src):
-    values = part_of(src, index) if hasattr(src, "shape") and src.ndim else src
-    return overwrite(x, grid_of(x, dim, index), values)
+def _scatter(write, x, dim, index, src):
+    index = jnp.atleast_1d(index)
+    values = part_of(jnp.atleast_1d(src), index) if hasattr(src, "shape") else src
+    return write(jnp.atleast_1d(x), grid_of(dim, index), values).reshape(x.shape)
 
 
-@rule("aten.scatter.src")
-def scatter(x, dim, index, src):
-    return _with_axes(_scatter)(x, dim, index, src)
+def _add(x, at, values):
+    return x.at[at].add(values)
 
 
-@rule("aten.scatter.value")
-def scatter_value(x, dim, index, value):
-    return _with_axes(_scatter)(x, dim, index, value)
+@aten("take_along_dim")
+def take_along_dim(x, indices, dim=None):
+    if dim is None:
+        return jnp.take(x.reshape(-1), indices.reshape(-1))
+    return jnp.take_along_axis(x, indices, dim)
 
 
-def _scatter_add(x, dim, index, src):
-    return x.at[grid_of(x, dim, index)].add(part_of(src, index))
-
-
-@rule("aten.scatter_add.default")
-def scatter_add(x, dim, index, src):
-    return _with_axes(_scatter_add)(x, dim, index, src)
-
-
-@rule("aten.index_add.default")
+@aten("index_add")
 def index_add(x, dim, index, source, alpha=1):
     if x.ndim == 0:
         return x + alpha * source.reshape(())
     return x.at[places(x, dim, index)].add(source * jnp.asarray(alpha, x.dtype))
 
 
-@rule("aten.index_copy.default")
+@aten("index_copy")
 def index_copy(x, dim, index, source):
     if x.ndim == 0:
         return source.reshape(())
     return overwrite(x, places(x, dim, index), source)
 
 
-@rule("aten.index_fill.int_Scalar", "aten.index_fill.int_Tensor")
+@aten("index_fill.int_Scalar index_fill.int_Tensor")
 def index_fill(x, dim, index, value):
     """The gradient of a value is of each place once, however often it is named."""
     value = jnp.asarray(value).astype(x.dtype)
@@ -185,7 +139,7 @@ def index_fill(x, dim, index, value):
     return jnp.where(jnp.broadcast_to(named, x.shape), value, x)
 
 
-@rule("aten.masked_scatter.default")
+@aten("masked_scatter")
 def masked_scatter(x, mask, source):
     """The elements of `source`, in their order, where the mask is True."""
     shape = np.broadcast_shapes(x.shape, mask.shape)
@@ -195,7 +149,7 @@ def masked_scatter(x, mask, source):
     return jnp.where(mask, taken, x)
 
 
-@rule("aten.embedding.default")
+@aten("embedding")
 def embedding(weight, indices, padding_idx=-1, scale_grad_by_freq=False, sparse=False):
     rows = take_rows(weight, indices, None if padding_idx < 0 else padding_idx)
     if not scale_grad_by_freq:
@@ -206,6 +160,14 @@ def embedding(weight, indices, padding_idx=-1, scale_grad_by_freq=False, sparse=
     return still + (rows - still) / jnp.broadcast_to(times[..., None], rows.shape)
 
 
-@rule("aten.bincount.default")
-def bincount(x, weights=None, minlength=0, *, result):
-    return jnp.bincount(as_integers(x), weights, minlength, length=result.shape[0])
+tabulate({
+    "index.Tensor _unsafe_index.Tensor": lambda x, indices: x[_index(indices)],
+    "index_select": lambda x, dim, index: jnp.take(x, index.reshape(-1), dim) if x.ndim else x,
+    "take": lambda x, index: jnp.take(x.reshape(-1), index),
+    "scatter.src": lambda x, dim, index, src: _scatter(overwrite, x, dim, index, src),
+    "scatter.value": lambda x, dim, index, value: _scatter(overwrite, x, dim, index, value),
+    "scatter_add": lambda x, dim, index, src: _scatter(_add, x, dim, index, src),
+    "bincount": lambda x, weights=None, minlength=0, *, result: (
+        jnp.bincount(as_integers(x), weights, minlength, length=result.shape[0])
+    ),
+})  # fmt: skip

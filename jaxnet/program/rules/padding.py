@@ -3,9 +3,8 @@
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnet.program.registry import rule
-
-_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+from jaxnet.nn.images import PADDING_MODES
+from jaxnet.program.registry import aten
 
 
 def _around(x, pad):
@@ -14,23 +13,24 @@ def _around(x, pad):
     return [(0, 0)] * (x.ndim - len(pairs)) + pairs[::-1]
 
 
-@rule("aten.pad.default")
+@aten("pad")
 def pad(x, pad, mode="constant", value=None):
     """Negative sizes cut off."""
     if mode == "constant":
         return constant_pad_nd(x, pad, 0 if value is None else value)
     around = _around(x, pad)
-    x = jnp.pad(x, [(max(a, 0), max(b, 0)) for a, b in around], mode=_MODES[mode])
+    x = jnp.pad(x, [(max(a, 0), max(b, 0)) for a, b in around], mode=PADDING_MODES[mode])
     cuts = [slice(max(-a, 0), n - max(-b, 0)) for (a, b), n in zip(around, x.shape, strict=True)]
     return x[tuple(cuts)]
 
 
-@rule("aten.constant_pad_nd.default")
+@aten("constant_pad_nd")
 def constant_pad_nd(x, pad, value=0):
     config = [(front, behind, 0) for front, behind in _around(x, pad)]
     return lax.pad(x, jnp.asarray(value).astype(x.dtype), config)
 
 
-for _axes in (1, 2, 3):
-    rule(f"aten.reflection_pad{_axes}d.default")(lambda x, padding: pad(x, padding, "reflect"))
-    rule(f"aten.replication_pad{_axes}d.default")(lambda x, padding: pad(x, padding, "replicate"))
+for _name, _mode in {"reflection": "reflect", "replication": "replicate"}.items():
+    aten(f"{_name}_pad1d {_name}_pad2d {_name}_pad3d")(
+        lambda x, padding, mode=_mode: pad(x, padding, mode)
+    )

@@ -1,24 +1,19 @@
 """LSTM, GRU and RNN: layers, both directions, dropout between layers; and single cells."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnet.nn._functions import scale_kept, tanh
 from jaxnet.nn._product import product
-from jaxnet.program.registry import rule
-
-
-def _affine(x, weight, bias):
-    y = product(x, weight)
-    return y if bias is None else y + jnp.broadcast_to(bias, y.shape)
+from jaxnet.program.registry import aten
+from jaxnet.program.rules.matmul import linear
 
 
 def _lstm_step(carry, inputs, weight, bias, projection=None):
+    """i, f, g, o: c' = sigmoid(f) c + sigmoid(i) tanh(g); h' = sigmoid(o) tanh(c')."""
     hidden, cell = carry
-    gates = inputs + _affine(hidden, weight, bias)
+    gates = inputs + linear(hidden, weight, bias)
     enter, forget, new, out = jnp.split(gates, 4, -1)
     cell = jax.nn.sigmoid(forget) * cell + jax.nn.sigmoid(enter) * tanh(new)
     hidden = jax.nn.sigmoid(out) * tanh(cell)
@@ -26,17 +21,18 @@ def _lstm_step(carry, inputs, weight, bias, projection=None):
 
 
 def _gru_step(carry, inputs, weight, bias):
+    """r, z, n: n = tanh(W x + r (U h)); h' = n + z (h - n)."""
     (hidden,) = carry
     parts = zip(
-        jnp.split(inputs, 3, -1), jnp.split(_affine(hidden, weight, bias), 3, -1), strict=True
+        jnp.split(inputs, 3, -1), jnp.split(linear(hidden, weight, bias), 3, -1), strict=True
     )
     (reset, reset_h), (update, update_h), (new, new_h) = parts
     new = tanh(new + jax.nn.sigmoid(reset + reset_h) * new_h)
     return (new + jax.nn.sigmoid(update + update_h) * (hidden - new),)
 
 
-def _rnn_step(function, carry, inputs, weight, bias):
-    return (function(inputs + _affine(carry[0], weight, bias)),)
+def _make_rnn_step(function):
+    return lambda carry, inputs, *weights: (function(inputs + linear(carry[0], *weights)),)
 
 
 def _layer(step, x, states, weights, has_biases, reverse):
@@ -49,7 +45,7 @@ def _layer(step, x, states, weights, has_biases, reverse):
         carry = step(carry, inputs, weight_hh, bias_hh, *projection)
         return carry, carry[0]
 
-    return lax.scan(move, states, _affine(x, weight_ih, bias_ih), reverse=reverse)
+    return lax.scan(move, states, linear(x, weight_ih, bias_ih), reverse=reverse)
 
 
 def _run(
@@ -78,45 +74,23 @@ def _run(
     return y, *(jnp.stack(parts) for parts in zip(*last, strict=True))
 
 
-@rule("aten.lstm.input")
-def lstm(
-    x, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first, *, draw
-):
-    """i, f, g, o: c' = sigmoid(f) c + sigmoid(i) tanh(g); h' = sigmoid(o) tanh(c')."""
-    options = (has_biases, num_layers, dropout, train, bidirectional, batch_first)
-    return _run(_lstm_step, x, hx, params, *options, draw)
+def _register(name, step, several=False):
+    def pack(hx):
+        return tuple(hx) if several else (hx,)
 
-
-@rule("aten.gru.input")
-def gru(x, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first, *, draw):
-    """r, z, n: n = tanh(W x + r (U h)); h' = n + z (h - n)."""
-    options = (has_biases, num_layers, dropout, train, bidirectional, batch_first)
-    return _run(_gru_step, x, [hx], params, *options, draw)
-
-
-def _register_rnn(name, function):
-    def rnn(
-        x, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first, *, draw
-    ):
-        options = (has_biases, num_layers, dropout, train, bidirectional, batch_first)
-        return _run(functools.partial(_rnn_step, function), x, [hx], params, *options, draw)
+    def layers(x, hx, params, *options, draw):
+        return _run(step, x, pack(hx), params, *options, draw=draw)
 
     def cell(x, hx, w_ih, w_hh, b_ih=None, b_hh=None):
-        return _rnn_step(function, (hx,), _affine(x, w_ih, b_ih), w_hh, b_hh)[0]
+        found = step(pack(hx), linear(x, w_ih, b_ih), w_hh, b_hh)
+        return found if several else found[0]
 
-    rule(f"aten.rnn_{name}.input")(rnn)
-    rule(f"aten.rnn_{name}_cell.default")(cell)
-
-
-_register_rnn("tanh", tanh)
-_register_rnn("relu", jax.nn.relu)
+    layers.__doc__ = cell.__doc__ = step.__doc__
+    aten(f"{name}.input")(layers)
+    aten(f"{name}_cell")(cell)
 
 
-@rule("aten.lstm_cell.default")
-def lstm_cell(x, hx, w_ih, w_hh, b_ih=None, b_hh=None):
-    return _lstm_step(tuple(hx), _affine(x, w_ih, b_ih), w_hh, b_hh)
-
-
-@rule("aten.gru_cell.default")
-def gru_cell(x, hx, w_ih, w_hh, b_ih=None, b_hh=None):
-    return _gru_step((hx,), _affine(x, w_ih, b_ih), w_hh, b_hh)[0]
+_register("lstm", _lstm_step, several=True)
+_register("gru", _gru_step)
+_register("rnn_tanh", _make_rnn_step(tanh))
+_register("rnn_relu", _make_rnn_step(jax.nn.relu))

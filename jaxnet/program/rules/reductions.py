@@ -9,7 +9,7 @@ from jax import lax
 from jaxnet.losses.regression import absolute
 from jaxnet.nn._functions import moments
 from jaxnet.nn.base import narrow, widen
-from jaxnet.program.registry import rule
+from jaxnet.program.registry import aten, tabulate
 from jaxnet.program.rules._types import as_integers, cast
 
 
@@ -21,80 +21,43 @@ def axes_of(x, dim):
     return tuple(d % x.ndim for d in dims) if x.ndim else ()
 
 
-def _summand(x, dtype):
+def _summand(x, dtype=None):
+    """Integers and booleans are added, and multiplied, as int64."""
     return as_integers(x) if dtype is None else cast(x, dtype)
 
 
-@rule("aten.sum.dim_IntList")
-def total(x, dim=None, keepdim=False, dtype=None):
-    """Integers and booleans are added as int64."""
-    return jnp.sum(_summand(x, dtype), axes_of(x, dim), keepdims=keepdim)
+for _name, _function, _convert, _of_axes in (
+    ("sum", jnp.sum, _summand, "dim_IntList"),
+    ("prod", jnp.prod, _summand, "dim_int"),
+    ("mean", jnp.mean, cast, "dim"),
+):
+    aten(_name)(lambda x, dtype=None, f=_function, convert=_convert: f(convert(x, dtype)))
+    aten(f"{_name}.{_of_axes}")(
+        lambda x, dim=None, keepdim=False, dtype=None, f=_function, convert=_convert: f(
+            convert(x, dtype), axes_of(x, dim), keepdims=keepdim
+        )
+    )
 
+for _name, _function in {"cumsum": jnp.cumsum, "cumprod": jnp.cumprod}.items():
+    aten(_name)(
+        lambda x, dim, dtype=None, f=_function: (
+            f(_summand(x, dtype), dim) if x.ndim else _summand(x, dtype)
+        )
+    )
 
-@rule("aten.sum.default")
-def sum_all(x, dtype=None):
-    return jnp.sum(_summand(x, dtype))
+# Of equal extremes all share the gradient.
+for _name, _function in {"any": jnp.any, "all": jnp.all, "max": jnp.max, "min": jnp.min}.items():
+    aten(_name)(lambda x, f=_function: f(x))
 
-
-@rule("aten.mean.dim")
-def mean(x, dim=None, keepdim=False, dtype=None):
-    return jnp.mean(cast(x, dtype), axes_of(x, dim), keepdims=keepdim)
-
-
-@rule("aten.mean.default")
-def mean_all(x, dtype=None):
-    return jnp.mean(cast(x, dtype))
-
-
-@rule("aten.prod.default")
-def prod_all(x, dtype=None):
-    return jnp.prod(_summand(x, dtype))
-
-
-@rule("aten.prod.dim_int")
-def prod(x, dim, keepdim=False, dtype=None):
-    return jnp.prod(_summand(x, dtype), axes_of(x, dim), keepdims=keepdim)
-
-
-@rule("aten.cumsum.default")
-def cumsum(x, dim, dtype=None):
-    return jnp.cumsum(_summand(x, dtype), dim) if x.ndim else _summand(x, dtype)
-
-
-@rule("aten.cumprod.default")
-def cumprod(x, dim, dtype=None):
-    return jnp.cumprod(_summand(x, dtype), dim) if x.ndim else _summand(x, dtype)
-
-
-@rule("aten.logcumsumexp.default")
-def logcumsumexp(x, dim):
-    return lax.cumlogsumexp(x, dim % x.ndim) if x.ndim else x
-
-
-@rule("aten.logsumexp.default")
-def logsumexp(x, dim, keepdim=False):
-    y = widen(x)
-    return narrow(jax.nn.logsumexp(y, axes_of(x, dim), keepdims=keepdim), x)
-
-
-@rule("aten.amax.default")
-def amax(x, dim=(), keepdim=False):
-    """The largest; equal ones share the gradient."""
-    return jnp.max(x, axes_of(x, dim), keepdims=keepdim)
-
-
-@rule("aten.amin.default")
-def amin(x, dim=(), keepdim=False):
-    return jnp.min(x, axes_of(x, dim), keepdims=keepdim)
-
-
-@rule("aten.aminmax.default")
-def aminmax(x, dim=None, keepdim=False):
-    return amin(x, dim, keepdim), amax(x, dim, keepdim)
-
-
-rule("aten.max.default")(lambda x: jnp.max(x))
-rule("aten.min.default")(lambda x: jnp.min(x))
+for _names, _function in {
+    "any.dim any.dims": jnp.any,
+    "all.dim all.dims": jnp.all,
+    "amax": jnp.max,
+    "amin": jnp.min,
+}.items():
+    aten(_names)(
+        lambda x, dim=(), keepdim=False, f=_function: f(x, axes_of(x, dim), keepdims=keepdim)
+    )
 
 
 def _extreme(x, dim, keepdim, find):
@@ -108,46 +71,35 @@ def _extreme(x, dim, keepdim, find):
     return jnp.squeeze(values, dim), jnp.squeeze(places, dim)
 
 
-@rule("aten.max.dim")
-def max_dim(x, dim, keepdim=False):
-    return _extreme(x, dim, keepdim, jnp.argmax)
-
-
-@rule("aten.min.dim")
-def min_dim(x, dim, keepdim=False):
-    return _extreme(x, dim, keepdim, jnp.argmin)
-
-
-@rule("aten.argmax.default")
-def argmax(x, dim=None, keepdim=False):
-    return jnp.argmax(x, dim, keepdims=keepdim) if x.ndim else jnp.zeros((), jnp.int32)
-
-
-@rule("aten.argmin.default")
-def argmin(x, dim=None, keepdim=False):
-    return jnp.argmin(x, dim, keepdims=keepdim) if x.ndim else jnp.zeros((), jnp.int32)
-
-
-for _name in ("any", "all"):
-    _function = getattr(jnp, _name)
-    rule(f"aten.{_name}.default")(lambda x, f=_function: f(x))
-    rule(f"aten.{_name}.dim", f"aten.{_name}.dims")(
-        lambda x, dim=None, keepdim=False, f=_function: f(x, axes_of(x, dim), keepdims=keepdim)
+for _name, _function in {"max": jnp.argmax, "min": jnp.argmin}.items():
+    aten(f"{_name}.dim")(lambda x, dim, keepdim=False, f=_function: _extreme(x, dim, keepdim, f))
+    aten(f"arg{_name}")(
+        lambda x, dim=None, keepdim=False, f=_function: (
+            f(x, dim, keepdims=keepdim) if x.ndim else jnp.zeros((), jnp.int32)
+        )
     )
 
 
-@rule("aten.count_nonzero.default", "aten.count_nonzero.dim_IntList")
+@aten("aminmax")
+def aminmax(x, dim=None, keepdim=False):
+    axes = axes_of(x, dim)
+    return jnp.min(x, axes, keepdims=keepdim), jnp.max(x, axes, keepdims=keepdim)
+
+
+@aten("logcumsumexp")
+def logcumsumexp(x, dim):
+    return lax.cumlogsumexp(x, dim % x.ndim) if x.ndim else x
+
+
+@aten("logsumexp special_logsumexp")
+def logsumexp(x, dim, keepdim=False):
+    y = widen(x)
+    return narrow(jax.nn.logsumexp(y, axes_of(x, dim), keepdims=keepdim), x)
+
+
+@aten("count_nonzero count_nonzero.dim_IntList")
 def count_nonzero(x, dim=None):
     return jnp.sum(as_integers(x != 0), axes_of(x, dim))
-
-
-def _variance(x, dim, correction, keepdim):
-    axes = axes_of(x, dim)
-    count = math.prod(x.shape[axis] for axis in axes)
-    _, variance = moments(widen(x), axes)
-    left = max(count - (1 if correction is None else correction), 0)
-    variance = variance * (count / left if left else math.nan)
-    return variance if keepdim else jnp.squeeze(variance, axes)
 
 
 def _root(variance):
@@ -156,48 +108,37 @@ def _root(variance):
     return jnp.where(still, 0.0, jnp.sqrt(jnp.where(still, 1.0, variance)))
 
 
-@rule("aten.var.correction")
-def var(x, dim=None, correction=None, keepdim=False):
-    """The sum of squared distances from the mean over n - correction, 1 for None."""
-    return narrow(_variance(x, dim, correction, keepdim), x)
+def _identity(x):
+    return x
 
 
-@rule("aten.std.correction")
-def std(x, dim=None, correction=None, keepdim=False):
-    return narrow(_root(_variance(x, dim, correction, keepdim)), x)
+for _name, _function in {"var": _identity, "std": _root}.items():
+
+    @aten(f"{_name}.correction")
+    def deviate(x, dim=None, correction=None, keepdim=False, f=_function):
+        """Of the sum of squared distances from the mean over n - correction, 1 for None."""
+        axes = axes_of(x, dim)
+        count = math.prod(x.shape[axis] for axis in axes)
+        _, variance = moments(widen(x), axes)
+        left = max(count - (1 if correction is None else correction), 0)
+        variance = variance * (count / left if left else math.nan)
+        return narrow(f(variance if keepdim else jnp.squeeze(variance, axes)), x)
+
+    aten(_name)(lambda x, unbiased=True, f=deviate: f(x, None, int(unbiased)))
+    aten(f"{_name}.dim")(
+        lambda x, dim=None, unbiased=True, keepdim=False, f=deviate: f(
+            x, dim, int(unbiased), keepdim
+        )
+    )
+    aten(f"{_name}_mean.correction")(
+        lambda x, dim=None, correction=None, keepdim=False, f=deviate: (
+            f(x, dim, correction, keepdim),
+            jnp.mean(x, axes_of(x, dim), keepdims=keepdim),
+        )
+    )
 
 
-@rule("aten.var.dim")
-def var_dim(x, dim=None, unbiased=True, keepdim=False):
-    return var(x, dim, int(unbiased), keepdim)
-
-
-@rule("aten.std.dim")
-def std_dim(x, dim=None, unbiased=True, keepdim=False):
-    return std(x, dim, int(unbiased), keepdim)
-
-
-@rule("aten.var.default")
-def var_all(x, unbiased=True):
-    return var(x, None, int(unbiased))
-
-
-@rule("aten.std.default")
-def std_all(x, unbiased=True):
-    return std(x, None, int(unbiased))
-
-
-@rule("aten.var_mean.correction")
-def var_mean(x, dim=None, correction=None, keepdim=False):
-    return var(x, dim, correction, keepdim), mean(x, dim, keepdim)
-
-
-@rule("aten.std_mean.correction")
-def std_mean(x, dim=None, correction=None, keepdim=False):
-    return std(x, dim, correction, keepdim), mean(x, dim, keepdim)
-
-
-@rule("aten.linalg_vector_norm.default")
+@aten("linalg_vector_norm")
 def vector_norm(x, ord=2, dim=None, keepdim=False, dtype=None):
     """(sum |x|^ord)^(1/ord); where it is 0 the gradient is 0, as in torch."""
     x, axes = cast(x, dtype), axes_of(x, dim)
@@ -227,29 +168,20 @@ def _norm_of_order(size, order, axes, keepdim):
     return jnp.where(limit, jnp.where((sums == 0) == (order > 0), 0.0, jnp.inf), root)
 
 
-@rule("aten.norm.Scalar")
-def norm(x, p=2):
-    return vector_norm(x, p)
-
-
-@rule("aten.norm.ScalarOpt_dim", "aten.norm.ScalarOpt_dim_dtype", "aten.norm.ScalarOpt_dtype")
+@aten("norm.ScalarOpt_dim norm.ScalarOpt_dim_dtype norm.ScalarOpt_dtype")
 def norm_dim(x, p, dim=None, keepdim=False, dtype=None):
     return vector_norm(x, 2 if p is None else p, dim, keepdim, dtype)
 
 
-@rule("aten.linalg_norm.default")
+@aten("linalg_norm")
 def linalg_norm(x, ord=None, dim=None, keepdim=False, dtype=None):
-    axes = axes_of(x, dim)
-    if ord is not None and len(axes) == 2:
+    if ord is not None and len(axes_of(x, dim)) == 2:
         raise NotImplementedError("linalg_norm of matrices has a rule for the Frobenius norm alone")
-    return vector_norm(x, 2 if ord is None else ord, dim, keepdim, dtype)
+    return norm_dim(x, ord, dim, keepdim, dtype)
 
 
-@rule("aten.trace.default")
-def trace(x):
-    return jnp.sum(_summand(jnp.diagonal(x), None))
-
-
-@rule("aten.dist.default")
-def dist(x, other, p=2):
-    return vector_norm(x - other, p)
+tabulate({
+    "norm.Scalar": lambda x, p=2: vector_norm(x, p),
+    "dist": lambda x, other, p=2: vector_norm(x - other, p),
+    "trace": lambda x: jnp.sum(_summand(jnp.diagonal(x))),
+})  # fmt: skip

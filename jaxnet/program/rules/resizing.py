@@ -1,13 +1,12 @@
 """Images in another size: nearest, linear and cubic."""
 
-import functools
 import math
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.nn.base import narrow, widen
-from jaxnet.program.registry import rule
+from jaxnet.program.registry import aten, tabulate
 
 
 def output_sizes(x, output_size, scale_factors):
@@ -82,7 +81,7 @@ def _cubic_weights(t):
     return far(t + 1), near(t), near(1 - t), far(2 - t)
 
 
-@rule("aten.upsample_bicubic2d.vec")
+@aten("upsample_bicubic2d.vec")
 def bicubic(x, output_size, align_corners, scale_factors):
     """Beyond its rim an image goes on with the rim."""
     y = widen(x)
@@ -98,30 +97,28 @@ def bicubic(x, output_size, align_corners, scale_factors):
     return narrow(y, x)
 
 
-def _nearest_vec(shift, x, output_size, scale_factors):
-    return _nearest(x, output_size, scale_factors, shift)
+tabulate({
+    "upsample_bicubic2d": lambda x, output_size, align_corners, scales_h=None, scales_w=None: (
+        bicubic(x, output_size, align_corners, (scales_h, scales_w))
+    ),
+    "upsample_bilinear2d.vec upsample_linear1d.vec upsample_trilinear3d.vec": (
+        lambda x, output_size, align_corners, scale_factors: (
+            _linear(x, output_size, align_corners, scale_factors)
+        )
+    ),
+    "upsample_bilinear2d upsample_linear1d upsample_trilinear3d": (
+        lambda x, output_size, align_corners, *scales: (
+            _linear(x, output_size, align_corners, scales)
+        )
+    ),
+})  # fmt: skip
 
-
-def _nearest_sized(shift, x, output_size, *scales):
-    return _nearest(x, output_size, scales, shift)
-
-
-def _linear_vec(x, output_size, align_corners, scale_factors):
-    return _linear(x, output_size, align_corners, scale_factors)
-
-
-def _linear_sized(x, output_size, align_corners, *scales):
-    return _linear(x, output_size, align_corners, scales)
-
-
-@rule("aten.upsample_bicubic2d.default")
-def bicubic_sized(x, output_size, align_corners, scales_h=None, scales_w=None):
-    return bicubic(x, output_size, align_corners, (scales_h, scales_w))
-
-
-for _axes, _name in {1: "linear1d", 2: "bilinear2d", 3: "trilinear3d"}.items():
-    rule(f"aten.upsample_{_name}.vec")(_linear_vec)
-    rule(f"aten.upsample_{_name}.default")(_linear_sized)
-    for _kind, _shift in {"upsample_nearest": 0.0, "_upsample_nearest_exact": 0.5}.items():
-        rule(f"aten.{_kind}{_axes}d.vec")(functools.partial(_nearest_vec, _shift))
-        rule(f"aten.{_kind}{_axes}d.default")(functools.partial(_nearest_sized, _shift))
+for _name, _shift in {"upsample_nearest": 0.0, "_upsample_nearest_exact": 0.5}.items():
+    aten(f"{_name}2d.vec {_name}1d.vec {_name}3d.vec")(
+        lambda x, output_size, scale_factors, shift=_shift: _nearest(
+            x, output_size, scale_factors, shift
+        )
+    )
+    aten(f"{_name}2d {_name}1d {_name}3d")(
+        lambda x, output_size, *scales, shift=_shift: _nearest(x, output_size, scales, shift)
+    )

@@ -8,8 +8,8 @@ import numpy as np
 from jax import lax
 
 from jaxnet.nn.base import precision
-from jaxnet.program.registry import rule
-from jaxnet.program.rules.convolutions import for_each_axis
+from jaxnet.program.registry import aten
+from jaxnet.program.rules.convolutions import for_each_axis, im2col
 from jaxnet.program.rules.resizing import output_sizes
 
 
@@ -71,7 +71,7 @@ def _sample(image, grid, mode, padding, align_corners):
     return y
 
 
-@rule("aten.grid_sampler.default", "aten.grid_sampler_2d.default")
+@aten("grid_sampler grid_sampler_2d")
 def grid_sampler(x, grid, interpolation_mode, padding_mode, align_corners):
     """Bilinear (0) or nearest (1); outside are zeros (0), the border (1) or reflections (2)."""
     if x.ndim != 4 or interpolation_mode == 2:
@@ -80,7 +80,7 @@ def grid_sampler(x, grid, interpolation_mode, padding_mode, align_corners):
     return jax.vmap(lambda image, places: _sample(image, places, *options))(x, grid)
 
 
-@rule("aten.affine_grid_generator.default")
+@aten("affine_grid_generator")
 def affine_grid_generator(theta, size, align_corners):
     """theta (N, 2, 3) or (N, 3, 4) times the places of an image in [-1, 1]."""
     axes = []
@@ -130,35 +130,21 @@ def _antialiased(x, output_size, align_corners, scale_factors, support, kernel):
     return x
 
 
-@rule("aten._upsample_bilinear2d_aa.vec")
+@aten("_upsample_bilinear2d_aa.vec")
 def bilinear_antialiased(x, output_size, align_corners, scale_factors):
     return _antialiased(x, output_size, align_corners, scale_factors, 1, _triangle)
 
 
-@rule("aten._upsample_bicubic2d_aa.vec")
+@aten("_upsample_bicubic2d_aa.vec")
 def bicubic_antialiased(x, output_size, align_corners, scale_factors):
     return _antialiased(x, output_size, align_corners, scale_factors, 2, _keys)
 
 
-@rule("aten.col2im.default")
+@aten("col2im")
 def col2im(x, output_size, kernel_size, dilation, padding, stride):
     """(N, C * kernel, places) to images, overlapping patches added: `torch.nn.Fold`."""
-    single = x.ndim == 2
-    x = x[None] if single else x
-    kernel, far, pads, steps = (
-        for_each_axis(v, 2) for v in (kernel_size, dilation, padding, stride)
-    )
-    whole = [size + 2 * pad for size, pad in zip(output_size, pads, strict=True)]
-    counts = [
-        (size - d * (k - 1) - 1) // step + 1
-        for size, d, k, step in zip(whole, far, kernel, steps, strict=True)
-    ]
-    x = x.reshape(x.shape[0], -1, math.prod(kernel), *counts)
-    y = jnp.zeros((x.shape[0], x.shape[1], *whole), x.dtype)
-    for i in range(kernel[0]):
-        for j in range(kernel[1]):
-            rows = slice(i * far[0], i * far[0] + (counts[0] - 1) * steps[0] + 1, steps[0])
-            columns = slice(j * far[1], j * far[1] + (counts[1] - 1) * steps[1] + 1, steps[1])
-            y = y.at[:, :, rows, columns].add(x[:, :, i * kernel[1] + j])
-    y = y[:, :, pads[0] : pads[0] + output_size[0], pads[1] : pads[1] + output_size[1]]
-    return y[0] if single else y
+    channels = x.shape[-2] // math.prod(for_each_axis(kernel_size, 2))
+    images = jnp.zeros((*x.shape[:-2], channels, *output_size), x.dtype)
+    options = (kernel_size, dilation, padding, stride)
+    _, pullback = jax.vjp(lambda images: im2col(images, *options), images)
+    return pullback(x)[0]

@@ -1,19 +1,21 @@
 """Elements reduced at places: scatter_reduce, bags of embeddings, running extremes."""
 
+import operator
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnet.program.registry import rule
+from jaxnet.program.registry import aten, tabulate
 from jaxnet.program.rules.indexing import grid_of, part_of
 
 
-@rule("aten.scatter_reduce.two")
+@aten("scatter_reduce.two")
 def scatter_reduce(x, dim, index, src, reduce, include_self=True):
     """sum, mean, prod, amax or amin at each place; equal extremes share the gradient."""
-    at, values = grid_of(x, dim, index), part_of(src, index)
+    at, values = grid_of(dim, index), part_of(src, index)
     touched = jnp.zeros(x.shape, x.dtype).at[at].add(1)
-    start = x if include_self else jnp.where(touched > 0, _NEUTRAL[reduce](x.dtype), x)
+    start = x if include_self else jnp.where(touched > 0, jnp.asarray(_NEUTRAL[reduce], x.dtype), x)
     if reduce == "sum":
         return start.at[at].add(values)
     if reduce == "mean":
@@ -54,13 +56,7 @@ def _multiply_jvp(primals, tangents):
     return _multiply(x, at, values), change
 
 
-_NEUTRAL = {
-    "sum": lambda dtype: jnp.zeros((), dtype),
-    "mean": lambda dtype: jnp.zeros((), dtype),
-    "prod": lambda dtype: jnp.ones((), dtype),
-    "amax": lambda dtype: jnp.asarray(-jnp.inf, dtype),
-    "amin": lambda dtype: jnp.asarray(jnp.inf, dtype),
-}
+_NEUTRAL = {"sum": 0, "mean": 0, "prod": 1, "amax": -jnp.inf, "amin": jnp.inf}
 
 
 def _running(x, dim, better):
@@ -79,28 +75,17 @@ def _running(x, dim, better):
     return jnp.take_along_axis(x, places, axis), places
 
 
-@rule("aten.cummax.default")
-def cummax(x, dim):
-    return _running(x, dim, lambda new, old: new >= old)
-
-
-@rule("aten.cummin.default")
-def cummin(x, dim):
-    return _running(x, dim, lambda new, old: new <= old)
-
-
-@rule("aten.isin.Tensor_Tensor")
-def isin(elements, test_elements, assume_unique=False, invert=False):
-    return jnp.isin(elements, test_elements, invert=invert)
-
-
-@rule("aten.cross.default")
+@aten("cross")
 def cross(x, other, dim=None):
     """The vector product along an axis of 3; for None the first such."""
-    axis = x.shape.index(3) if dim is None else dim
-    return jnp.cross(x, other, axis=axis)
+    return jnp.cross(x, other, axis=x.shape.index(3) if dim is None else dim)
 
 
-@rule("aten.linalg_cross.default")
-def linalg_cross(x, other, dim=-1):
-    return jnp.cross(x, other, axis=dim)
+tabulate({
+    "cummax": lambda x, dim: _running(x, dim, operator.ge),
+    "cummin": lambda x, dim: _running(x, dim, operator.le),
+    "isin.Tensor_Tensor": lambda elements, test_elements, assume_unique=False, invert=False: (
+        jnp.isin(elements, test_elements, invert=invert)
+    ),
+    "linalg_cross": lambda x, other, dim=-1: cross(x, other, dim),
+})  # fmt: skip

@@ -6,62 +6,50 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.program.registry import rule
+from jaxnet.program.registry import aten, tabulate
 from jaxnet.program.rules._types import as_dtype
 
-
-@rule("aten.view.default", "aten._unsafe_view.default", "aten.view_copy.default")
-def view(x, size):
-    return x.reshape(tuple(size))
-
-
-@rule("aten.reshape.default", "aten._reshape_alias.default", "aten._reshape_copy.default")
-def reshape(x, shape, stride=None):
-    return x.reshape(tuple(shape))
-
-
-@rule("aten.view_as.default", "aten.reshape_as.default")
-def view_as(x, other):
-    return x.reshape(other.shape)
-
-
-@rule("aten.permute.default", "aten.permute_copy.default")
-def permute(x, dims):
-    return jnp.transpose(x, tuple(dims))
-
-
-@rule("aten.transpose.int", "aten.transpose_copy.int")
-def transpose(x, dim0, dim1):
-    return jnp.swapaxes(x, dim0, dim1) if x.ndim else x
-
-
-rule("aten.t.default", "aten.numpy_T.default", "aten.t_copy.default")(lambda x: x.T)
-rule("aten.mT.default", "aten.adjoint.default")(lambda x: jnp.swapaxes(x, -1, -2))
-
-
-@rule("aten.movedim.int", "aten.movedim.intlist")
-def movedim(x, source, destination):
-    return jnp.moveaxis(x, source, destination)
+tabulate({
+    "view _unsafe_view view_copy": lambda x, size: x.reshape(tuple(size)),
+    "reshape _reshape_alias _reshape_copy": lambda x, shape, stride=None: x.reshape(tuple(shape)),
+    "view_as reshape_as": lambda x, other: x.reshape(other.shape),
+    "view.dtype": lambda x, dtype: jax.lax.bitcast_convert_type(x, as_dtype(dtype)),
+    "permute permute_copy": lambda x, dims: jnp.transpose(x, tuple(dims)),
+    "transpose.int transpose_copy.int swapaxes swapdims": lambda x, dim0, dim1: (
+        jnp.swapaxes(x, dim0, dim1) if x.ndim else x
+    ),
+    "t numpy_T t_copy": lambda x: x.T,
+    "mT adjoint": lambda x: jnp.swapaxes(x, -1, -2),
+    "movedim.int movedim.intlist moveaxis.int moveaxis.intlist": lambda x, source, destination: (
+        jnp.moveaxis(x, source, destination)
+    ),
+    "unsqueeze unsqueeze_copy": lambda x, dim: jnp.expand_dims(x, dim),
+    "squeeze": lambda x: jnp.squeeze(x),
+    "expand_as": lambda x, other: jnp.broadcast_to(x, other.shape),
+    "ravel": lambda x: x.reshape(-1),
+    "repeat": lambda x, repeats: jnp.tile(x, tuple(repeats)),
+    "tile": lambda x, dims: jnp.tile(x, tuple(dims)),
+    "repeat_interleave.self_int": lambda x, repeats, dim=None, output_size=None: (
+        jnp.repeat(x, repeats, dim)
+    ),
+    "flip": lambda x, dims: jnp.flip(x, tuple(dims)),
+    "fliplr": lambda x: jnp.flip(x, 1),
+    "flipud": lambda x: jnp.flip(x, 0),
+    "rot90": lambda x, k=1, dims=(0, 1): jnp.rot90(x, k, tuple(dims)),
+    "tril": lambda x, diagonal=0: jnp.tril(x, diagonal),
+    "triu": lambda x, diagonal=0: jnp.triu(x, diagonal),
+    "diagonal": lambda x, offset=0, dim1=0, dim2=1: jnp.diagonal(x, offset, dim1, dim2),
+})  # fmt: skip
 
 
-@rule("aten.unsqueeze.default", "aten.unsqueeze_copy.default")
-def unsqueeze(x, dim):
-    return jnp.expand_dims(x, dim)
-
-
-@rule("aten.squeeze.default")
-def squeeze(x):
-    return jnp.squeeze(x)
-
-
-@rule("aten.squeeze.dim", "aten.squeeze.dims", "aten.squeeze_copy.dim")
+@aten("squeeze.dim squeeze.dims squeeze_copy.dim")
 def squeeze_dim(x, dim):
     """Axes of another size than 1 stay."""
     dims = [dim] if isinstance(dim, int) else dim
     return jnp.squeeze(x, tuple(d for d in dims if x.ndim and x.shape[d] == 1))
 
 
-@rule("aten.expand.default", "aten.broadcast_to.default", "aten.expand_copy.default")
+@aten("expand broadcast_to expand_copy")
 def expand(x, size, implicit=False):
     """To `size`, in which -1 keeps an axis."""
     added = len(size) - x.ndim
@@ -69,12 +57,7 @@ def expand(x, size, implicit=False):
     return jnp.broadcast_to(x, sizes)
 
 
-@rule("aten.expand_as.default")
-def expand_as(x, other):
-    return jnp.broadcast_to(x, other.shape)
-
-
-@rule("aten.flatten.using_ints")
+@aten("flatten.using_ints")
 def flatten(x, start_dim=0, end_dim=-1):
     if x.ndim == 0:
         return x.reshape(1)
@@ -83,21 +66,13 @@ def flatten(x, start_dim=0, end_dim=-1):
     return x.reshape((*x.shape[:first], merged, *x.shape[last + 1 :]))
 
 
-@rule("aten.ravel.default")
-def ravel(x):
-    return x.reshape(-1)
-
-
-@rule("aten.unflatten.int")
+@aten("unflatten.int")
 def unflatten(x, dim, sizes):
+    """-1 is what is left of the axis."""
     axis = dim % x.ndim
-    return x.reshape((*x.shape[:axis], *_fill(sizes, x.shape[axis]), *x.shape[axis + 1 :]))
-
-
-def _fill(sizes, whole):
-    """-1 is what is left of the whole."""
     known = math.prod(size for size in sizes if size != -1)
-    return tuple(whole // known if size == -1 else size for size in sizes)
+    parts = (x.shape[axis] // known if size == -1 else size for size in sizes)
+    return x.reshape((*x.shape[:axis], *parts, *x.shape[axis + 1 :]))
 
 
 def places(x, dim, index):
@@ -112,47 +87,32 @@ def _span(start, end, step):
     return slice(start, None if end is None or end >= 2**62 else end, step)
 
 
-@rule("aten.slice.Tensor", "aten.slice_copy.Tensor")
+@aten("slice.Tensor slice_copy.Tensor")
 def slice_axis(x, dim=0, start=None, end=None, step=1):
     return x[places(x, dim, _span(start, end, step))]
 
 
-@rule("aten.slice_scatter.default")
+@aten("slice_scatter")
 def slice_scatter(x, src, dim=0, start=None, end=None, step=1):
     return x.at[places(x, dim, _span(start, end, step))].set(src.astype(x.dtype))
 
 
-@rule("aten.select.int", "aten.select_copy.int")
+@aten("select.int select_copy.int")
 def select(x, dim, index):
     return x[places(x, dim, index)]
 
 
-@rule("aten.select_scatter.default")
+@aten("select_scatter")
 def select_scatter(x, src, dim, index):
     return x.at[places(x, dim, index)].set(src.astype(x.dtype))
 
 
-@rule("aten.narrow.default")
+@aten("narrow")
 def narrow_axis(x, dim, start, length):
     return slice_axis(x, dim, start % max(x.shape[dim], 1) if start < 0 else start, start + length)
 
 
-@rule("aten.repeat.default")
-def repeat(x, repeats):
-    return jnp.tile(x, tuple(repeats))
-
-
-@rule("aten.tile.default")
-def tile(x, dims):
-    return jnp.tile(x, tuple(dims))
-
-
-@rule("aten.repeat_interleave.self_int")
-def repeat_interleave(x, repeats, dim=None, output_size=None):
-    return jnp.repeat(x, repeats, dim)
-
-
-@rule("aten.roll.default")
+@aten("roll")
 def roll(x, shifts, dims=()):
     shifts = shifts if isinstance(shifts, int) else tuple(shifts)
     dims = tuple(dims) or None
@@ -161,46 +121,17 @@ def roll(x, shifts, dims=()):
     return jnp.roll(x, shifts, dims)
 
 
-@rule("aten.flip.default")
-def flip(x, dims):
-    return jnp.flip(x, tuple(dims))
-
-
-rule("aten.fliplr.default")(lambda x: jnp.flip(x, 1))
-rule("aten.flipud.default")(lambda x: jnp.flip(x, 0))
-
-
-@rule("aten.rot90.default")
-def rot90(x, k=1, dims=(0, 1)):
-    return jnp.rot90(x, k, tuple(dims))
-
-
-@rule("aten.tril.default")
-def tril(x, diagonal=0):
-    return jnp.tril(x, diagonal)
-
-
-@rule("aten.triu.default")
-def triu(x, diagonal=0):
-    return jnp.triu(x, diagonal)
-
-
-@rule("aten.diagonal.default")
-def diagonal(x, offset=0, dim1=0, dim2=1):
-    return jnp.diagonal(x, offset, dim1, dim2)
-
-
-@rule("aten.diag_embed.default")
+@aten("diag_embed")
 def diag_embed(x, offset=0, dim1=-2, dim2=-1):
     """Zeros but for one diagonal, which is the last axis of x."""
     size = x.shape[-1] + abs(offset)
-    places_of = np.arange(x.shape[-1])
-    rows, columns = places_of + max(-offset, 0), places_of + max(offset, 0)
+    order = np.arange(x.shape[-1])
+    rows, columns = order + max(-offset, 0), order + max(offset, 0)
     square = jnp.zeros((*x.shape[:-1], size, size), x.dtype).at[..., rows, columns].set(x)
     return jnp.moveaxis(square, (-2, -1), (dim1, dim2))
 
 
-@rule("aten.unfold.default")
+@aten("unfold")
 def unfold(x, dimension, size, step):
     """Windows along an axis, a step apart; their elements lie along a new last one."""
     if x.ndim == 0:
@@ -210,7 +141,7 @@ def unfold(x, dimension, size, step):
     return jnp.moveaxis(jnp.take(x, windows, dimension), dimension % x.ndim + 1, -1)
 
 
-@rule("aten.pixel_shuffle.default")
+@aten("pixel_shuffle")
 def pixel_shuffle(x, upscale_factor):
     """(..., C r^2, H, W) to (..., C, H r, W r)."""
     *lead, channels, height, width = x.shape
@@ -220,7 +151,7 @@ def pixel_shuffle(x, upscale_factor):
     return x.reshape(*lead, channels // r**2, height * r, width * r)
 
 
-@rule("aten.pixel_unshuffle.default")
+@aten("pixel_unshuffle")
 def pixel_unshuffle(x, downscale_factor):
     *lead, channels, height, width = x.shape
     r, n = downscale_factor, len(lead)
@@ -229,12 +160,7 @@ def pixel_unshuffle(x, downscale_factor):
     return x.reshape(*lead, channels * r**2, height // r, width // r)
 
 
-@rule("aten.channel_shuffle.default", "aten.native_channel_shuffle.default")
+@aten("channel_shuffle native_channel_shuffle")
 def channel_shuffle(x, groups):
     batch, channels, *rest = x.shape
     return x.reshape(batch, groups, channels // groups, *rest).swapaxes(1, 2).reshape(x.shape)
-
-
-@rule("aten.view.dtype")
-def view_dtype(x, dtype):
-    return jax.lax.bitcast_convert_type(x, as_dtype(dtype))

@@ -6,28 +6,20 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnet.program.registry import rule
+from jaxnet.program.registry import aten, tabulate
 
 
-@rule("aten.median.dim")
+@aten("median.dim")
 def median(x, dim, keepdim=False):
     """The lower of the two in the middle, and its place."""
     if x.ndim == 0:
         return x, jnp.zeros((), jnp.int32)
-    order = jnp.argsort(x, dim, stable=True)
-    places = lax.slice_in_dim(order, (n := (x.shape[dim] - 1) // 2), n + 1, axis=dim % x.ndim)
-    values = jnp.take_along_axis(x, places, dim)
-    if keepdim:
-        return values, places
-    return jnp.squeeze(values, dim), jnp.squeeze(places, dim)
+    middle = (x.shape[dim] - 1) // 2
+    found = (lax.slice_in_dim(v, middle, middle + 1, axis=dim % x.ndim) for v in sort(x, dim))
+    return tuple(value if keepdim else jnp.squeeze(value, dim) for value in found)
 
 
-@rule("aten.median.default")
-def median_all(x):
-    return median(x.reshape(-1), 0)[0]
-
-
-@rule("aten.sort.default")
+@aten("sort")
 def sort(x, dim=-1, descending=False):
     """Equal elements keep their order, which torch leaves open; nan comes last, or first."""
     if x.ndim == 0:
@@ -36,24 +28,14 @@ def sort(x, dim=-1, descending=False):
     return jnp.take_along_axis(x, order, dim), order
 
 
-@rule("aten.sort.stable")
-def sort_stable(x, stable, dim=-1, descending=False):
-    return sort(x, dim, descending)
-
-
-@rule("aten.argsort.default")
-def argsort(x, dim=-1, descending=False):
-    return sort(x, dim, descending)[1]
-
-
-@rule("aten.topk.default")
+@aten("topk")
 def topk(x, k, dim=-1, largest=True, sorted=True):
     if x.ndim == 0:
-        return x, jnp.zeros((), jnp.int32)
+        return sort(x)
     return tuple(lax.slice_in_dim(v, 0, k, axis=dim % x.ndim) for v in sort(x, dim, largest))
 
 
-@rule("aten.searchsorted.Tensor")
+@aten("searchsorted.Tensor")
 def searchsorted(sorted_sequence, self, out_int32=False, right=False, side=None, sorter=None):
     """In one sorted row, or row by row."""
     if sorter is not None:
@@ -64,12 +46,17 @@ def searchsorted(sorted_sequence, self, out_int32=False, right=False, side=None,
     return find(sorted_sequence, self)
 
 
-@rule("aten.bucketize.Tensor")
-def bucketize(x, boundaries, out_int32=False, right=False):
-    return jnp.searchsorted(boundaries, x, side="right" if right else "left")
-
-
-@rule("aten.diff.default")
+@aten("diff")
 def diff(x, n=1, dim=-1, prepend=None, append=None):
     parts = [part for part in (prepend, x, append) if part is not None]
     return jnp.diff(jnp.concatenate(parts, dim), n, dim)
+
+
+tabulate({
+    "median": lambda x: median(x.reshape(-1), 0)[0],
+    "sort.stable": lambda x, stable, dim=-1, descending=False: sort(x, dim, descending),
+    "argsort": lambda x, dim=-1, descending=False: sort(x, dim, descending)[1],
+    "bucketize.Tensor": lambda x, boundaries, out_int32=False, right=False: (
+        searchsorted(boundaries, x, right=right)
+    ),
+})  # fmt: skip
