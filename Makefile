@@ -14,6 +14,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Workers find what the first has compiled to bytecode, whatever the environment says of writing it.
 export PYTHONDONTWRITEBYTECODE :=
 PYTEST := $(BIN)/python -m pytest --numprocesses logical
+# Annotations checked at each call: a fifth of the default tier's time, so not there.
+TYPED := --jaxtyping-packages=jaxnet,beartype.beartype
 
 # With XLA's optimizations, which the other tiers leave out (conftest.py); and as an x86 processor
 # without AVX-512 computes, whatever this one has: XLA's kernels, and torch's three kinds.
@@ -32,19 +34,19 @@ test-integration: .venv/dev test-parity
 	$(PYTEST) tests/integration
 
 test-parity: .venv/test
-	$(AVX2) $(PYTEST) tests/parity tests/test_lecture.py tests/test_certificate.py \
+	$(AVX2) $(PYTEST) $(TYPED) tests/parity tests/test_lecture.py tests/test_certificate.py \
 		tests/test_train.py tests/test_nn.py tests/test_losses*.py tests/test_layers*.py \
 		tests/test_optim.py tests/test_random.py
 
 # Ten times as many examples are drawn where a default test draws some.
 test-slow: .venv/dev
-	XLA_FLAGS= JAXNET_EXAMPLES=10 $(PYTEST) tests/slow tests/test_batches.py tests/test_layers_*.py \
+	XLA_FLAGS= JAXNET_EXAMPLES=10 $(PYTEST) $(TYPED) tests/slow tests/test_batches.py tests/test_layers_*.py \
 		tests/test_losses*.py tests/test_philox.py tests/test_random.py tests/test_schedules.py
 
 test-all: test test-integration test-slow
 
 benchmark: .venv/dev
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --json results.json
 
 lint: .venv/dev
 	$(BIN)/ruff check .

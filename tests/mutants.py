@@ -77,6 +77,7 @@ def replaced(file: str, old: str, new: str) -> str:
 
 
 def _functions(path: Path) -> list[types.FunctionType]:
+    gc.unfreeze()  # conftest.py freezes what is imported, and frozen objects are not listed
     return [
         function
         for function in gc.get_objects()

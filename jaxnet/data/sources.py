@@ -119,7 +119,7 @@ class Mapped:
       data: a pytree of arrays of which one at least is a `numpy.memmap`, `(x, y)` for example; or a
         Grain `MapDataset` whose elements are pairs `(x, y)`, one example each.
       precision: what the run computes in; floats are converted as they are read.
-      finite: whether data with nan or an infinity are rejected, as they are read.
+      finite: whether data with nan or an infinity are rejected, where they are read first.
 
     Raises:
       ValueError: the arrays differ in length, the data set has no row, or no end.
@@ -136,6 +136,7 @@ class Mapped:
         with use(precision):
             empty = lambda a: cast_array(np.zeros(0, a.dtype.newbyteorder("=")), precision).dtype  # noqa: E731
             self._types = jax.tree.map(empty, first)
+        self._unseen = np.full(self._count, finite)
         self.example = self._convert(first)
         """A batch of the first example."""
 
@@ -154,15 +155,17 @@ class Mapped:
         """A batch of these examples, read now.
 
         Raises:
-          ValueError: one of them holds nan or an infinity, and the source is to be finite.
+          ValueError: one of them holds nan or an infinity, the first time that it is read.
         """
         batch = self._read(indices)
-        for name, values in _name_arrays(batch) if self._finite else ():
-            check_finite(name, values, indices)
+        if self._unseen[indices].any():
+            for name, values in _name_arrays(batch):
+                check_finite(name, values, indices)
+            self._unseen[indices] = False
         return self._convert(batch)
 
     def check_finite(self) -> None:
-        """Nothing yet: rows are checked when they are read."""
+        """Nothing yet: rows are checked when they are read for the first time."""
 
     def convert(self, precision: Precision, *, finite: bool = True) -> "Mapped":
         """The same files, read in a precision, with nan or not."""
