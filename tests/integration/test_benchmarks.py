@@ -22,7 +22,6 @@ from benchmarks.task import Contestant, Task, Trained
 from benchmarks.timing import interleave
 from jaxnet.data import load_mnist
 from tests.integration import run_python
-from tests.test_doctor import read_features
 
 KEPT = json.loads(readme.RESULTS.read_text(encoding="utf-8"))
 LIGHT = ["jaxnet.fit", "torch, sliced by hand", "NumPy, backward by hand", contest.NAMES[-1]]
@@ -232,6 +231,12 @@ TARGETS = {  # by gcc's name: what a processor must have to run it, of /proc/cpu
     "haswell": {"avx2", "fma", "bmi1", "bmi2", "movbe"},
     "skylake-avx512": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
 }
+
+
+def read_features() -> set[str]:
+    """What this processor can, by its names in /proc/cpuinfo."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return set(next(line for line in lines if line.startswith("flags")).split())
 
 
 @pytest.fixture(scope="module")
