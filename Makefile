@@ -4,7 +4,7 @@
 # make test-parity       losses, optimizers, lecture and certificates, compiled as users compile them
 # make test-slow         every planted fault, drawn mutants, kills, soak, whole certificates
 # make test-all          the three
-# make benchmark         jaxnet beside torch and others (about thirteen minutes)
+# make benchmark         jaxnet beside torch and others (twenty minutes), into benchmarks.json
 # make lint              formatting, lint and types
 # make docs              the documentation, as pages in site/
 
@@ -46,7 +46,7 @@ test-slow: .venv/dev
 test-all: test test-integration test-slow
 
 benchmark: .venv/dev
-	$(BIN)/python -m benchmarks --json results.json
+	$(BIN)/python -m benchmarks --json benchmarks.json
 
 lint: .venv/dev
 	$(BIN)/ruff check .

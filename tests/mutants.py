@@ -78,13 +78,15 @@ def replaced(file: str, old: str, new: str) -> str:
 
 def _functions(path: Path) -> list[types.FunctionType]:
     gc.unfreeze()  # conftest.py freezes what is imported, and frozen objects are not listed
-    return [
+    found = [
         function
         for function in gc.get_objects()
         if type(function) is types.FunctionType  # isinstance would wake objects that warn
         and function.__code__.co_filename == str(path)
         and "<locals>" not in function.__code__.co_qualname
     ]
+    gc.freeze()
+    return found
 
 
 Key = tuple[str, int]

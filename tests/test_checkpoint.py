@@ -264,3 +264,35 @@ def test_a_folder_that_a_run_filled_is_restored_by_its_arrays_alone(tmp_path):
     assert_same_run(Checkpoints(tmp_path).restore(like=state), (state, history))
     with pytest.raises(CheckpointMismatchError, match="is of another run"):
         Checkpoints(tmp_path, about={}).restore(like=state)
+
+
+def test_an_epoch_that_cannot_be_saved_again_stays(saved, folder, monkeypatch):
+    """Resumed from before it, as after damage that went away: what was there is put back."""
+    checkpoints = Checkpoints(folder)
+    assert checkpoints.restore(like=saved[0]) is not None
+    checkpoints.saved = 4
+    with monkeypatch.context() as patch:
+        patch.setattr(jaxnet.checkpoint.folder, "write", _fail)
+        with pytest.warns(UserWarning, match="epoch 5 could not be saved in .*: OSError: full"):
+            assert not checkpoints.save(5, *saved)
+    assert checkpoints.list_epochs() == [3, 4, 5]
+    found = Checkpoints(folder).restore(like=saved[0])
+    assert found is not None
+    assert_same_run(found, saved)
+    assert checkpoints.save(5, *saved)
+    checkpoints.close()
+    assert sorted(path.name for path in folder.iterdir()) == list("345")
+
+
+def _fail(*_):
+    raise OSError("full")
+
+
+def test_as_many_stay_as_are_kept(saved, folder):
+    assert Checkpoints(folder).list_epochs() == [3, 4, 5]
+
+
+def test_fewer_epochs_than_are_saved_are_rejected(folder):
+    fit(5, Checkpoint(folder), report=Report())
+    with pytest.raises(ValueError, match="epochs must be at least the 5 .*, not 4"):
+        fit(4, resume(folder), report=Report())

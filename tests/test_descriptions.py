@@ -265,3 +265,17 @@ def test_what_differs_is_told_apart(one, other, name):
     ((found, shown),) = list_differences(describe(one), describe(other)).items()
     assert found == name and shown[0] != shown[1] and max(map(len, shown)) < 110
     assert list_differences(describe(one), describe(one)) == {}
+
+
+def test_slots_are_read_as_attributes_are():
+    class One:
+        __slots__ = "rate"
+
+    class Two(One):
+        __slots__ = ("__hidden", "empty")
+
+        def __init__(self, rate, hidden):
+            self.rate, self.__hidden = rate, hidden
+
+    found = describe(Two(0.5, 3))
+    assert (found["rate"], found["_Two__hidden"]) == (0.5, 3) and "empty" not in found

@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -170,3 +173,13 @@ def test_whatever_is_written_to_like_a_stream_is_a_target_for_several_runs():
         _write(JsonLines(sink, run=name), Report(1, 0.5, {}))
     lines = [json.loads(line) for line in sink.flushed.splitlines()]
     assert lines == [{"run": name, "epoch": 1, "loss": 0.5} for name in ("one", "two")]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this system has no pipes by name")
+def test_a_pipe_is_a_target(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    code = "import sys; print(open(sys.argv[1]).read(), end='')"
+    with subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE) as reader:
+        _write(JsonLines(path), Report(1, 0.5, {}))
+        assert reader.communicate()[0] == b'{"epoch": 1, "loss": 0.5}\n'

@@ -177,6 +177,9 @@ LOOPS = {
     "clipping in a subclass": (Clipped, CLIP, True),
     "no clipping": (Clipped, optax.sgd(0.1), False),
     "accumulation": (Accumulating, optax.MultiSteps(optax.sgd(0.1), 2), True),
+    "a sum for the mean": (
+        Accumulating, optax.chain(optax.sgd(0.1), optax.apply_every(2)), False
+    ),
     "a rate set in the step": (Warmed, optax.sgd(lambda step: 0.02 * (step + 1)), True),
     "a rate one step late": (Warmed, optax.sgd(lambda step: 0.02 * step), False),
 }  # fmt: skip
@@ -194,7 +197,7 @@ def test_an_optimizers_own_step(make, own, right):
 
 @pytest.mark.parametrize("interval", ["epoch", "step"])
 def test_a_scheduler_is_stepped_after_an_epoch_or_a_step(interval):
-    """By hand, and as jaxnet translates it."""
+    """By hand, and as jaxnet translates it; a port that follows the other interval is wrong."""
     net = make_mlp()
 
     def run(**options):
@@ -204,9 +207,11 @@ def test_a_scheduler_is_stepped_after_an_epoch_or_a_step(interval):
         return options | {"optimizer": optimizer, "epochs": 2, "data": (X, Y)}
 
     assert certify(net, loss=nn.MSELoss(), **run()).agrees
-    rate = optax.exponential_decay(0.1, 1 if interval == "step" else 4, 0.8, staircase=True)
-    found = hold(net, mlp, own=optax.sgd(rate), **run())
-    assert found.agrees, found
+    steps = optax.exponential_decay(0.1, 1 if interval == "step" else 4, 0.8, staircase=True)
+    other = optax.exponential_decay(0.1, 4 if interval == "step" else 1, 0.8, staircase=True)
+    for rate, right in ((steps, True), (other, False)):
+        found = hold(net, mlp, own=optax.sgd(rate), **run())
+        assert found.agrees == right and (right or (where(found) or "")[0] == "update"), found
 
 
 class Drawing(nn.Module):

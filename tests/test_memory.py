@@ -11,7 +11,7 @@ import pytest
 import jaxnet
 from jaxnet import nn
 from jaxnet.callbacks import Callback, Checkpoint, NanGuard, Report, Validation
-from jaxnet.data import Batching, make_batching
+from jaxnet.data import Batching, InMemory, make_batching
 from jaxnet.train import OnMesh, SingleDevice, make_draws, make_train_step, start
 from jaxnet.train.epoch import Program, make_epochs
 from tests.tiny import ACCURACY, ADAM, LOSS, NET, X, Y
@@ -109,3 +109,18 @@ def test_a_chunk_moves_nothing_between_host_and_device():
         jax.block_until_ready(run(*arguments))
         with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
             run(arguments[0], (X, y), arguments[2])
+
+
+def test_a_second_copy_would_be_noticed(tmp_path, monkeypatch):
+    """Of a run that copies its data and holds both, as one that prepares them twice would."""
+    kept, place = list[Any](), SingleDevice.place
+
+    def copy(self, state, source, batching):
+        state, placed, layout = place(self, state, source, batching)
+        kept.append(placed)
+        return state, InMemory(jax.tree.map(jnp.copy, kept[0].arrays)), layout
+
+    monkeypatch.setattr(SingleDevice, "place", copy)
+    with pytest.raises(AssertionError, match="len"):
+        test_there_is_one_copy_of_the_data("jax", tmp_path)
+    assert len(kept) == 1

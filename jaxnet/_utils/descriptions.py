@@ -174,15 +174,26 @@ class _Reader:
         """The fields of a dataclass, or the attributes of another object."""
         if isinstance(value, type):
             return self._read_class(value)
-        slots = [name for kind in type(value).__mro__ for name in vars(kind).get("__slots__", ())]
-        values = {name: getattr(value, name, None) for name in slots} | getattr(
-            value, "__dict__", {}
-        )
+        values = {
+            name: slot.__get__(value)
+            for kind in reversed(type(value).__mro__)
+            if "__slots__" in vars(kind)
+            for name, slot in vars(kind).items()
+            if isinstance(slot, types.MemberDescriptorType) and _is_filled(slot, value)
+        } | getattr(value, "__dict__", {})
         if dataclasses.is_dataclass(value):
             # Not of a net what it is a part of.
             names = [f.name for f in dataclasses.fields(value) if f.repr or f.name != "parent"]
             values = {name: getattr(value, name, None) for name in names}
         return self._read_whole(type(value)) | self._read_all(values)
+
+
+def _is_filled(slot: types.MemberDescriptorType, value: Any) -> bool:
+    try:
+        slot.__get__(value)
+    except AttributeError:
+        return False
+    return True
 
 
 def _name(thing: Any) -> str:

@@ -58,7 +58,7 @@ def _replace(target: Path, content: Any, there: os.stat_result | None, parents: 
             target.parent.mkdir(parents=True, exist_ok=True)
         with part.open("xb") as file:
             if there is not None:
-                part.chmod(stat.S_IMODE(there.st_mode))
+                _keep_permissions(there, part)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -74,6 +74,16 @@ def _stat(path: Path) -> os.stat_result | None:
         return path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def _keep_permissions(there: os.stat_result, part: Path) -> None:
+    """Owner, group and mode of a file, as far as this user may give them."""
+    mine = part.stat()
+    if (mine.st_uid, mine.st_gid) != (there.st_uid, there.st_gid):
+        with suppress(PermissionError):
+            os.chown(part, -1, there.st_gid)
+            os.chown(part, there.st_uid, -1)
+    part.chmod(stat.S_IMODE(there.st_mode))
 
 
 def check_file(name: str, path: Path | None, *, replaced: bool = True) -> None:

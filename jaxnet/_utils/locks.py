@@ -1,6 +1,7 @@
 """A folder in which one run at a time writes: a lock that the system drops with the process."""
 
 import errno
+import gc
 import os
 import socket
 import warnings
@@ -45,6 +46,9 @@ class FolderLock:
     def __init__(self, folder: Path):
         path = folder / LOCK
         try:
+            self.file = _open_locked(path)
+        except BlockingIOError:
+            gc.collect()  # what was dropped without a release may wait for this
             self.file = _open_locked(path)
         except OSError as error:
             if error.errno not in _WITHOUT:

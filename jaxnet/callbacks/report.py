@@ -69,8 +69,8 @@ class Report(Callback):
                 "evaluate; a callback of your own can call jaxnet.evaluate"
             )
         self._run = run
-        if not run.source.streamed:
-            self._measure(run.state, run.source)
+        for blank in run.source.list_blanks():
+            self._measure(run.state, blank)
 
     def on_chunk(self, chunk: Chunk) -> TrainState | None:
         """Add a report to the chunk where one is due; gives the state after what it drew."""

@@ -37,7 +37,7 @@ class Timing(NamedTuple):
     machine: str = ""
     """Processor, cores, torch's threads."""
     notes: tuple[str, ...] = ()
-    """Why a contestant is missing."""
+    """Why a contestant is missing, and what else kept the machine busy."""
 
     def lines(self) -> list[str]:
         """As a certificate shows it."""

@@ -1,6 +1,7 @@
 """A folder of checkpoints of one run: Orbax's files, with a digest that restoring verifies."""
 
 import os
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -161,12 +162,17 @@ class Checkpoints:
 
     def _save(self, epoch: int, packed: tuple[dict[str, np.ndarray], dict[str, Any]]) -> str | None:
         """Write what was packed; why that could not be done, if it could not."""
+        replaced = None
         try:
-            self._move_aside()
+            replaced = self._move_aside(epoch)
             write(self._manager, epoch, *packed)
         except Exception as error:  # of whatever kind: Orbax's layers raise their own
+            if replaced is not None:
+                replaced.replace(self.directory / str(epoch))
             self._shut()  # Orbax's own list of the folder may be wrong now
             return f"epoch {epoch} could not be saved in {self.directory}: {line(error)}"
+        if replaced is not None:
+            shutil.rmtree(replaced, ignore_errors=True)
         return None
 
     def list_epochs(self) -> list[int]:
@@ -217,18 +223,27 @@ class Checkpoints:
             )
         return None
 
-    def _move_aside(self) -> None:
-        """Rename what cannot be read.
+    def _move_aside(self, epoch: int) -> Path | None:
+        """Rename what cannot be read, and an epoch that is saved again; gives the latter's place.
 
-        Orbax would keep it for its number, and delete newer ones for it.
+        Orbax would keep what cannot be read for its number, and delete newer ones for it.
         """
-        for epoch in {*self._unreadable} & {*self.list_epochs()}:
-            place, number = self.directory / str(epoch), 0
-            while (target := place.with_name(f"{epoch}-{number}.unreadable")).exists():
-                number += 1
-            place.replace(target)
-            self._shut()  # it lists the folder when it is opened
+        moved = {
+            number: self._rename(number)
+            for number in {*self._unreadable, epoch} & set(self._manager.all_steps())
+        }
+        if not moved:
+            return None
+        replaced = None if epoch in self._unreadable else moved.get(epoch)
         self._unreadable = []
+        self._shut()
+        return replaced
+
+    def _rename(self, epoch: int) -> Path:
+        place, number = self.directory / str(epoch), 0
+        while (target := place.with_name(f"{epoch}-{number}.unreadable")).exists():
+            number += 1
+        return place.replace(target)
 
 
 def list_epochs(directory: str | os.PathLike) -> list[int]:

@@ -44,9 +44,14 @@ def port_from_torch(
             leaves = Call(net, *_take_rows((args, dict(kwargs)), size, copied=False), True).leaves()
             if not any(all(fits(each.program, leaves) for each in pair) for pair in pairs):
                 rows, named = _take_rows((args, dict(kwargs)), size)
-                free = any(each.program.symbols for each in pairs[0])
+                # Of one row an example's graph says nothing of other sizes.
+                free = any(each.program.symbols or _count_rows(each) < 2 for each in pairs[0])
                 pairs.append(_export_both(net, rows, named, free))
         return _port(net, pairs, checked)
+
+
+def _count_rows(exported: Exported) -> int:
+    return next((len(x) for x in list_inputs(exported.call.leaves()) if x.ndim), 0)
 
 
 def _export_both(

@@ -3,6 +3,7 @@
 import functools
 import gzip
 import hashlib
+import itertools
 import math
 import operator
 import os
@@ -200,8 +201,10 @@ def _locate_files(root: StrPath) -> dict[str, Path]:
 def _find_files(root: Path) -> dict[str, Path]:
     """Those of the four files that are there; of several of one name, the one in the last place."""
     found = {}
-    for folder, end in (("MNIST/raw", ".gz"), ("MNIST/raw", ""), (".", ".gz"), (".", "")):
-        paths = {name: root / folder / (name + end) for name in MNIST_MD5}
+    places = (("MNIST/raw", ".gz"), ("MNIST/raw", ""), (".", ".gz"), (".", ""))
+    # Some unpackers write a dot: train-images.idx3-ubyte.
+    for (folder, end), dash in itertools.product(places, (".idx", "-idx")):
+        paths = {name: root / folder / (name.replace("-idx", dash) + end) for name in MNIST_MD5}
         found |= {name: path for name, path in paths.items() if path.is_file()}
     return found
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxnet._utils.digests import digest_array
 from jaxnet._utils.validation import check_finite, check_pair, check_real
+from jaxnet.data._blocks import split_range
 from jaxnet.data._grain import is_map_dataset, open_elements
 from jaxnet.precision import Precision, cast_array, use
 
@@ -44,6 +45,10 @@ class Source(Protocol):
 
     def check_finite(self) -> None:
         """Reject data with nan or an infinity, now or when they are read."""
+        ...
+
+    def list_blanks(self) -> list[Any]:
+        """Sources of the shapes in which this one is evaluated, to compile with."""
         ...
 
     def convert(self, precision: Precision, *, finite: bool = True) -> "Source":
@@ -105,6 +110,10 @@ class InMemory:
         made = object.__new__(InMemory)
         made.arrays = arrays
         return made
+
+    def list_blanks(self) -> list["InMemory"]:
+        """Itself."""
+        return [self]
 
     def digest(self) -> list[str]:
         """Type, shape and SHA-256 of each array."""
@@ -173,6 +182,16 @@ class Mapped:
         if (precision, finite) == (self.precision, self._finite):
             return self
         return Mapped(self._data, precision, finite=finite)
+
+    def blank(self, indices: np.ndarray) -> Any:
+        """Zeros of the shapes and types of these examples, to compile with."""
+        shape = lambda a: np.zeros((len(indices), *a.shape[1:]), a.dtype)  # noqa: E731
+        return jax.tree.map(shape, self.example)
+
+    def list_blanks(self) -> list[InMemory]:
+        """Zeros, of each size of block."""
+        sizes = {len(part) for part in split_range(self._count, self.block)}
+        return [InMemory(self.blank(np.arange(size))) for size in sizes]
 
     def digest(self) -> list[str]:
         """Type and shape of all examples, and SHA-256 of some from all over."""

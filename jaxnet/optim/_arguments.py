@@ -34,7 +34,7 @@ def check_not_negative(**values):
             check_number(name, value)
         if not value >= 0.0:
             raise ValueError(f"{name} is {value}, expected a number of at least 0")
-    return map(_as_float, values.values())
+    return tuple(map(_as_float, values.values()))
 
 
 def _as_float(value):

@@ -148,7 +148,7 @@ def run_sweep(
         arrays = jax.tree.map(partial(cast_array, name=precision), rows)
         counts = (len(arrays[0][0]), len(arrays[1][0]) if test else 0)
         about = {}
-        if mesh is not None or directory is not None:
+        if directory is not None or (mesh is not None and jax.process_count() > 1):
             check_same(about := describe_sweep(task, rows, optimizer, lanes, programs))
         results = _Results(len(lanes), counts, hooks)
         if directory is not None:

@@ -255,14 +255,9 @@ def _make_streamed(program: Program, source: Any, batching: Batching, state: Any
         with use(source.precision):  # a thread has JAX's settings of its own
             return place_batches(take, indices, find_sharding(indices.shape[1]))
 
-    def blank(indices):
-        return jax.tree.map(
-            lambda a: np.zeros((len(indices), *a.shape[1:]), a.dtype), source.example
-        )
-
     blocks = plan_blocks(np.zeros(batching.num_examples, np.int32), batching, length)
     for indices in {indices.shape: indices for indices in blocks}.values():
-        block.lower(state, load(blank, indices)).compile()
+        block.lower(state, load(source.blank, indices)).compile()
     _begin.lower(getattr(state, name), state.step, batching).compile()
 
     def run_epochs(state, epochs):

@@ -42,11 +42,11 @@ tabulate({
 for _name in ("fft", "ifft", "rfft", "irfft"):
     _one, _many = getattr(jnp.fft, _name), getattr(jnp.fft, f"{_name}n")
     aten(f"fft_{_name}")(
-        lambda x, n=None, dim=-1, norm=None, f=_one: _transform(f, x, n, dim, norm)
+        lambda x, n=None, dim=-1, norm=None, *, f=_one: _transform(f, x, n, dim, norm)
     )
     aten(f"fft_{_name}2")(
-        lambda x, s=None, dim=(-2, -1), norm=None, f=_many: _transform(f, x, s, _axes(dim), norm)
+        lambda x, s=None, dim=(-2, -1), norm=None, *, f=_many: _transform(f, x, s, _axes(dim), norm)
     )
     aten(f"fft_{_name}n")(
-        lambda x, s=None, dim=None, norm=None, f=_many: _transform(f, x, s, _axes(dim), norm)
+        lambda x, s=None, dim=None, norm=None, *, f=_many: _transform(f, x, s, _axes(dim), norm)
     )

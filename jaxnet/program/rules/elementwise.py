@@ -77,13 +77,13 @@ for _names, _function in {
     "logical_or": jnp.logical_or,
     "logical_xor": jnp.logical_xor,
 }.items():
-    aten(_names)(lambda x, other, f=_function: f(*promote(x, other)))
+    aten(_names)(lambda x, other, *, f=_function: f(*promote(x, other)))
 
 for _names, _function in {
     "hypot": jnp.hypot,
     "xlogy.Tensor xlogy.Scalar_Other xlogy.Scalar_Self special_xlogy": jax.scipy.special.xlogy,
 }.items():
-    aten(_names)(lambda x, other, f=_function: f(*promote(x, other, floating=True)))
+    aten(_names)(lambda x, other, *, f=_function: f(*promote(x, other, floating=True)))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -67,7 +67,7 @@ for _names, _function in {
     aten(_names)(_plain(_function))
 
 for _names, _function in {"floor": jnp.floor, "ceil": jnp.ceil, "trunc fix": jnp.trunc}.items():
-    aten(_names)(lambda x, f=_function: f(x) if is_floating(x) else x)
+    aten(_names)(lambda x, *, f=_function: f(x) if is_floating(x) else x)
 
 tabulate({
     "neg negative": lambda x: jnp.negative(x),

@@ -78,7 +78,10 @@ def _register(name, step, several=False):
     def pack(hx):
         return tuple(hx) if several else (hx,)
 
-    def layers(x, hx, params, *options, draw):
+    def layers(
+        x, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first, *, draw
+    ):
+        options = has_biases, num_layers, dropout, train, bidirectional, batch_first
         return _run(step, x, pack(hx), params, *options, draw=draw)
 
     def cell(x, hx, w_ih, w_hh, b_ih=None, b_hh=None):

@@ -31,23 +31,23 @@ for _name, _function, _convert, _of_axes in (
     ("prod", jnp.prod, _summand, "dim_int"),
     ("mean", jnp.mean, cast, "dim"),
 ):
-    aten(_name)(lambda x, dtype=None, f=_function, convert=_convert: f(convert(x, dtype)))
+    aten(_name)(lambda x, dtype=None, *, f=_function, convert=_convert: f(convert(x, dtype)))
     aten(f"{_name}.{_of_axes}")(
-        lambda x, dim=None, keepdim=False, dtype=None, f=_function, convert=_convert: f(
+        lambda x, dim=None, keepdim=False, dtype=None, *, f=_function, convert=_convert: f(
             convert(x, dtype), axes_of(x, dim), keepdims=keepdim
         )
     )
 
 for _name, _function in {"cumsum": jnp.cumsum, "cumprod": jnp.cumprod}.items():
     aten(_name)(
-        lambda x, dim, dtype=None, f=_function: (
+        lambda x, dim, dtype=None, *, f=_function: (
             f(_summand(x, dtype), dim) if x.ndim else _summand(x, dtype)
         )
     )
 
 # Of equal extremes all share the gradient.
 for _name, _function in {"any": jnp.any, "all": jnp.all, "max": jnp.max, "min": jnp.min}.items():
-    aten(_name)(lambda x, f=_function: f(x))
+    aten(_name)(lambda x, *, f=_function: f(x))
 
 for _names, _function in {
     "any.dim any.dims": jnp.any,
@@ -56,7 +56,7 @@ for _names, _function in {
     "amin": jnp.min,
 }.items():
     aten(_names)(
-        lambda x, dim=(), keepdim=False, f=_function: f(x, axes_of(x, dim), keepdims=keepdim)
+        lambda x, dim=(), keepdim=False, *, f=_function: f(x, axes_of(x, dim), keepdims=keepdim)
     )
 
 
@@ -72,9 +72,9 @@ def _extreme(x, dim, keepdim, find):
 
 
 for _name, _function in {"max": jnp.argmax, "min": jnp.argmin}.items():
-    aten(f"{_name}.dim")(lambda x, dim, keepdim=False, f=_function: _extreme(x, dim, keepdim, f))
+    aten(f"{_name}.dim")(lambda x, dim, keepdim=False, *, f=_function: _extreme(x, dim, keepdim, f))
     aten(f"arg{_name}")(
-        lambda x, dim=None, keepdim=False, f=_function: (
+        lambda x, dim=None, keepdim=False, *, f=_function: (
             f(x, dim, keepdims=keepdim) if x.ndim else jnp.zeros((), jnp.int32)
         )
     )
@@ -115,7 +115,7 @@ def _identity(x):
 for _name, _function in {"var": _identity, "std": _root}.items():
 
     @aten(f"{_name}.correction")
-    def deviate(x, dim=None, correction=None, keepdim=False, f=_function):
+    def deviate(x, dim=None, correction=None, keepdim=False, *, f=_function):
         """Of the sum of squared distances from the mean over n - correction, 1 for None."""
         axes = axes_of(x, dim)
         count = math.prod(x.shape[axis] for axis in axes)
