@@ -22,7 +22,8 @@ CASES = {
     "asin acos atanh erfinv": INSIDE,
     "acosh": [call(units(5) + 1.0)],
     "lgamma": POSITIVE,
-    "digamma": [*POSITIVE, call(array(-8.7, -0.3, 0.3))],
+    # torch's derivative of it is off by 1e-9, in float64 too.
+    "digamma": [*POSITIVE, call(array(-8.7, -0.3, 0.3))._replace(double=False)],
     "neg positive square": [*ZERO, call(ints(5))],
     "sign": [*ZERO, call(ints(5))],
     "sgn": [*ZERO, call(ints(5))],
