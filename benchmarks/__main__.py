@@ -82,7 +82,7 @@ def main(
 ) -> None:
     """Measure jaxnet beside torch and others; every row shows first that it computes the same.
 
-    All of it takes about thirteen minutes on two cores, `--quick` under one. Exit status 1 says
+    All of it takes about twenty minutes on two cores, `--quick` under one. Exit status 1 says
     that two sides disagree.
 
     \b
@@ -116,6 +116,13 @@ def main(
             if json_path is not None:
                 output.save_so_far(json_path, as_json(results))
         tell(len(chosen), "measured")
+    sys.exit(conclude(output, results, json_path, figures))
+
+
+def conclude(
+    output: Output, results: dict[str, Any], json_path: Path | None, figures: Path | None
+) -> int:
+    """The tables, and all that is written at the end; gives the exit status."""
     if json_path is not None:
         output.save(json_path, as_json(results))
     output.show(say_machine(results))
@@ -128,7 +135,7 @@ def main(
         if output.save(figures, lambda folder: draw_results(results, folder)):
             output.say(f"the figures are in {figures}")
     differ = any(row["agree"] is False for part in LAYOUTS for row in results.get(part, ()))
-    sys.exit(output.status(int(differ)))
+    return output.status(int(differ))
 
 
 def _find_peak() -> float | None:

@@ -175,25 +175,17 @@ class _Reader:
         if isinstance(value, type):
             return self._read_class(value)
         values = {
-            name: slot.__get__(value)
+            name: getattr(value, name)
             for kind in reversed(type(value).__mro__)
             if "__slots__" in vars(kind)
             for name, slot in vars(kind).items()
-            if isinstance(slot, types.MemberDescriptorType) and _is_filled(slot, value)
+            if isinstance(slot, types.MemberDescriptorType) and hasattr(value, name)
         } | getattr(value, "__dict__", {})
         if dataclasses.is_dataclass(value):
             # Not of a net what it is a part of.
             names = [f.name for f in dataclasses.fields(value) if f.repr or f.name != "parent"]
             values = {name: getattr(value, name, None) for name in names}
         return self._read_whole(type(value)) | self._read_all(values)
-
-
-def _is_filled(slot: types.MemberDescriptorType, value: Any) -> bool:
-    try:
-        slot.__get__(value)
-    except AttributeError:
-        return False
-    return True
 
 
 def _name(thing: Any) -> str:

@@ -11,6 +11,7 @@ from jaxnet.program.registry import aten, tabulate
 
 @aten("elu")
 def elu(x, alpha=1.0, scale=1.0, input_scale=1.0):
+    """scale x above 0, else alpha scale (exp(input_scale x) - 1)."""
     y = widen(x)
     curve = _functions.expm1(jnp.where(y > 0, 0.0, y * input_scale))
     return narrow(jnp.where(y > 0, y * scale, alpha * scale * curve), x)
@@ -24,6 +25,7 @@ def celu(x, alpha=1.0):
 
 @aten("leaky_relu")
 def leaky_relu(x, negative_slope=0.01):
+    """x above 0, else negative_slope x."""
     return narrow(_functions.leaky_relu(widen(x), float(negative_slope)), x)
 
 
@@ -46,6 +48,7 @@ def prelu(x, weight):
 
 @aten("log_sigmoid")
 def log_sigmoid(x):
+    """-log(1 + exp(-x))."""
     return narrow(_functions.log_sigmoid(widen(x)), x)
 
 
@@ -93,18 +96,21 @@ _hardswish.defjvps(_hardswish_slope)
 
 @aten("softshrink")
 def softshrink(x, lambd=0.5):
+    """x nearer to 0 by lambd, and 0 between -lambd and lambd; nan stays nan."""
     low, high = jnp.asarray(-lambd, x.dtype), jnp.asarray(lambd, x.dtype)
     return jnp.where(x > high, x - high, jnp.where(x < low, x - low, x * 0))
 
 
 @aten("glu")
 def glu(x, dim=-1):
+    """The first half of an axis times the sigmoid of the second."""
     first, second = jnp.split(widen(x), 2, dim)
     return narrow(first * jax.nn.sigmoid(second), x)
 
 
 @aten("mish")
 def mish(x):
+    """x tanh(log(1 + exp(x)))."""
     y = widen(x)
     return narrow(y * _functions.tanh(_functions.softplus(y)), x)
 

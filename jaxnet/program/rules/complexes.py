@@ -17,6 +17,7 @@ def _transform(function, x, sizes, axes, norm):
 
 @aten("polar")
 def polar(x, angle):
+    """x (cos(angle) + i sin(angle))."""
     x, angle = broadcast(x, angle)
     return lax.complex(x * jnp.cos(angle), x * jnp.sin(angle))
 

@@ -29,6 +29,7 @@ def _batched(compute, x, weight, bias):
 
 @aten("conv1d conv2d conv3d conv1d.padding conv2d.padding conv3d.padding")
 def conv(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """x (n, in, ...) with weight (out, in / groups, ...); padding may be "same" or "valid"."""
     geometry = _geometry(weight.shape[2:], stride, padding, dilation)
     return _batched(lambda x: convolve(x, weight, geometry, groups), x, weight, bias)
 
@@ -37,6 +38,7 @@ def conv(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
 def conv_transpose(
     x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1
 ):
+    """x (n, in, ...) with weight (in, out / groups, ...): the transpose of `conv` in x."""
     geometry = _geometry(weight.shape[2:], stride, padding, dilation)
     extra = for_each_axis(output_padding, weight.ndim - 2)
     return _batched(
